@@ -1,0 +1,48 @@
+"""Whether a new job may come in; the parts that the submitting verbs of `app.jobs` share."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import pools
+from app.database import insert_new
+from app.errors import IdempotencyConflict, PoolNotFound, QueueFull
+from app.tables import ACTIVE, IdempotencyKey, Job, Pool
+
+
+def check_queue(session: Session, max_queued_jobs: int) -> None:
+    waiting = session.scalar(select(func.count()).where(Job.status.in_(ACTIVE))) or 0
+    if waiting >= max_queued_jobs:
+        raise QueueFull(
+            f"{waiting} jobs wait or run, {max_queued_jobs} are allowed; try again when some have ended"
+        )
+
+
+def lock_pool(session: Session, name: str, shared: bool) -> Pool:
+    pool = pools.find(session, name)
+    locked = session.scalar(select(Pool).where(Pool.id == pool.id).with_for_update(read=shared))
+    if locked is None:
+        raise PoolNotFound(f"pool {name!r} was deleted a moment ago")
+    return locked
+
+
+def first_with_key(session: Session, idempotency: tuple[str, str] | None) -> Job | None:
+    if idempotency is None:
+        return None
+    key, fingerprint = idempotency
+    known = session.get(IdempotencyKey, key, populate_existing=True)
+    if known is None:
+        return None
+    if known.fingerprint != fingerprint:
+        raise IdempotencyConflict(
+            f"Idempotency-Key {key!r} was used for job {known.job_id} with other content; "
+            "send the same content or another key"
+        )
+    return session.get(Job, known.job_id)
+
+
+def keep_key(session: Session, idempotency: tuple[str, str], job_id: str) -> bool:
+    key, fingerprint = idempotency
+    row = {"key": key, "fingerprint": fingerprint, "job_id": job_id, "created_at": datetime.now(UTC)}
+    return bool(insert_new(session, IdempotencyKey, [row], "key"))

@@ -1,0 +1,100 @@
+"""The blob store: bytes by key (`app.keys`) in a local folder or an S3-compatible bucket."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from app.errors import BlobMissing
+
+PIECE = 1 << 20
+
+
+class Blobs:
+    """Blobs by key. A blob is there whole or not at all: written aside, then renamed."""
+
+    def __init__(self, url: str) -> None:
+        """Open `file:///folder` (made if missing) or `s3://bucket/prefix` (the rest by AWS_* variables)."""
+        self._store: ObjectStore
+        if url.startswith("file://"):
+            # The path is taken literally: a percent sign in a folder's name is no escape.
+            self._store = LocalStore(Path(url.removeprefix("file://")), mkdir=True, automatic_cleanup=True)
+        else:
+            self._store = from_url(url)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write a blob, replacing what was there."""
+        obstore.put(self._store, key, data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Write a file's content as a blob, in pieces."""
+        obstore.put(self._store, key, path)
+
+    def get(self, key: str) -> bytes:
+        """Read a blob. Raises BlobMissing."""
+        with _named(key):
+            return bytes(obstore.get(self._store, key).bytes())
+
+    def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes start <= i < end (default: to the end) in pieces of 1 MB or so. Raises BlobMissing."""
+        size = self.size(key)
+        end = size if end is None else min(end, size)
+        if start >= end:
+            return iter(())
+        with _named(key):
+            found = obstore.get(self._store, key, options={"range": (start, end)})
+        return (bytes(piece) for piece in found.stream(min_chunk_size=PIECE))
+
+    def size(self, key: str) -> int:
+        """A blob's bytes. Raises BlobMissing."""
+        with _named(key):
+            return int(obstore.head(self._store, key)["size"])
+
+    def exists(self, key: str) -> bool:
+        try:
+            self.size(key)
+        except BlobMissing:
+            return False
+        return True
+
+    def delete(self, key: str) -> None:
+        """Remove a blob; one that is not there is no error."""
+        _delete(self._store, [key])
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Remove every blob whose key starts with the folder `prefix`, such as `jobs/1f/`."""
+        for keys in _listed(self._store, prefix):
+            _delete(self._store, keys)
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """The keys below a folder, in no particular order."""
+        for keys in _listed(self._store, prefix):
+            yield from keys
+
+
+class _named:
+    """Turns the store's not-found into BlobMissing with the key's name."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, (NotFoundError, FileNotFoundError)):
+            raise BlobMissing(f"the store holds no blob {self._key}") from error
+
+
+def _listed(store: ObjectStore, prefix: str) -> Iterator[list[str]]:
+    for entries in obstore.list(store, prefix=prefix.rstrip("/") or None, chunk_size=500):
+        yield [entry["path"] for entry in entries]
+
+
+def _delete(store: ObjectStore, keys: list[str]) -> None:
+    for key in keys:
+        try:
+            obstore.delete(store, key)
+        except (NotFoundError, FileNotFoundError):
+            continue

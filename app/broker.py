@@ -1,0 +1,72 @@
+"""The queue of wake-ups. A message carries a job's id and no work: the database says what there is to do."""
+
+from collections.abc import Sequence
+
+from celery import Celery
+
+from app.settings import Settings
+
+TASK = "pansynth.work"
+QUEUE = "pansynth"
+TASK_SECONDS = 900  # a step takes 10 to 30 s; one that takes this long hangs, and its process is killed
+
+
+def celery_app(settings: Settings) -> Celery:
+    """The Celery application that both ends share; it connects to nothing yet."""
+    app = Celery("pansynth", broker=settings.broker())
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_time_limit=TASK_SECONDS,
+        worker_prefetch_multiplier=1,
+        worker_proc_alive_timeout=120.0,  # a process imports torch before it says that it is up
+        worker_soft_shutdown_timeout=5.0,
+        worker_enable_soft_shutdown_on_idle=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": 2 * TASK_SECONDS,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "max_retries": 1,  # the sweeper tries again; a request does not wait for it
+            "interval_start": 0,
+        },
+    )
+    return app
+
+
+def wake(celery: Celery, job_id: str, count: int = 1) -> None:
+    """Send `count` wake-ups, after the commit of what they announce; `top_up` makes up for lost ones."""
+    for _ in range(count):
+        celery.send_task(TASK, args=[job_id], retry=False)
+
+
+def waiting(celery: Celery) -> int:
+    """Wake-ups in the queue that no worker has taken yet."""
+    with celery.connection_for_write() as connection:
+        channel = connection.default_channel
+        return int(channel._size(QUEUE)) if hasattr(channel, "_size") else 0
+
+
+def top_up(celery: Celery, job_ids: Sequence[str]) -> int:
+    """Send the wake-ups that the queue lacks for these claimable steps, one id each, as of `jobs.sweep`.
+
+    Any wake-up serves any step, so only their number counts: a busy fleet's queue does not grow by sweeping.
+    Returns how many were sent.
+    """
+    missing = list(job_ids[waiting(celery) :]) if job_ids else []
+    for job_id in missing:
+        wake(celery, job_id)
+    return len(missing)
+
+
+def ping(celery: Celery) -> None:
+    """Raise (an OperationalError of Kombu) unless the broker answers within seconds."""
+    with celery.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, timeout=3, errback=None)

@@ -1,0 +1,104 @@
+"""The SQL database: SQLite in WAL mode, or PostgreSQL; by URL, and nothing else differs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from app.tables import Base
+
+WRITING = {"pansynth_writing": True}
+MIGRATIONS_LOCK = 0x70616E73  # any constant: the advisory lock under which PostgreSQL's schema is changed
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where sessions come from: `read()` for looking, `write()` for a transaction that commits at the end."""
+
+    engine: Engine
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for looking; nothing is committed. Its rows stay readable afterwards."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session whose changes are committed at the end of the block, or all undone by an exception."""
+        engine = self.engine.execution_options(**WRITING)
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def dispose(self) -> None:
+        self.engine.dispose()
+
+
+def connect(url: str) -> Database:
+    """Open a database; of a SQLite file the folder is made. Nothing is asked of the server yet."""
+    address = make_url(url)
+    if address.get_backend_name() == "sqlite":
+        return Database(_connect_sqlite(url))
+    if address.drivername in ("postgresql", "postgres"):
+        address = address.set(drivername="postgresql+psycopg")
+    return Database(create_engine(address, pool_pre_ping=True))
+
+
+def migrate(url: str) -> None:
+    """Bring the schema up to date; safe to run again, and by several processes at once."""
+    from alembic import command  # imported here: only migrating needs it, and it is slow to load
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "app:migrations")
+    database = connect(url)
+    try:
+        with database.engine.execution_options(**WRITING).begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATIONS_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        database.dispose()
+
+
+def insert_new(
+    session: Session, entity: type[Base], rows: Sequence[Mapping[str, Any]], key: str
+) -> list[dict[str, Any]]:
+    """Insert the rows that break no unique constraint, leave the others; return the new ones' `key` column.
+
+    Returns: one mapping per row inserted, with the single entry `key`.
+    """
+    if not rows:
+        return []
+    table = cast(Table, entity.__table__)
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).on_conflict_do_nothing().returning(table.c[key])
+    return [dict(row) for row in session.execute(statement, list(rows)).mappings()]
+
+
+def _connect_sqlite(url: str) -> Engine:
+    file = make_url(url).database
+    if file and file != ":memory:":
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # the driver leaves BEGIN to us
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer takes the lock at once: one that read first would fail with "database is locked", not wait.
+        writing = connection.get_execution_options().get("pansynth_writing")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine

@@ -1,0 +1,60 @@
+"""What can go wrong with pools and jobs, in words for the user; turned into HTTP in one place of the API."""
+
+
+class PansynthError(Exception):
+    """Base of the errors here; `str(error)` names the value and the remedy."""
+
+
+class JobNotFound(PansynthError): ...
+
+
+class JobRunning(PansynthError):
+    """The job has not ended, so it cannot be deleted."""
+
+
+class JobEnded(PansynthError):
+    """The job has ended, so it cannot be cancelled."""
+
+
+class PoolNotFound(PansynthError): ...
+
+
+class PoolExists(PansynthError): ...
+
+
+class PoolInUse(PansynthError):
+    """A job that has not ended needs the pool."""
+
+
+class PoolTooSmall(PansynthError):
+    """top_k exceeds the pool's images (or the pool is empty)."""
+
+
+class ImageNotFound(PansynthError): ...
+
+
+class SampleNotFound(PansynthError): ...
+
+
+class QueueFull(PansynthError):
+    """Too many jobs wait or run already."""
+
+
+class IdempotencyConflict(PansynthError):
+    """The Idempotency-Key was used before with other content."""
+
+
+class BadCursor(PansynthError):
+    """A list's cursor that this service did not give out."""
+
+
+class BlobMissing(PansynthError):
+    """The store holds no such blob."""
+
+
+class LeaseLost(PansynthError):
+    """The step is no longer the caller's, or its job ended or is being cancelled. Stop, write nothing."""
+
+
+class LastingError(PansynthError):
+    """A step cannot succeed however often it is tried: its job fails with these words."""

@@ -1,0 +1,67 @@
+"""A job's changes as server-sent events; an event's id is the job's version, so clients can resume."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from anyio import to_thread
+
+from app.database import Database
+from app.errors import JobNotFound
+from app.queries import find_job
+from app.schemas import JobBody
+from app.tables import ACTIVE
+
+POLL_SECONDS = 0.3
+KEEP_ALIVE_SECONDS = 15.0
+RETRY_MILLISECONDS = 1000
+
+
+@dataclass(frozen=True)
+class Change:
+    """A job as it was at one version."""
+
+    version: int
+    body: str  # JSON
+    final: bool
+
+
+def last_version(last_event_id: str | None) -> int:
+    """The version a client has seen; 0 for one that has seen nothing, or sends an id that is none of ours."""
+    text = (last_event_id or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
+def change_since(database: Database, job_id: str, version: int) -> Change | None:
+    """The job if it has changed since `version`. Raises JobNotFound."""
+    with database.read() as session:
+        job = find_job(session, job_id)
+        if job.version == version:
+            return None
+        return Change(
+            job.version,
+            JobBody.of(session, job).model_dump_json(),
+            job.status not in ACTIVE,
+        )
+
+
+async def events(database: Database, job_id: str, seen: int) -> AsyncIterator[str]:
+    """Event-stream text: one event per change after version `seen`, until the job ends or is deleted."""
+    yield f"retry: {RETRY_MILLISECONDS}\n\n"
+    quiet_since = time.monotonic()
+    while True:
+        try:
+            change = await to_thread.run_sync(change_since, database, job_id, seen)
+        except JobNotFound:
+            return
+        if change is not None:
+            yield f"id: {change.version}\ndata: {change.body}\n\n"
+            if change.final:
+                return
+            seen = change.version
+            quiet_since = time.monotonic()
+        elif time.monotonic() - quiet_since > KEEP_ALIVE_SECONDS:
+            yield ": still here\n\n"
+            quiet_since = time.monotonic()
+        await asyncio.sleep(POLL_SECONDS)

@@ -1,0 +1,76 @@
+"""Guides as they come in: decoded, checked, brought to 512x256, and refused in words that name the file."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+
+from app.problems import FieldError, invalid
+from app.records import NewGuide
+from app.uploads import Form, UploadedFile
+from models import pixels
+
+
+@dataclass(frozen=True)
+class GuideFiles:
+    """A guide ready to be stored: its row, and the two PNGs, 512x256."""
+
+    row: NewGuide
+    image_png: bytes
+    mask_png: bytes
+
+
+async def read_guides(form: Form, max_pixels: int, decoding: CapacityLimiter) -> list[GuideFiles]:
+    """Every guide of the form, decoded off the event loop. Raises Problem 422 naming every bad file."""
+    pairs = list(zip(form.files["image"], form.files["mask"], strict=True))
+    guides: list[GuideFiles] = []
+    wrong: list[FieldError] = []
+    for number, (image, mask) in enumerate(pairs, start=1):
+        place = f"file {number} of {len(pairs)}, {{name!r}}, " if len(pairs) > 1 else "{name!r} "
+        found = await to_thread.run_sync(read_guide, image, mask, max_pixels, place, limiter=decoding)
+        if isinstance(found, GuideFiles):
+            guides.append(found)
+        else:
+            wrong += found
+    if wrong:
+        raise invalid(wrong)
+    return guides
+
+
+def read_guide(
+    image: UploadedFile, mask: UploadedFile, max_pixels: int, place: str
+) -> GuideFiles | list[FieldError]:
+    wrong = []
+    radiograph = labels = None
+    try:
+        radiograph = pixels.read_image(image.read(), max_pixels)
+    except pixels.ImageError as error:
+        wrong.append(FieldError("image", f"{place.format(name=image.name)}{error}"))
+    try:
+        labels = pixels.read_mask(mask.read(), max_pixels)
+    except pixels.ImageError as error:
+        wrong.append(FieldError("mask", f"{place.format(name=mask.name)}{error}"))
+    if radiograph is None or labels is None:
+        return wrong
+    try:
+        pixels.check_same_size(radiograph, labels)
+    except pixels.ImageError as error:
+        return [FieldError("mask", f"{place.format(name=mask.name)}{error}")]
+
+    height, width = radiograph.shape
+    image_png = pixels.image_png(pixels.resize_image(radiograph))
+    mask_png = pixels.mask_png(pixels.resize_mask(labels))
+    row = NewGuide(image.name, width, height, pixels.sha256(image_png), pixels.sha256(mask_png))
+    return GuideFiles(row, image_png, mask_png)
+
+
+def fingerprint(parameters: dict[str, Any], guides: Sequence[GuideFiles]) -> str:
+    """sha256 of a request's meaning: the same parameters over the same pixels."""
+    content = [
+        parameters,
+        [[guide.row.name, guide.row.image_sha256, guide.row.mask_sha256] for guide in guides],
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,410 @@
+"""The life of a job, as verbs; nobody else assigns a status.
+
+    submit -> queued -> claim -> running -> ... -> succeed | fail
+                     cancel -> cancelled     cancel -> cancelling -> cancelled
+
+A job is worked off in steps. A worker *claims* a step, which leases it, and every verb that follows takes
+that claim: it locks the job's row, raises LeaseLost if the step is no longer the worker's, and changes all or
+nothing. Each verb takes a session of `Database.write()`; wake-ups are sent after its commit.
+
+    pool_import:  [unpack ->] import, import, ...                  -> succeeded
+    synthesis:    index -> plan, plan, ... -> sample, sample, ...  -> package -> succeeded
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from app import pools
+from app.admission import check_queue, first_with_key, keep_key, lock_pool
+from app.database import insert_new
+from app.errors import JobEnded, JobNotFound, JobRunning, PoolNotFound, PoolTooSmall
+from app.leases import (
+    WORKABLE,
+    add_step,
+    add_steps,
+    claimable,
+    fairest,
+    hold,
+    is_held,
+    lock,
+    may_claim,
+    tried_in_vain,
+)
+from app.records import Claim, NewGuide, NewLatent, NewSample, Outcome
+from app.tables import ACTIVE, Guide, Job, Pool, PoolImage, Sample, Step, Upload
+
+IMPORT_CHUNK = 32  # files an import step reads and encodes
+PLAN_PAIRS = 20_000  # guide-and-pool-image pairs a plan step compares: about 20 s
+MAX_PLAN_GUIDES = 32
+
+
+# --- Submitting: one transaction, after which the job is durable ---
+
+
+def submit_synthesis(
+    session: Session,
+    *,
+    job_id: str,
+    pool: str,
+    guides: Sequence[NewGuide],
+    parameters: Mapping[str, Any],
+    max_queued_jobs: int,
+    idempotency: tuple[str, str] | None = None,
+) -> Job:
+    """Take in a synthesis whose guides' blobs are written; `parameters` are complete.
+
+    idempotency: (key, fingerprint); where the key is known the *first* job is returned: its id is not
+    `job_id`, and the caller removes the blobs it wrote.
+    Raises PoolNotFound, PoolTooSmall, QueueFull, IdempotencyConflict.
+    """
+    if (first := first_with_key(session, idempotency)) is not None:
+        return first
+    check_queue(session, max_queued_jobs)
+    home = lock_pool(session, pool, shared=True)
+    count, high_water = session.execute(
+        select(func.count(), func.coalesce(func.max(PoolImage.id), 0)).where(PoolImage.pool_id == home.id)
+    ).one()
+    top_k = int(parameters["top_k"])
+    if count < top_k:
+        raise PoolTooSmall(
+            f"pool {pool!r} has {count} images, top_k is {top_k}; "
+            + (
+                f"choose top_k between 1 and {count}"
+                if count
+                else f"import images with POST /pools/{pool}/images first"
+            )
+        )
+    job = _new_job(session, job_id, "synthesis", home, parameters, total=len(guides) * top_k)
+    job.pool_high_water = high_water
+    session.add_all(Guide(job_id=job_id, position=n, **asdict(guide)) for n, guide in enumerate(guides))
+    session.flush()
+    if idempotency is not None and not keep_key(session, idempotency, job_id):
+        session.execute(delete(Job).where(Job.id == job_id))  # another request with this key was faster
+        return first_with_key(session, idempotency) or job
+    add_step(session, job_id, "index", 0, 0, len(guides))
+    return job
+
+
+def submit_import(
+    session: Session,
+    *,
+    job_id: str,
+    pool: str,
+    names: Sequence[str] = (),
+    archive: bool = False,
+    max_queued_jobs: int,
+) -> Job:
+    """Take in files for a pool whose blobs are written: one for each of `names`, or one zip archive, which
+    a worker unpacks. Raises PoolNotFound, QueueFull.
+    """
+    check_queue(session, max_queued_jobs)
+    home = lock_pool(session, pool, shared=True)
+    job = _new_job(session, job_id, "pool_import", home, {"pool": pool, "archive": archive}, total=len(names))
+    if archive:
+        add_step(session, job_id, "unpack", 0, 0, 0)
+    else:
+        _add_uploads(session, job_id, names)
+    return job
+
+
+# --- Claiming, holding, giving back ---
+
+
+def claim(
+    session: Session, *, worker: str, now: datetime, lease_seconds: float, max_attempts: int
+) -> Claim | None:
+    """Lease the fairest claimable step of any job: of the job with the fewest leased steps, then the oldest.
+
+    A step leased `max_attempts` times without getting on fails its job. None: nothing to do.
+    """
+    while (found := fairest(session, now)) is not None:
+        job_id, step_id = found
+        job = lock(session, job_id)
+        step = session.get(Step, step_id, populate_existing=True)
+        if job is None or job.status not in WORKABLE or step is None or not may_claim(step, now):
+            continue  # another worker was faster
+        if step.attempts >= max_attempts:
+            _end(session, job, "failed", problem(tried_in_vain(step, "each time its worker died")))
+            continue
+        step.status, step.lease, step.worker = "leased", uuid4().hex, worker
+        step.leased_until, step.attempts = now + timedelta(seconds=lease_seconds), step.attempts + 1
+        if job.status == "queued":
+            job.status, job.started_at = "running", now
+            job.stage = "planning" if job.kind == "synthesis" else None
+            job.version += 1
+        session.flush()
+        return Claim(step.id, step.lease, job_id, step.kind, step.first, step.last, step.attempts)
+    return None
+
+
+def renew(session: Session, claim: Claim, *, now: datetime, lease_seconds: float) -> None:
+    """Keep a step for longer. Raises LeaseLost, also when the job is being cancelled."""
+    _, step = hold(session, claim)
+    step.leased_until = now + timedelta(seconds=lease_seconds)
+
+
+def hand_back(session: Session, claim: Claim) -> None:
+    """Leave an unfinished step that got on to whoever comes next, so that no step runs for minutes."""
+    _, step = hold(session, claim)
+    step.status, step.lease, step.worker, step.leased_until, step.attempts = "ready", None, None, None, 0
+
+
+def retry_later(session: Session, claim: Claim, *, now: datetime, max_attempts: int, detail: str) -> None:
+    """A step failed in a way that may pass: leave it for a while, longer each time, then fail its job."""
+    job, step = hold(session, claim)
+    if step.attempts >= max_attempts:
+        _end(session, job, "failed", problem(tried_in_vain(step, f"the last time: {detail}")))
+    else:
+        step.lease, step.worker = None, None
+        step.leased_until = now + timedelta(seconds=2.0 ** (step.attempts - 1))
+
+
+def stop(session: Session, claim: Claim, *, now: datetime) -> None:
+    """The worker has let go of a step it was told to stop: the last one to do so completes a cancellation."""
+    job = lock(session, claim.job_id)
+    step = session.get(Step, claim.step_id, populate_existing=True)
+    if job is not None and step is not None and step.lease == claim.lease:
+        step.status, step.lease, step.worker, step.leased_until = "ready", None, None, None
+        session.flush()
+    if job is not None:
+        _finish_cancelling(session, job, now)
+
+
+def release(session: Session, worker: str) -> list[str]:
+    """A worker starts: what an earlier one of its name still leases is free again. Returns the jobs to wake.
+
+    Safe even if that one lives: its leases are void, so it can change nothing any more.
+    """
+    freed = session.execute(
+        update(Step)
+        .where(Step.status == "leased", Step.worker == worker)
+        .values(status="ready", lease=None, worker=None, leased_until=None)
+        .returning(Step.job_id)
+    )
+    return list(freed.scalars())
+
+
+# --- Importing ---
+
+
+def unpacked(
+    session: Session, claim: Claim, names: Sequence[str], rejected: Sequence[tuple[str, str]]
+) -> int:
+    """The archive's files are uploads now; `rejected` are (name, detail) of what was left out.
+
+    Returns the number of steps made.
+    """
+    job, step = hold(session, claim)
+    job.total = len(names) + len(rejected)
+    job.done = len(rejected)
+    made = _add_uploads(session, job.id, names)
+    for position, (name, detail) in enumerate(rejected, start=len(names)):
+        session.add(Upload(job_id=job.id, position=position, name=name, outcome="rejected", detail=detail))
+    _step_done(session, job, step)
+    return made
+
+
+def imported(
+    session: Session, claim: Claim, outcomes: Sequence[Outcome], latents: Sequence[NewLatent]
+) -> None:
+    """The files of an import step were read: keep the images that are new to the pool, and their latents."""
+    job, step = hold(session, claim)
+    pool = session.scalar(
+        select(Pool).where(Pool.id == job.pool_id).with_for_update()
+    )  # ids grow in commit order
+    if pool is None:
+        raise PoolNotFound(f"the pool of job {job.id} is gone")
+    now = datetime.now(UTC)
+    for position, image, detail in outcomes:
+        upload = session.get_one(Upload, (job.id, position))
+        upload.outcome, upload.detail = ("rejected", detail) if image is None else ("duplicate", None)
+        if image is not None:
+            row = {"pool_id": pool.id, "created_at": now, **asdict(image)}
+            if insert_new(session, PoolImage, [row], "id"):
+                upload.outcome = "stored"
+    pools.keep_latents(session, pool.id, latents)
+    job.done += len(outcomes)
+    _step_done(session, job, step)
+
+
+# --- Planning, sampling, packaging ---
+
+
+def indexed(session: Session, claim: Claim, latents: Sequence[NewLatent]) -> None:
+    """Latents that the pool lacked for the job's model were made."""
+    job, step = hold(session, claim)
+    pools.keep_latents(session, job.pool_id or "", latents)
+    step.attempts = 0
+
+
+def index_done(session: Session, claim: Claim, model_sha256: str) -> int:
+    """Every pool image has its latent: make the plan steps, for these weights. Returns their number."""
+    job, step = hold(session, claim)
+    job.parameters = {**job.parameters, "model_sha256": model_sha256}
+    images = session.scalar(
+        select(func.count()).where(PoolImage.pool_id == job.pool_id, PoolImage.id <= job.pool_high_water)
+    )
+    guides = max(1, min(MAX_PLAN_GUIDES, PLAN_PAIRS // max(1, images or 0)))
+    made = add_steps(session, job.id, "plan", 0, step.last, guides)
+    _step_done(session, job, step)
+    return made
+
+
+def plan_done(session: Session, claim: Claim, samples: Sequence[NewSample], chunk: int) -> int:
+    """The guides' pool images are chosen: make the samples' rows, `chunk` to a step. Returns the steps."""
+    job, step = hold(session, claim)
+    session.add_all(
+        Sample(job_id=job.id, image_sha256=None, quality=None, **asdict(sample)) for sample in samples
+    )
+    made = add_steps(session, job.id, "sample", samples[0].position, samples[-1].position + 1, chunk)
+    job.stage = "sampling"
+    _step_done(session, job, step)
+    return made
+
+
+def finish_sample(
+    session: Session, claim: Claim, *, position: int, image_sha256: str, quality: Mapping[str, Any]
+) -> None:
+    """A sample's blob is written: count it. Done twice it counts once."""
+    job, step = hold(session, claim)
+    sample = session.get_one(Sample, (job.id, position))
+    if sample.image_sha256 is None:
+        job.done += 1
+        job.version += 1
+    sample.image_sha256, sample.quality = image_sha256, dict(quality)
+    step.attempts = 0
+
+
+def sampled(session: Session, claim: Claim) -> int:
+    """A sample step's rows are all made; after the last one comes packaging. Returns how many steps."""
+    job, step = hold(session, claim)
+    _step_done(session, job, step)
+    return 1 if job.stage == "packaging" else 0
+
+
+def packaged(session: Session, claim: Claim, *, sha256: str, size: int) -> None:
+    """The dataset lies in blob `jobs/{job_id}/dataset.zip`: the job has succeeded."""
+    job, _ = hold(session, claim)
+    job.dataset_sha256, job.dataset_bytes = sha256, size
+    _end(session, job, "succeeded")
+
+
+# --- Ending ---
+
+
+def problem(detail: str) -> dict[str, Any]:
+    """A failed job's `error`, an RFC 9457 problem."""
+    return {"type": "about:blank", "title": "The job failed", "status": 500, "detail": detail}
+
+
+def fail(session: Session, claim: Claim, detail: str) -> None:
+    """A step cannot succeed: end its job, saying why."""
+    job, _ = hold(session, claim)
+    _end(session, job, "failed", problem(detail))
+
+
+def cancel(session: Session, job_id: str, *, now: datetime) -> tuple[Job, bool]:
+    """Cancel a job: at once where no worker is at it, else as soon as they notice. -> (job, was it news).
+
+    Raises JobNotFound; JobEnded if it succeeded or failed before.
+    """
+    job = lock(session, job_id)
+    if job is None:
+        raise JobNotFound(f"there is no job {job_id!r}")
+    if job.status in ("succeeded", "failed"):
+        raise JobEnded(f"job {job_id} has {job.status}; only a job that has not ended can be cancelled")
+    if job.status != "queued" and job.status != "running":
+        return job, False
+    job.status = "cancelling"
+    job.version += 1
+    _finish_cancelling(session, job, now)
+    return job, True
+
+
+def delete_job(session: Session, job_id: str) -> str:
+    """Delete an ended job and its rows. Returns the prefix of its blobs, to delete after the commit.
+
+    Raises JobNotFound; JobRunning while it has not ended.
+    """
+    job = lock(session, job_id)
+    if job is None:
+        raise JobNotFound(f"there is no job {job_id!r}")
+    if job.status in ACTIVE:
+        raise JobRunning(f"job {job_id} is {job.status}; cancel it and wait for its end before deleting it")
+    session.execute(delete(Job).where(Job.id == job_id))
+    return f"jobs/{job_id}/"
+
+
+def sweep(session: Session, *, now: datetime, limit: int = 64) -> list[str]:
+    """Complete cancellations whose workers died; return the job id of each claimable step, at most `limit`.
+
+    For `broker.top_up`, which makes up for wake-ups that were lost with a worker or the broker.
+    """
+    for job_id in session.scalars(select(Job.id).where(Job.status == "cancelling")).all():
+        job = lock(session, job_id)
+        if job is not None:
+            _finish_cancelling(session, job, now)
+    ready = (
+        select(Step.job_id)
+        .join(Job, Job.id == Step.job_id)
+        .where(Job.status.in_(WORKABLE), claimable(now))
+        .order_by(Job.created_at, Step.id)
+        .limit(limit)
+    )
+    return list(session.scalars(ready))
+
+
+# --- The parts that the verbs share ---
+
+
+def _step_done(session: Session, job: Job, step: Step) -> None:
+    """Mark a step done; where it was the job's last, the next stage begins or the job has succeeded."""
+    step.status, step.lease, step.worker, step.leased_until = "done", None, None, None
+    job.version += 1
+    session.flush()
+    if session.scalar(select(exists().where(Step.job_id == job.id, Step.status != "done"))):
+        return
+    if job.kind == "pool_import":
+        _end(session, job, "succeeded")
+    else:
+        job.stage = "packaging"
+        add_step(session, job.id, "package", 0, 0, job.total)
+
+
+def _end(session: Session, job: Job, status: str, error: dict[str, Any] | None = None) -> None:
+    """A job that has ended has no stage and no steps."""
+    job.status, job.stage, job.error, job.finished_at = status, None, error, datetime.now(UTC)
+    job.version += 1
+    session.flush()
+    session.execute(delete(Step).where(Step.job_id == job.id))
+
+
+def _finish_cancelling(session: Session, job: Job, now: datetime) -> None:
+    if job.status != "cancelling":
+        return
+    session.flush()
+    if not is_held(session, job.id, now):
+        _end(session, job, "cancelled")
+
+
+def _new_job(
+    session: Session, job_id: str, kind: str, pool: Pool, parameters: Mapping[str, Any], total: int
+) -> Job:
+    job = Job(
+        id=job_id, kind=kind, status="queued", pool_id=pool.id, parameters=dict(parameters), total=total
+    )
+    job.created_at = datetime.now(UTC)
+    session.add(job)
+    session.flush()  # first: what is added after it refers to it
+    return job
+
+
+def _add_uploads(session: Session, job_id: str, names: Sequence[str]) -> int:
+    session.add_all(Upload(job_id=job_id, position=n, name=name) for n, name in enumerate(names))
+    return add_steps(session, job_id, "import", 0, len(names), IMPORT_CHUNK)

@@ -1,0 +1,36 @@
+"""The blobs' keys."""
+
+
+def pool_image(pool_id: str, sha256: str) -> str:
+    """A pool image's pixels, a PNG of 512 x 256."""
+    return f"pools/{pool_id}/images/{sha256}.png"
+
+
+def latents(pool_id: str, model_sha256: str, shard: str) -> str:
+    """An array (n, C, 32, 64) float32 of a pool's latents."""
+    return f"pools/{pool_id}/latents/{model_sha256}/{shard}.npy"
+
+
+def upload(job_id: str, position: int) -> str:
+    """A file of a pool import, as it came."""
+    return f"jobs/{job_id}/uploads/{position}"
+
+
+def archive(job_id: str) -> str:
+    """The zip of a pool import, as it came."""
+    return f"jobs/{job_id}/archive.zip"
+
+
+def guide(job_id: str, sha256: str) -> str:
+    """A guide's image or mask, PNGs of 512 x 256."""
+    return f"jobs/{job_id}/guides/{sha256}.png"
+
+
+def sample(job_id: str, sha256: str) -> str:
+    """A sample's image, a PNG of 512 x 256."""
+    return f"jobs/{job_id}/samples/{sha256}.png"
+
+
+def dataset(job_id: str) -> str:
+    """A succeeded synthesis' zip."""
+    return f"jobs/{job_id}/dataset.zip"

@@ -1,0 +1,85 @@
+"""Steps and their leases: the parts that the verbs of `app.jobs` share; only they call them."""
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy.orm import Session
+
+from app.errors import LeaseLost
+from app.records import Claim
+from app.tables import Job, Step
+
+WORKABLE = ("queued", "running")  # a job's statuses in which its steps may be claimed
+
+
+def lock(session: Session, job_id: str) -> Job | None:
+    """The job's row, locked first by every verb: verbs on one job follow one another."""
+    query = select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
+    return session.scalar(query)
+
+
+def hold(session: Session, claim: Claim) -> tuple[Job, Step]:
+    job = lock(session, claim.job_id)
+    step = session.get(Step, claim.step_id, populate_existing=True)
+    if job is None or job.status != "running" or step is None or step.lease != claim.lease:
+        raise LeaseLost(
+            f"step {claim.step_id} ({claim.kind}) of job {claim.job_id} is no longer this worker's"
+        )
+    return job, step
+
+
+def claimable(now: datetime) -> ColumnElement[bool]:
+    return or_(Step.status == "ready", and_(Step.status == "leased", Step.leased_until < now))
+
+
+def may_claim(step: Step, now: datetime) -> bool:
+    overdue = step.leased_until is not None and step.leased_until < now
+    return step.status == "ready" or (step.status == "leased" and overdue)
+
+
+def fairest(session: Session, now: datetime) -> tuple[str, int] | None:
+    nexts = (
+        select(Step.job_id, func.min(Step.id).label("step_id")).where(claimable(now)).group_by(Step.job_id)
+    )
+    busy = (
+        select(Step.job_id, func.count().label("leases"))
+        .where(Step.status == "leased", Step.leased_until >= now)
+        .group_by(Step.job_id)
+    )
+    candidates, leased = nexts.subquery(), busy.subquery()
+    query = (
+        select(Job.id, candidates.c.step_id)
+        .join(candidates, candidates.c.job_id == Job.id)
+        .outerjoin(leased, leased.c.job_id == Job.id)
+        .where(Job.status.in_(WORKABLE))
+        .order_by(func.coalesce(leased.c.leases, 0), Job.created_at, Job.id)
+        .limit(1)
+    )
+    row = session.execute(query).first()
+    return None if row is None else (row[0], row[1])
+
+
+def is_held(session: Session, job_id: str, now: datetime) -> bool:
+    """Whether a worker is at one of the job's steps."""
+    held = exists().where(
+        Step.job_id == job_id,
+        Step.status == "leased",
+        Step.lease.is_not(None),
+        Step.leased_until >= now,
+    )
+    return bool(session.scalar(select(held)))
+
+
+def tried_in_vain(step: Step, why: str) -> str:
+    return f"step {step.kind} {step.position} was tried {step.attempts} times, {why}; see the workers' logs"
+
+
+def add_steps(session: Session, job_id: str, kind: str, first: int, last: int, chunk: int) -> int:
+    starts = range(first, last, chunk)
+    for start in starts:
+        add_step(session, job_id, kind, start, start, min(start + chunk, last))
+    return len(starts)
+
+
+def add_step(session: Session, job_id: str, kind: str, position: int, first: int, last: int) -> None:
+    session.add(Step(job_id=job_id, kind=kind, position=position, first=first, last=last, status="ready"))

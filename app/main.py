@@ -1,0 +1,111 @@
+"""The HTTP application. `create_app` builds it; nothing happens at import."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from importlib.metadata import PackageNotFoundError, version
+
+from anyio import to_thread
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import problems
+from app.bodies import DrainUnreadBody, LimitSmallBodies
+from app.metrics import Metrics
+from app.routes import health, jobs, models, page, pools, synthesis
+from app.schemas import ProblemBody
+from app.service import Service, make_service
+from app.settings import Settings
+from app.sweeper import keep_sweeping, prepare
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = (
+    "Label-true synthetic augmentation of panoramic dental radiographs. Import unlabeled images into a pool, "
+    "post labeled guides, and download a dataset of synthetic images whose masks are true."
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API over the stores that the settings name."""
+    metrics = Metrics()
+    service = make_service(settings, metrics)
+    app = FastAPI(
+        title="pansynth",
+        version=package_version(),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own page loads its scripts from elsewhere; ours is in routes.page
+        redoc_url=None,
+        responses={
+            "default": {"model": ProblemBody, "description": "A problem, as application/problem+json"}
+        },
+    )
+    app.state.service = service
+    app.state.metrics = metrics
+    problems.install(app)
+    for room in (pools, synthesis, jobs, models, health, page):
+        app.include_router(room.router)
+    app.add_middleware(LimitSmallBodies)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(DrainUnreadBody)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    prepared = await try_to_prepare(service)
+    sweeper = asyncio.create_task(keep_sweeping(service, prepared))
+    try:
+        yield
+    finally:
+        sweeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sweeper
+        service.celery.close()
+        service.database.dispose()
+
+
+async def try_to_prepare(service: Service) -> bool:
+    """False if the database is away: the API starts all the same, answers 503, and tries again."""
+    try:
+        await to_thread.run_sync(prepare, service)
+    except Exception as error:
+        log.warning("the database cannot be prepared yet: %r", error)
+        return False
+    return True
+
+
+class SecurityHeaders:
+    """ASGI middleware: no page of another origin may frame, sniff or load what is served here."""
+
+    HEADERS = (
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "DENY"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+        ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    )
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self.HEADERS:
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+def package_version() -> str:
+    try:
+        return version("pansynth")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,125 @@
+"""Pools: named sets of unlabeled images. Images come in by a job of kind `pool_import` (see `app.jobs`)."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.database import insert_new
+from app.errors import BadCursor, ImageNotFound, PoolExists, PoolInUse, PoolNotFound
+from app.records import NewLatent
+from app.tables import ACTIVE, Job, Pool, PoolImage, PoolLatent
+
+
+def create(session: Session, name: str) -> Pool:
+    """Make an empty pool. Raises PoolExists. The name's form is the caller's to check."""
+    pool = Pool(id=uuid4().hex, name=name, created_at=datetime.now(UTC))
+    try:
+        with session.begin_nested():
+            session.add(pool)
+    except IntegrityError as error:
+        raise PoolExists(f"there is a pool {name!r} already; choose another name or use that pool") from error
+    return pool
+
+
+def find(session: Session, name: str) -> Pool:
+    """Raises PoolNotFound."""
+    pool = session.scalar(select(Pool).where(Pool.name == name))
+    if pool is None:
+        raise PoolNotFound(f"there is no pool {name!r}; make it with POST /pools or choose one of GET /pools")
+    return pool
+
+
+def list_(
+    session: Session, *, limit: int = 100, cursor: str | None = None
+) -> tuple[Sequence[Pool], str | None]:
+    """Pools by name, at most `limit`, after `cursor` -> (pools, cursor of the next page or None)."""
+    query = select(Pool).order_by(Pool.name).limit(limit + 1)
+    if cursor:
+        query = query.where(Pool.name > cursor)
+    rows = session.scalars(query).all()
+    return rows[:limit], rows[limit - 1].name if len(rows) > limit else None
+
+
+def image_counts(session: Session, pools: Sequence[Pool]) -> dict[str, int]:
+    """Pool id -> number of its images, for every pool given."""
+    query = (
+        select(PoolImage.pool_id, func.count())
+        .where(PoolImage.pool_id.in_([pool.id for pool in pools]))
+        .group_by(PoolImage.pool_id)
+    )
+    counts = {pool_id: count for pool_id, count in session.execute(query)}
+    return {pool.id: counts.get(pool.id, 0) for pool in pools}
+
+
+def images(
+    session: Session, name: str, *, limit: int = 100, cursor: str | None = None
+) -> tuple[Sequence[PoolImage], str | None]:
+    """A pool's images as they came -> (images, next cursor or None). Raises PoolNotFound, BadCursor."""
+    pool = find(session, name)
+    query = select(PoolImage).where(PoolImage.pool_id == pool.id).order_by(PoolImage.id).limit(limit + 1)
+    if cursor:
+        query = query.where(PoolImage.id > _image_id(cursor))
+    rows = session.scalars(query).all()
+    return rows[:limit], str(rows[limit - 1].id) if len(rows) > limit else None
+
+
+def find_image(session: Session, name: str, image_id: int) -> PoolImage:
+    """Raises PoolNotFound, ImageNotFound."""
+    pool = find(session, name)
+    image = session.get(PoolImage, image_id) if 0 < image_id < 1 << 63 else None
+    if image is None or image.pool_id != pool.id:
+        raise ImageNotFound(f"pool {name!r} has no image {image_id}; GET /pools/{name}/images lists them")
+    return image
+
+
+def latent_key(pool_id: str, model_sha256: str, shard: str) -> str:
+    """The blob of an array (n, C, 32, 64) of latents."""
+    return f"pools/{pool_id}/latents/{model_sha256}/{shard}.npy"
+
+
+def keep_latents(session: Session, pool_id: str, latents: Sequence[NewLatent]) -> None:
+    ids = {
+        sha256: image_id
+        for image_id, sha256 in session.execute(
+            select(PoolImage.id, PoolImage.sha256).where(
+                PoolImage.pool_id == pool_id, PoolImage.sha256.in_([latent.sha256 for latent in latents])
+            )
+        )
+    }
+    rows = [
+        {"pool_image_id": ids[latent.sha256], **asdict(latent)} for latent in latents if latent.sha256 in ids
+    ]
+    for row in rows:
+        del row["sha256"]
+    insert_new(session, PoolLatent, rows, "row")
+
+
+def delete(session: Session, name: str) -> str:
+    """Delete a pool and its images; ended jobs keep their samples.
+
+    Returns the prefix of its blobs, to delete after the commit. Raises PoolNotFound; PoolInUse while a job
+    needs it that has not ended.
+    """
+    pool = session.scalar(select(Pool).where(Pool.name == name).with_for_update())
+    if pool is None:
+        pool = find(session, name)
+    busy = session.scalars(
+        select(Job.id).where(Job.pool_id == pool.id, Job.status.in_(ACTIVE)).limit(3)
+    ).all()
+    if busy:
+        raise PoolInUse(f"pool {name!r} is used by job {', '.join(busy)}; wait for it to end or cancel it")
+    session.delete(pool)
+    return f"pools/{pool.id}/"
+
+
+def _image_id(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise BadCursor(
+            f"cursor {cursor!r} is none of this list's; take `next` of the page before, unchanged"
+        )
+    return int(cursor)

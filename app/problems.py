@@ -1,0 +1,204 @@
+"""Every error the service answers with: RFC 9457 problem details, made in this one place."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from kombu.exceptions import OperationalError as BrokerError
+from obstore.exceptions import BaseError as BlobError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as ConnectionPoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from app import errors
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """What is wrong with one field: the value and the remedy, in words for the user."""
+
+    field: str
+    detail: str
+
+
+class Problem(Exception):
+    """An answer other than success. `kind` is the last part of the problem's type, stable for programs."""
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        *,
+        title: str | None = None,
+        fields: Sequence[FieldError] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.title = title or kind.replace("-", " ").capitalize()
+        self.fields = tuple(fields)
+        self.headers = headers or {}
+
+    def body(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "type": f"urn:pansynth:problem:{self.kind}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.fields:
+            body["errors"] = [{"field": error.field, "detail": error.detail} for error in self.fields]
+        return body
+
+
+def invalid(fields: Sequence[FieldError]) -> Problem:
+    """422 that names every wrong field at once."""
+    detail = " ".join(f"{error.field}: {error.detail}." for error in fields)
+    return Problem(422, "invalid-input", detail, title="Some fields are not as they should be", fields=fields)
+
+
+def unavailable(detail: str, fields: Sequence[FieldError] = ()) -> Problem:
+    """503 for a part of the service that is away; the client may try again soon."""
+    return Problem(503, "unavailable", detail, fields=fields, headers={"Retry-After": str(RETRY_SECONDS)})
+
+
+def answer(request: Request, problem: Problem) -> Response:
+    request.app.state.metrics.refused(problem.kind)
+    return JSONResponse(
+        problem.body(), problem.status, headers=problem.headers, media_type="application/problem+json"
+    )
+
+
+DOMAIN_ERRORS: dict[type[errors.PansynthError], tuple[int, str]] = {
+    errors.JobNotFound: (404, "job-not-found"),
+    errors.JobRunning: (409, "job-running"),
+    errors.JobEnded: (409, "job-ended"),
+    errors.PoolNotFound: (404, "pool-not-found"),
+    errors.PoolExists: (409, "pool-exists"),
+    errors.PoolInUse: (409, "pool-in-use"),
+    errors.PoolTooSmall: (422, "pool-too-small"),
+    errors.ImageNotFound: (404, "image-not-found"),
+    errors.SampleNotFound: (404, "sample-not-found"),
+    errors.QueueFull: (429, "queue-full"),
+    errors.IdempotencyConflict: (422, "idempotency-conflict"),
+    errors.BadCursor: (422, "bad-cursor"),
+    errors.BlobMissing: (404, "blob-missing"),
+}
+FIELD_OF_KIND = {"pool-too-small": "top_k", "idempotency-conflict": "Idempotency-Key", "bad-cursor": "cursor"}
+
+
+def from_domain(error: errors.PansynthError) -> Problem:
+    status, kind = DOMAIN_ERRORS.get(type(error), (500, "internal-error"))
+    fields = [FieldError(FIELD_OF_KIND[kind], str(error))] if kind in FIELD_OF_KIND else []
+    headers = {"Retry-After": "30"} if kind == "queue-full" else {}
+    return Problem(status, kind, str(error), fields=fields, headers=headers)
+
+
+def from_validation(error: RequestValidationError) -> Problem:
+    """FastAPI's own validation of paths, queries and JSON bodies, in our form."""
+    fields = []
+    for item in error.errors():
+        where = [str(part) for part in item["loc"][1:]] or [str(item["loc"][0])]
+        given = "" if item["type"] in ("missing", "json_invalid") else f"; got {shortened(item.get('input'))}"
+        fields.append(FieldError(".".join(where), f"{plain(item['msg'])}{given}"))
+    return invalid(fields)
+
+
+def from_http(error: HTTPException) -> Problem:
+    phrase = HTTPStatus(error.status_code).phrase
+    details = {
+        404: "there is nothing at this address; /docs lists what there is",
+        405: f"this method is not allowed here; allowed: {(error.headers or {}).get('Allow')}",
+    }
+    detail = details.get(error.status_code, str(error.detail))
+    kind = phrase.lower().replace(" ", "-").replace("'", "")
+    return Problem(error.status_code, kind, detail, title=phrase, headers=dict(error.headers or {}))
+
+
+def allowed_methods(request: Request, error: HTTPException) -> str:
+    """Every method that some documented route has at the request's address, else what the framework named."""
+    found: set[str] = set()
+    for operation, path_item in request.app.openapi()["paths"].items():
+        parts = ["[^/]+" if part.startswith("{") else re.escape(part) for part in operation.split("/")]
+        if re.fullmatch("/".join(parts), request.url.path):
+            found.update(method.upper() for method in path_item)
+    return ", ".join(sorted(found)) or (error.headers or {}).get("Allow", "")
+
+
+def plain(message: str) -> str:
+    """Pydantic's wording without its opening words: 'Input should be ...' -> 'should be ...'."""
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:]
+
+
+def shortened(value: object, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+def install(app: FastAPI) -> None:
+    """Route every exception to a problem."""
+
+    async def on_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return answer(request, error)
+
+    async def on_domain_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, errors.PansynthError)
+        return answer(request, from_domain(error))
+
+    async def on_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return answer(request, from_validation(error))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:  # the framework names the methods of one route, not all of the address
+            error.headers = {**(error.headers or {}), "Allow": allowed_methods(request, error)}
+        return answer(request, from_http(error))
+
+    async def on_database(request: Request, error: Exception) -> Response:
+        log.error("the database did not answer: %s", error)
+        return answer(request, unavailable("the database does not answer; try again in a few seconds"))
+
+    async def on_broker(request: Request, error: Exception) -> Response:
+        log.error("the broker did not answer: %s", error)
+        return answer(request, unavailable("the message broker does not answer; try again in a few seconds"))
+
+    async def on_blobs(request: Request, error: Exception) -> Response:
+        log.error("the blob store did not answer: %s", error)
+        return answer(request, unavailable("the blob store does not answer; try again in a few seconds"))
+
+    async def on_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
+        return Response(status_code=499)  # nobody reads it; this only keeps the log free of a traceback
+
+    async def on_anything(request: Request, error: Exception) -> Response:
+        log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
+        return answer(
+            request, Problem(500, "internal-error", "the service made a mistake; its log says more")
+        )
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(errors.PansynthError, on_domain_error)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)
+    for database_error in (OperationalError, InterfaceError, ConnectionPoolTimeout):
+        app.add_exception_handler(database_error, on_database)
+    app.add_exception_handler(BrokerError, on_broker)
+    app.add_exception_handler(BlobError, on_blobs)
+    app.add_exception_handler(ClientDisconnect, on_disconnect)
+    app.add_exception_handler(Exception, on_anything)

@@ -1,0 +1,145 @@
+"""What clients and workers ask about jobs; nothing here changes a row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.errors import BadCursor, JobNotFound, SampleNotFound
+from app.tables import Guide, IdempotencyKey, Job, Sample, Upload, Worker
+
+ALIVE_SECONDS = 20.0  # a worker gives a sign of life every 3 s
+
+
+def find_job(session: Session, job_id: str) -> Job:
+    """Raises JobNotFound."""
+    job = session.get(Job, job_id, populate_existing=True)
+    if job is None:
+        raise JobNotFound(f"there is no job {job_id!r}")
+    return job
+
+
+def find_idempotent(session: Session, key: str) -> tuple[str, str] | None:
+    """(fingerprint, job id) of the request that used the key, or None."""
+    known = session.get(IdempotencyKey, key)
+    return None if known is None else (known.fingerprint, known.job_id)
+
+
+def list_jobs(
+    session: Session,
+    *,
+    kind: str | None = None,
+    status: str | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+) -> tuple[Sequence[Job], str | None]:
+    """Jobs, newest first -> (at most `limit` jobs, cursor of the next page or None). Raises BadCursor."""
+    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+    if kind is not None:
+        query = query.where(Job.kind == kind)
+    if status is not None:
+        query = query.where(Job.status == status)
+    if cursor:
+        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*_job_place(cursor)))
+    rows = session.scalars(query).all()
+    if len(rows) <= limit:
+        return rows, None
+    microseconds = (rows[limit - 1].created_at - EPOCH) // timedelta(microseconds=1)
+    return rows[:limit], f"{microseconds}-{rows[limit - 1].id}"
+
+
+def list_samples(
+    session: Session, job_id: str, *, limit: int = 100, cursor: str | None = None, made_only: bool = False
+) -> tuple[Sequence[Sample], str | None]:
+    """A job's samples by position -> (samples, next cursor or None). Raises JobNotFound, BadCursor."""
+    find_job(session, job_id)
+    query = select(Sample).where(Sample.job_id == job_id).order_by(Sample.position).limit(limit + 1)
+    if made_only:
+        query = query.where(Sample.image_sha256.is_not(None))
+    if cursor:
+        query = query.where(Sample.position > _number(cursor))
+    rows = session.scalars(query).all()
+    return rows[:limit], str(rows[limit - 1].position) if len(rows) > limit else None
+
+
+def find_sample(session: Session, job_id: str, position: int) -> Sample:
+    """Raises JobNotFound, SampleNotFound."""
+    find_job(session, job_id)
+    sample = session.get(Sample, (job_id, position)) if 0 <= position < 1 << 31 else None
+    if sample is None:
+        raise SampleNotFound(f"job {job_id} has no sample {position}; GET /jobs/{job_id}/samples lists them")
+    return sample
+
+
+def guides(session: Session, job_id: str) -> Sequence[Guide]:
+    """A job's guides by position."""
+    return session.scalars(select(Guide).where(Guide.job_id == job_id).order_by(Guide.position)).all()
+
+
+@dataclass(frozen=True)
+class ImportOutcome:
+    """What has become of a pool import's files so far."""
+
+    stored: int
+    duplicates: int
+    rejected: list[dict[str, str]]  # {"name", "detail"}, the first 1000
+
+
+def import_outcome(session: Session, job_id: str) -> ImportOutcome:
+    counted = select(Upload.outcome, func.count()).where(Upload.job_id == job_id).group_by(Upload.outcome)
+    counts = {outcome: count for outcome, count in session.execute(counted)}
+    bad = (
+        select(Upload).where(Upload.job_id == job_id, Upload.outcome == "rejected").order_by(Upload.position)
+    )
+    rejected = [
+        {"name": upload.name, "detail": upload.detail or ""} for upload in session.scalars(bad.limit(1000))
+    ]
+    return ImportOutcome(counts.get("stored", 0), counts.get("duplicate", 0), rejected)
+
+
+def eta_seconds(job: Job, now: datetime) -> float | None:
+    """Seconds to a running job's last sample or file, at its pace so far; None: no pace yet, or ended."""
+    if job.status != "running" or job.started_at is None or not 0 < job.done <= job.total:
+        return None
+    return max(0.0, (now - job.started_at).total_seconds()) / job.done * (job.total - job.done)
+
+
+def live_workers(session: Session, now: datetime) -> Sequence[Worker]:
+    """The workers that gave a sign of life lately."""
+    since = now - timedelta(seconds=ALIVE_SECONDS)
+    return session.scalars(select(Worker).where(Worker.seen_at >= since).order_by(Worker.id)).all()
+
+
+def counts_by_status(session: Session) -> dict[tuple[str, str], int]:
+    """(kind, status) -> number of jobs."""
+    query = select(Job.kind, Job.status, func.count()).group_by(Job.kind, Job.status)
+    return {(kind, status): count for kind, status, count in session.execute(query)}
+
+
+def ended_before(session: Session, moment: datetime, limit: int = 100) -> Sequence[str]:
+    """Ids of jobs that ended before `moment`, oldest first: candidates for `jobs.delete_job` by retention."""
+    query = select(Job.id).where(Job.finished_at < moment).order_by(Job.finished_at).limit(limit)
+    return session.scalars(query).all()
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _job_place(cursor: str) -> tuple[datetime, str]:
+    microseconds, _, job_id = cursor.partition("-")
+    try:
+        return EPOCH + timedelta(microseconds=_number(microseconds)), job_id
+    except OverflowError as error:
+        raise _bad(cursor) from error
+
+
+def _number(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+        raise _bad(cursor)
+    return int(cursor)
+
+
+def _bad(cursor: str) -> BadCursor:
+    return BadCursor(f"cursor {cursor!r} is none of this list's; take `next` of the page before, unchanged")

@@ -1,0 +1,72 @@
+"""What the verbs of `app.jobs` are told, and the claim they give a worker."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class NewGuide:
+    """A guide whose blobs are written: `jobs/{job_id}/guides/{sha256}.png` for the image and the mask."""
+
+    name: str
+    width: int  # as uploaded
+    height: int
+    image_sha256: str
+    mask_sha256: str
+
+
+@dataclass(frozen=True)
+class NewSample:
+    """A sample to make, as a plan step decides."""
+
+    position: int
+    guide: int
+    pool_image_id: int
+    pool_image_name: str
+    pool_image_sha256: str
+    rank: int
+    ssim: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """A pool image read from an upload; its blob is written."""
+
+    name: str
+    width: int  # as uploaded
+    height: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class NewLatent:
+    """Where the latent of a pool image lies; its shard's blob is written."""
+
+    sha256: str  # the image's
+    model_sha256: str
+    shard: str
+    row: int
+    low: float
+    high: float
+
+
+class Outcome(NamedTuple):
+    """What became of an upload: an image to store, or the reason why not."""
+
+    position: int
+    image: NewImage | None
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A leased step: what its worker needs to know, and the proof that the step is its own."""
+
+    step_id: int
+    lease: str
+    job_id: str
+    kind: str
+    first: int
+    last: int
+    attempt: int  # 1 is the first

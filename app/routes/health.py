@@ -1,0 +1,72 @@
+"""Is it alive, is it ready, and how is it doing."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from sqlalchemy import text
+
+from app import broker
+from app.problems import FieldError, unavailable
+from app.queries import live_workers
+from app.service import Service, ServiceDep
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez")
+def livez() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses={503: {"description": "something is missing; `errors` names it"}})
+def readyz(service: ServiceDep) -> dict[str, Any]:
+    """The database, the blob store, the broker and at least one worker are there."""
+    checks: dict[str, Callable[[Service], None]] = {
+        "store": check_store,
+        "broker": check_broker,
+        "worker": check_worker,
+    }
+    missing = [
+        FieldError(name, words) for name, check in checks.items() if (words := failure(check, service))
+    ]
+    if missing:
+        names = " and ".join(error.field for error in missing)
+        raise unavailable(f"not ready: {names} missing", missing)
+    return {"status": "ready", **dict.fromkeys(checks, "ok")}
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(service: ServiceDep) -> Response:
+    """Prometheus text."""
+    with service.database.read() as session:
+        return Response(service.metrics.text(session), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def failure(check: Callable[[Service], None], service: Service) -> str | None:
+    """What is wrong in words; an outage of any kind is an answer here, not an error."""
+    try:
+        check(service)
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}"
+    return None
+
+
+def check_store(service: Service) -> None:
+    with service.database.read() as session:
+        session.execute(text("SELECT 1 FROM jobs LIMIT 1"))
+    service.blobs.exists("ready")
+
+
+def check_broker(service: Service) -> None:
+    broker.ping(service.celery)
+
+
+def check_worker(service: Service) -> None:
+    with service.database.read() as session:
+        if not live_workers(session, datetime.now(UTC)):
+            raise LookupError("no worker has given a sign of life lately; start one with `pansynth worker`")

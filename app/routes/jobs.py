@@ -1,0 +1,138 @@
+"""Jobs: how far they are, what they made, and how to stop them."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app import events, jobs, keys, queries
+from app.downloads import IMMUTABLE, REVALIDATE, Download, serve
+from app.problems import Problem
+from app.routes.accepted import job_answer
+from app.routes.parameters import Limit, cursor_of, job_id_of
+from app.schemas import JobBody, JobList, SampleBody, SampleList
+from app.service import ServiceDep
+from app.tables import Job
+
+router = APIRouter(tags=["jobs"])
+
+JobId = Annotated[str, Depends(job_id_of)]
+CursorDep = Annotated[str | None, Depends(cursor_of)]
+Kind = Literal["synthesis", "pool_import"]
+Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+
+
+@router.get("/jobs")
+def list_jobs(
+    service: ServiceDep,
+    cursor: CursorDep,
+    limit: Limit = 100,
+    kind: Kind | None = None,
+    status: Status | None = None,
+) -> JobList:
+    """Jobs, the newest first."""
+    with service.database.read() as session:
+        rows, following = queries.list_jobs(session, kind=kind, status=status, limit=limit, cursor=cursor)
+        return JobList(items=[JobBody.of(session, job) for job in rows], next=following)
+
+
+@router.get("/jobs/{job_id}")
+def get_job(job_id: JobId, service: ServiceDep, response: Response) -> JobBody:
+    """How far a job is, and what went wrong if it failed."""
+    response.headers["Cache-Control"] = "no-store"
+    with service.database.read() as session:
+        return JobBody.of(session, queries.find_job(session, job_id))
+
+
+@router.post("/jobs/{job_id}/cancel", status_code=202, response_model=JobBody)
+def cancel_job(job_id: JobId, service: ServiceDep) -> Response:
+    """Stop a job. 202 the first time, 200 when it was cancelled before, 409 when it has ended otherwise."""
+    with service.database.write() as session:
+        job, changed = jobs.cancel(session, job_id, now=datetime.now(UTC))
+    return job_answer(service, job, 202 if changed else 200)
+
+
+@router.delete("/jobs/{job_id}", status_code=204)
+def delete_job(job_id: JobId, service: ServiceDep) -> None:
+    """Remove a job that has ended, with all it made."""
+    with service.database.write() as session:
+        prefix = jobs.delete_job(session, job_id)
+    service.blobs.delete_prefix(prefix)
+
+
+@router.get("/jobs/{job_id}/events", response_class=StreamingResponse)
+def follow_job(
+    job_id: JobId,
+    service: ServiceDep,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)] = None,
+) -> Response:
+    """Server-sent events, one per change: the job as JSON, its version as id. The stream ends with it."""
+    seen = events.last_version(last_event_id)
+    with service.database.read() as session:
+        job = queries.find_job(session, job_id)
+    if job.version == seen and has_ended(job):
+        return Response(status_code=204)  # tells an EventSource to stop reconnecting
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    stream = events.events(service.database, job_id, seen)
+    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+
+@router.get("/jobs/{job_id}/samples")
+def list_samples(job_id: JobId, service: ServiceDep, cursor: CursorDep, limit: Limit = 100) -> SampleList:
+    """The samples made so far."""
+    with service.database.read() as session:
+        rows, following = queries.list_samples(session, job_id, limit=limit, cursor=cursor, made_only=True)
+        guides = {guide.position: guide for guide in queries.guides(session, job_id)}
+    return SampleList(items=[SampleBody.of(sample, guides[sample.guide]) for sample in rows], next=following)
+
+
+@router.head("/jobs/{job_id}/samples/{index}/image", include_in_schema=False)
+@router.get("/jobs/{job_id}/samples/{index}/image", response_class=Response)
+def get_sample_image(job_id: JobId, index: int, request: Request, service: ServiceDep) -> Response:
+    """A synthetic radiograph: PNG, 512x256."""
+    with service.database.read() as session:
+        sha256 = queries.find_sample(session, job_id, index).image_sha256
+    if sha256 is None:
+        raise Problem(
+            409, "sample-not-made", f"sample {index} of job {job_id} is not made yet; follow the job's events"
+        )
+    return serve(
+        request,
+        service.blobs,
+        Download(keys.sample(job_id, sha256), sha256, "image/png", IMMUTABLE),
+    )
+
+
+@router.head("/jobs/{job_id}/samples/{index}/mask", include_in_schema=False)
+@router.get("/jobs/{job_id}/samples/{index}/mask", response_class=Response)
+def get_sample_mask(job_id: JobId, index: int, request: Request, service: ServiceDep) -> Response:
+    """The sample's label, which is its guide's: PNG, 512x256, 0 or 255."""
+    with service.database.read() as session:
+        sample = queries.find_sample(session, job_id, index)
+        sha256 = queries.guides(session, job_id)[sample.guide].mask_sha256
+    return serve(request, service.blobs, Download(keys.guide(job_id, sha256), sha256, "image/png", IMMUTABLE))
+
+
+@router.head("/jobs/{job_id}/dataset", include_in_schema=False)
+@router.get("/jobs/{job_id}/dataset", response_class=Response)
+def get_dataset(job_id: JobId, request: Request, service: ServiceDep) -> Response:
+    """The zip. 409 until the job has succeeded."""
+    with service.database.read() as session:
+        job = queries.find_job(session, job_id)
+    if job.kind != "synthesis":
+        raise Problem(404, "no-dataset", f"job {job_id} is a {job.kind}; only synthesis jobs make a dataset")
+    if job.dataset_sha256 is None:
+        remedy = "it never will be" if has_ended(job) else f"wait for it, /jobs/{job_id}/events tells"
+        raise Problem(
+            409, "dataset-not-ready", f"job {job_id} is {job.status}, its dataset is not there; {remedy}"
+        )
+    file_name = f"pansynth-{job_id}.zip"
+    key = keys.dataset(job_id)
+    return serve(
+        request, service.blobs, Download(key, job.dataset_sha256, "application/zip", REVALIDATE, file_name)
+    )
+
+
+def has_ended(job: Job) -> bool:
+    return job.finished_at is not None

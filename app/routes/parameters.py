@@ -1,0 +1,34 @@
+"""The query and path parameters that several routes share."""
+
+import re
+from typing import Annotated
+
+from fastapi import Path, Query
+
+from app.errors import JobNotFound, PoolNotFound
+from app.problems import FieldError, invalid
+from app.schemas import POOL_NAME
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before")]
+
+
+def job_id_of(job_id: Annotated[str, Path(description="as POST /synthesize returned it")]) -> str:
+    """Anything that cannot be an id is unknown, and never reaches the database."""
+    if not re.fullmatch(r"[0-9a-f]{32}", job_id):
+        raise JobNotFound(f"there is no job {job_id[:80]!r}")
+    return job_id
+
+
+def pool_name_of(name: Annotated[str, Path(description="the pool's name")]) -> str:
+    if not re.fullmatch(POOL_NAME, name):
+        raise PoolNotFound(f"there is no pool {name[:80]!r}; GET /pools lists them")
+    return name
+
+
+def cursor_of(cursor: Cursor = None) -> str | None:
+    if cursor is not None and not cursor.isprintable():
+        raise invalid(
+            [FieldError("cursor", "is none of this list's; take `next` of the page before, unchanged")]
+        )
+    return cursor

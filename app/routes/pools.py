@@ -1,0 +1,154 @@
+"""Pools: named sets of unlabeled images."""
+
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Request, Response
+
+from app import jobs, keys, pools
+from app.downloads import IMMUTABLE, Download, serve
+from app.forms import files_schema, only_fields, openapi_body
+from app.problems import FieldError, invalid
+from app.routes.accepted import job_answer, new_job_id
+from app.routes.parameters import Limit, cursor_of, pool_name_of
+from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
+from app.service import Service, ServiceDep
+from app.tables import Job
+from app.uploads import Form, UploadedFile, read_form
+
+router = APIRouter(tags=["pools"])
+
+PoolName = Annotated[str, Depends(pool_name_of)]
+CursorDep = Annotated[str | None, Depends(cursor_of)]
+
+FIELDS = ("images", "archive")
+IMPORT_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "images": files_schema("PNG, JPEG, TIFF, BMP or DICOM radiographs"),
+        "archive": {"type": "string", "format": "binary", "description": "one zip of such images, instead"},
+    },
+}
+
+
+@router.post("/pools", status_code=201)
+def create_pool(request: PoolRequest, service: ServiceDep, response: Response) -> PoolBody:
+    """Make an empty pool."""
+    with service.database.write() as session:
+        pool = pools.create(session, request.name)
+    response.headers["Location"] = f"/pools/{pool.name}"
+    return PoolBody.of(pool, 0)
+
+
+@router.get("/pools")
+def list_pools(service: ServiceDep, cursor: CursorDep, limit: Limit = 100) -> PoolList:
+    """The pools by name."""
+    with service.database.read() as session:
+        rows, following = pools.list_(session, limit=limit, cursor=cursor)
+        counts = pools.image_counts(session, rows)
+    return PoolList(items=[PoolBody.of(pool, counts[pool.id]) for pool in rows], next=following)
+
+
+@router.get("/pools/{name}")
+def get_pool(name: PoolName, service: ServiceDep) -> PoolBody:
+    """One pool."""
+    with service.database.read() as session:
+        pool = pools.find(session, name)
+        return PoolBody.of(pool, pools.image_counts(session, [pool])[pool.id])
+
+
+@router.delete("/pools/{name}", status_code=204)
+def delete_pool(name: PoolName, service: ServiceDep) -> None:
+    """Remove a pool and its images; the datasets made from it stay."""
+    with service.database.write() as session:
+        prefix = pools.delete(session, name)
+    service.blobs.delete_prefix(prefix)
+
+
+@router.get("/pools/{name}/images")
+def list_pool_images(
+    name: PoolName, service: ServiceDep, cursor: CursorDep, limit: Limit = 100
+) -> PoolImageList:
+    """A pool's images in the order they came."""
+    with service.database.read() as session:
+        rows, following = pools.images(session, name, limit=limit, cursor=cursor)
+    return PoolImageList(items=[PoolImageBody.of(image, name) for image in rows], next=following)
+
+
+@router.head("/pools/{name}/images/{image_id}", include_in_schema=False)
+@router.get("/pools/{name}/images/{image_id}", response_class=Response)
+def get_pool_image(name: PoolName, image_id: int, request: Request, service: ServiceDep) -> Response:
+    """The image as it is used: PNG, 512x256."""
+    with service.database.read() as session:
+        image = pools.find_image(session, name, image_id)
+    key = keys.pool_image(image.pool_id, image.sha256)
+    return serve(request, service.blobs, Download(key, image.sha256, "image/png", IMMUTABLE))
+
+
+@router.post(
+    "/pools/{name}/images", status_code=202, response_model=JobBody, openapi_extra=openapi_body(IMPORT_SCHEMA)
+)
+async def import_images(name: PoolName, request: Request, service: ServiceDep) -> Response:
+    """Add images, each in a field `images`, or one zip in `archive`. The job reports bad files one by one."""
+    await to_thread.run_sync(require_pool, service, name)
+    async with read_form(request, service.settings.max_upload_bytes) as form:
+        check_import(form)
+        job = await to_thread.run_sync(take_in_import, service, name, form)
+    service.metrics.accepted(job.kind)
+    return await to_thread.run_sync(job_answer, service, job, 202, True)
+
+
+def require_pool(service: Service, name: str) -> None:
+    with service.database.read() as session:
+        pools.find(session, name)
+
+
+def check_import(form: Form) -> None:
+    only_fields(form, FIELDS)
+    texts = [FieldError(name, "is text here; send it as a file, with a file name") for name in form.texts]
+    archives = form.files.get("archive", [])
+    if texts:
+        raise invalid(texts)
+    if not form.files:
+        raise invalid(
+            [FieldError("images", "is missing; send at least one image file, or a zip of images as archive")]
+        )
+    if archives and (len(archives) > 1 or form.files.get("images")):
+        raise invalid([FieldError("archive", "comes once and alone; send further files in further requests")])
+
+
+def take_in_import(service: Service, name: str, form: Form) -> Job:
+    """Write the files as blobs, then the job; whatever fails in between leaves nothing behind."""
+    job_id = new_job_id()
+    files, archives = form.files.get("images", []), form.files.get("archive", [])
+    try:
+        for position, file in enumerate(files):
+            service.blobs.put(keys.upload(job_id, position), file.read())
+        for archive in archives:
+            put_archive(service, keys.archive(job_id), archive)
+        with service.database.write() as session:
+            return jobs.submit_import(
+                session,
+                job_id=job_id,
+                pool=name,
+                names=[file.name for file in files],
+                archive=bool(archives),
+                max_queued_jobs=service.settings.max_queued_jobs,
+            )
+    except BaseException:
+        service.blobs.delete_prefix(f"jobs/{job_id}/")
+        raise
+
+
+def put_archive(service: Service, key: str, archive: UploadedFile) -> None:
+    with tempfile.TemporaryDirectory(prefix="pansynth-archive-") as folder:
+        path = Path(folder) / "archive.zip"
+        archive.copy_to(path)
+        if not zipfile.is_zipfile(path):
+            raise invalid(
+                [FieldError("archive", f"{archive.name!r} is not a zip file; send a zip of images")]
+            )
+        service.blobs.put_file(key, path)

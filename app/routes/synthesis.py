@@ -1,0 +1,135 @@
+"""POST /synthesize: verify, normalise, store, submit, commit, wake."""
+
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Header, Request, Response
+
+from app import jobs, keys, pools, queries
+from app.errors import PoolNotFound
+from app.forms import openapi_body, parse_synthesis, synthesis_schema
+from app.guides import GuideFiles, fingerprint, read_guides
+from app.presets import PRESETS, Preset
+from app.problems import FieldError, invalid
+from app.routes.accepted import job_answer, new_job_id
+from app.schemas import JobBody
+from app.service import Service, ServiceDep
+from app.tables import Job
+from app.uploads import read_form, shown
+from app.weights import list_weights
+
+router = APIRouter(tags=["synthesis"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[!-~]+$",
+        description="send the same key again and the same job is the answer, not another one",
+    ),
+]
+
+
+@router.get("/presets")
+def list_presets() -> dict[str, Preset]:
+    """What each preset sets where a client does not."""
+    return PRESETS
+
+
+@router.post(
+    "/synthesize",
+    status_code=202,
+    response_model=JobBody,
+    openapi_extra=openapi_body(synthesis_schema()),
+    responses={200: {"model": JobBody, "description": "This Idempotency-Key was used before: its job"}},
+)
+async def synthesize(
+    request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Submit labeled radiographs; the job makes `top_k` synthetic ones from each."""
+    async with read_form(request, service.settings.max_upload_bytes) as form:
+        parameters = parse_synthesis(form)
+        await to_thread.run_sync(check_named, service, parameters, idempotency_key)
+        guides = await read_guides(form, service.settings.max_pixels, service.decoding)
+    parameters["guides"] = [guide.row.name for guide in guides]
+    job, is_new = await to_thread.run_sync(submit, service, parameters, guides, idempotency_key)
+    if is_new:
+        service.metrics.accepted(job.kind)
+    return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
+
+
+def check_named(service: Service, parameters: dict[str, Any], idempotency_key: str | None) -> None:
+    """The pool and the model exist, and the pool is large enough; raises Problem 422 naming what is not so.
+
+    `jobs.submit_synthesis` has the last word on the pool; this spares the client one error after the other.
+    """
+    with service.database.read() as session:
+        if idempotency_key and queries.find_idempotent(session, idempotency_key):
+            return  # the first request was accepted; what has become of its pool does not matter
+        wrong = []
+        try:
+            pool = pools.find(session, parameters["pool"]) if parameters["pool"].isprintable() else None
+        except PoolNotFound:
+            pool = None
+        if pool is None:
+            name = shown(parameters["pool"])
+            wrong.append(
+                FieldError(
+                    "pool", f"there is no pool {name!r}; make it with POST /pools or choose one of GET /pools"
+                )
+            )
+        else:
+            count = pools.image_counts(session, [pool])[pool.id]
+            wrong += pool_size_errors(pool.name, count, parameters["top_k"])
+    available = list_weights(service.settings)
+    if parameters["model"] not in available:
+        names = ", ".join(sorted(available)) or "none"
+        wrong.append(
+            FieldError("model", f"there is no model {shown(parameters['model'])!r}; available: {names}")
+        )
+    if wrong:
+        raise invalid(wrong)
+
+
+def pool_size_errors(name: str, count: int, top_k: int) -> list[FieldError]:
+    if count == 0:
+        return [
+            FieldError("pool", f"pool {name!r} is empty; import images with POST /pools/{name}/images first")
+        ]
+    if top_k > count:
+        return [
+            FieldError(
+                "top_k", f"is {top_k}, but pool {name!r} has {count} images; choose 1 to {min(count, 1000)}"
+            )
+        ]
+    return []
+
+
+def submit(
+    service: Service, parameters: dict[str, Any], guides: list[GuideFiles], idempotency_key: str | None
+) -> tuple[Job, bool]:
+    """Write the guides' blobs, then the job; what fails leaves nothing behind. -> (job, is it new)."""
+    job_id = new_job_id()
+    prefix = f"jobs/{job_id}/"
+    try:
+        for guide in guides:
+            service.blobs.put(keys.guide(job_id, guide.row.image_sha256), guide.image_png)
+            service.blobs.put(keys.guide(job_id, guide.row.mask_sha256), guide.mask_png)
+        with service.database.write() as session:
+            job = jobs.submit_synthesis(
+                session,
+                job_id=job_id,
+                pool=parameters["pool"],
+                guides=[guide.row for guide in guides],
+                parameters=parameters,
+                max_queued_jobs=service.settings.max_queued_jobs,
+                idempotency=(idempotency_key, fingerprint(parameters, guides)) if idempotency_key else None,
+            )
+    except BaseException:
+        service.blobs.delete_prefix(prefix)
+        raise
+    if job.id != job_id:
+        service.blobs.delete_prefix(prefix)
+    return job, job.id == job_id

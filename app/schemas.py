@@ -1,0 +1,187 @@
+"""The JSON bodies that the service takes and gives."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from sqlalchemy.orm import Session
+
+from app.queries import eta_seconds, import_outcome
+from app.tables import Guide, Job, Pool, PoolImage, Sample
+
+POOL_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
+
+
+class PoolRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(description="1 to 63 of a-z 0-9 _ -, the first a letter or a digit")
+
+    @field_validator("name")
+    @classmethod
+    def well_formed(cls, name: str) -> str:
+        if not re.fullmatch(POOL_NAME, name):
+            raise ValueError("should be 1 to 63 of a-z 0-9 _ -, the first a letter or a digit")
+        return name
+
+
+class PoolBody(BaseModel):
+    name: str
+    image_count: int
+    created_at: datetime
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, pool: Pool, image_count: int) -> "PoolBody":
+        here = f"/pools/{pool.name}"
+        links = {"self": here, "images": f"{here}/images"}
+        return cls(name=pool.name, image_count=image_count, created_at=pool.created_at, links=links)
+
+
+class PoolImageBody(BaseModel):
+    id: int
+    name: str
+    width: int
+    height: int
+    sha256: str
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, image: PoolImage, pool_name: str) -> "PoolImageBody":
+        return cls(
+            id=image.id,
+            name=image.name,
+            width=image.width,
+            height=image.height,
+            sha256=image.sha256,
+            links={"self": f"/pools/{pool_name}/images/{image.id}"},
+        )
+
+
+class Progress(BaseModel):
+    done: int
+    total: int
+
+
+class Rejected(BaseModel):
+    name: str
+    detail: str
+
+
+class JobBody(BaseModel):
+    id: str
+    kind: str
+    status: str
+    stage: str | None
+    progress: Progress
+    eta_seconds: float | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    parameters: dict[str, Any]
+    error: dict[str, Any] | None
+    links: dict[str, str]
+    stored: int | None = None
+    duplicates: int | None = None
+    rejected: list[Rejected] | None = None
+
+    @classmethod
+    def of(cls, session: Session, job: Job) -> "JobBody":
+        """The job as clients see it; of an import also what became of its files."""
+        eta = eta_seconds(job, datetime.now(UTC))
+        outcome = asdict(import_outcome(session, job.id)) if job.kind == "pool_import" else {}
+        return cls(
+            id=job.id,
+            kind=job.kind,
+            status=job.status,
+            stage=job.stage,
+            progress=Progress(done=job.done, total=job.total),
+            eta_seconds=None if eta is None else round(eta, 1),
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            parameters=job.parameters,
+            error=job.error,
+            links=job_links(job),
+            **outcome,
+        )
+
+
+def job_links(job: Job) -> dict[str, str]:
+    here = f"/jobs/{job.id}"
+    links = {"self": here, "cancel": f"{here}/cancel", "events": f"{here}/events"}
+    if job.kind == "synthesis":
+        return links | {"samples": f"{here}/samples", "dataset": f"{here}/dataset"}
+    return links
+
+
+class SampleBody(BaseModel):
+    index: int
+    guide: str
+    pool_image: str
+    rank: int
+    ssim: float
+    seed: int
+    quality: dict[str, Any] | None
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, sample: Sample, guide: Guide) -> "SampleBody":
+        here = f"/jobs/{sample.job_id}/samples/{sample.position}"
+        return cls(
+            index=sample.position,
+            guide=guide.name,
+            pool_image=sample.pool_image_name,
+            rank=sample.rank,
+            ssim=sample.ssim,
+            seed=sample.seed,
+            quality=sample.quality,
+            links={"image": f"{here}/image", "mask": f"{here}/mask"},
+        )
+
+
+class ModelBody(BaseModel):
+    name: str
+    sha256: str
+    created: str | None
+    latent_channels: int | None
+    bytes: int
+    loaded: bool = Field(description="whether a live worker holds it in memory")
+    card: str
+
+
+class PoolList(BaseModel):
+    items: Sequence[PoolBody]
+    next: str | None
+
+
+class PoolImageList(BaseModel):
+    items: Sequence[PoolImageBody]
+    next: str | None
+
+
+class JobList(BaseModel):
+    items: Sequence[JobBody]
+    next: str | None
+
+
+class SampleList(BaseModel):
+    items: Sequence[SampleBody]
+    next: str | None
+
+
+class ModelList(BaseModel):
+    items: Sequence[ModelBody]
+    next: str | None = None
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457, as application/problem+json."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] = []

@@ -1,0 +1,71 @@
+// The service's HTTP API. Whatever goes wrong becomes a Problem in the service's own words.
+
+export class Problem extends Error {
+  constructor(body) {
+    super(body.detail || body.title);
+    this.title = body.title;
+    this.errors = body.errors || [];
+  }
+}
+
+async function answer(response) {
+  if (response.ok) return response.status === 204 ? null : response.json();
+  let body = { title: `The service answered ${response.status}`, detail: "It gave no further words." };
+  try { body = await response.json(); } catch { /* a proxy in between may answer without JSON */ }
+  throw new Problem(body);
+}
+
+async function request(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new Problem({ title: "The service cannot be reached", detail: "It may be starting or stopped. Try again in a moment." });
+  }
+  return answer(response);
+}
+
+export const get = (path) => request(path);
+export const post = (path, body, headers) => request(path, { method: "POST", body, headers });
+export const postJson = (path, value) => post(path, JSON.stringify(value), { "Content-Type": "application/json" });
+
+export async function all(path) {
+  const items = [];
+  let cursor = null;
+  do {
+    const page = await get(`${path}?limit=1000${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`);
+    items.push(...page.items);
+    cursor = page.next;
+  } while (cursor);
+  return items;
+}
+
+// Calls onChange with the job at every change, until it has ended; returns a function that stops it.
+export function follow(job, onChange) {
+  const source = new EventSource(job.links.events);
+  source.onmessage = (event) => {
+    const changed = JSON.parse(event.data);
+    if (changed.finished_at) source.close();
+    onChange(changed);
+  };
+  return () => source.close();
+}
+
+export function showProblem(place, problem) {
+  place.replaceChildren();
+  const title = document.createElement("strong");
+  title.textContent = problem.title || "Something went wrong";
+  place.append(title);
+  const lines = problem.errors?.length ? problem.errors : [{ field: "", detail: problem.message || problem.detail }];
+  for (const { field, detail } of lines) {
+    const line = document.createElement("span");
+    if (field) {
+      const name = document.createElement("code");
+      name.textContent = field;
+      line.append(name, " ");
+    }
+    line.append(detail);
+    place.append(line);
+  }
+  place.hidden = false;
+}

@@ -1,0 +1,86 @@
+// The reference, drawn from /openapi.json.
+
+const document_ = await (await fetch("/openapi.json")).json();
+const at = (id) => document.getElementById(id);
+
+function element(tag, text, attributes = {}) {
+  const made = document.createElement(tag);
+  if (text) made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+const resolved = (schema) => (schema?.$ref ? document_.components.schemas[schema.$ref.split("/").pop()] : schema ?? {});
+
+function kind(schema) {
+  if (schema.$ref) return schema.$ref.split("/").pop();
+  if (schema.anyOf) return schema.anyOf.map(kind).filter((name) => name !== "null").join(" or ");
+  if (schema.enum) return schema.enum.join(" | ");
+  if (schema.const) return String(schema.const);
+  if (schema.type === "array") return `${kind(schema.items ?? {})}, repeated`;
+  const range = ["minimum", "maximum"].map((name) => schema[name]);
+  const limits = range.some((limit) => limit !== undefined) ? ` ${range.map((limit) => (Number.isSafeInteger(limit) ? limit : "")).join("..")}` : "";
+  return `${schema.format === "binary" ? "file" : schema.format ?? schema.type ?? "any"}${limits}`;
+}
+
+function limited(schema) { // the limits of an optional integer stand in its anyOf
+  return schema.anyOf ? { ...schema, anyOf: schema.anyOf.filter((part) => part.type !== "null") } : schema;
+}
+
+function table(caption, rows) {
+  const made = element("table");
+  made.append(element("caption", caption));
+  for (const { name, schema, required, description } of rows) {
+    const row = element("tr");
+    const head = element("th", "", { scope: "row" });
+    head.append(element("code", name));
+    const fallback = schema.default === undefined || schema.default === null ? "" : `, default ${schema.default}`;
+    row.append(head, element("td", kind(limited(schema)) + (required ? ", required" : fallback)));
+    row.append(element("td", description ?? schema.description ?? ""));
+    made.append(row);
+  }
+  const box = element("div", "", { class: "scroll" });
+  box.append(made);
+  return box;
+}
+
+function properties(schema) {
+  const { properties: fields = {}, required = [] } = resolved(schema);
+  return Object.entries(fields).map(([name, field]) => ({ name, schema: field, required: required.includes(name) }));
+}
+
+function operation(path, method, described) {
+  const made = element("details");
+  const summary = element("summary");
+  const words = (described.description ?? described.summary).replaceAll("`", "");
+  summary.append(element("code", method.toUpperCase(), { class: "method", "data-method": method }), element("code", path), element("span", words));
+  made.append(summary);
+  if (described.parameters?.length) made.append(table("Parameters", described.parameters));
+  for (const [type, body] of Object.entries(described.requestBody?.content ?? {})) made.append(table(`Body, ${type}`, properties(body.schema)));
+  const told = new Set();
+  for (const [status, response] of Object.entries(described.responses)) {
+    if (status === "default") continue;
+    made.append(element("p", `${status}: ${response.description}`, { class: "hint" }));
+    const schema = response.content?.["application/json"]?.schema;
+    const rows = schema && !told.has(schema.$ref) ? properties(schema) : [];
+    if (rows.length) made.append(table(kind(schema), rows));
+    told.add(schema?.$ref);
+  }
+  return made;
+}
+
+const rooms = new Map();
+for (const [path, methods] of Object.entries(document_.paths)) {
+  for (const [method, described] of Object.entries(methods)) {
+    const room = described.tags?.[0] ?? "other";
+    if (!rooms.has(room)) rooms.set(room, []);
+    rooms.get(room).push(operation(path, method, described));
+  }
+}
+at("title").textContent = `pansynth ${document_.info.version}: API reference`;
+at("description").textContent = "Errors are application/problem+json: type, title, status, detail, and errors by field.";
+for (const [room, operations] of rooms) {
+  const card = element("section", "", { class: "card" });
+  card.append(element("h2", room), ...operations);
+  at("reference").append(card);
+}

@@ -1,0 +1,80 @@
+// The guides' previews: image and mask side by side in one picture, before anything is sent.
+
+import { blankCanvas, draw } from "./drawing.js";
+
+const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
+const MOST_PREVIEWS = 12;
+
+export const chosen = (input) => [...input.files].sort(byName);
+
+async function decoded(file) {
+  try { return await createImageBitmap(file); } catch { return null; } // TIFF and DICOM, which browsers do not read
+}
+
+async function preview(image, mask) {
+  const figure = document.createElement("figure");
+  const caption = document.createElement("figcaption");
+  const [picture, label] = await Promise.all([image && decoded(image), mask && decoded(mask)]);
+  if (picture) {
+    const canvas = blankCanvas(512, Math.max(64, Math.round((512 * picture.height) / picture.width)));
+    draw(canvas, picture, label, { fill: true });
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `${image.name}${label ? " with its mask" : ""}`);
+    figure.append(canvas);
+  }
+  caption.append(`${image?.name ?? "no image"} + ${mask?.name ?? "no mask"}`);
+  const trouble = wrong(image, mask, picture, label);
+  if (trouble) {
+    const words = document.createElement("div");
+    words.className = trouble.hint ? "" : "bad";
+    words.textContent = trouble.words;
+    caption.append(words);
+  }
+  figure.append(caption);
+  return figure;
+}
+
+function wrong(image, mask, picture, label) {
+  if (!image || !mask) return { words: `The ${image ? "mask" : "image"} is missing.` };
+  if (!picture || !label) return { hint: true, words: "No preview for this format; the service reads it." };
+  if (picture.width !== label.width || picture.height !== label.height) {
+    return { words: `The image is ${picture.width}x${picture.height}, the mask ${label.width}x${label.height}.` };
+  }
+  return null;
+}
+
+export function setUpPreviews(imageInput, maskInput, place) {
+  let latest = 0;
+  async function refresh() {
+    const turn = ++latest;
+    const [images, masks] = [chosen(imageInput), chosen(maskInput)];
+    const count = Math.max(images.length, masks.length);
+    const figures = [];
+    for (let i = 0; i < Math.min(count, MOST_PREVIEWS); i++) figures.push(await preview(images[i], masks[i]));
+    if (turn !== latest) return; // other files were chosen meanwhile
+    if (count > MOST_PREVIEWS) {
+      const rest = document.createElement("p");
+      rest.className = "hint";
+      rest.textContent = `and ${count - MOST_PREVIEWS} more`;
+      figures.push(rest);
+    }
+    place.replaceChildren(...figures);
+  }
+  imageInput.addEventListener("change", refresh);
+  maskInput.addEventListener("change", refresh);
+}
+
+// Lets files be dropped on the box around a file input.
+export function setUpDrop(box) {
+  const input = box.querySelector("input");
+  const over = (event) => { event.preventDefault(); box.classList.add("over"); };
+  box.addEventListener("dragenter", over);
+  box.addEventListener("dragover", over);
+  box.addEventListener("dragleave", () => box.classList.remove("over"));
+  box.addEventListener("drop", (event) => {
+    event.preventDefault();
+    box.classList.remove("over");
+    input.files = event.dataTransfer.files;
+    input.dispatchEvent(new Event("change"));
+  });
+}

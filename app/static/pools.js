@@ -1,0 +1,94 @@
+// Step 1: choose or create a pool, and add images to it.
+
+import { all, follow, post, postJson, showProblem } from "./api.js";
+
+const select = document.getElementById("pool");
+const row = document.getElementById("new-pool-row");
+const nameInput = document.getElementById("new-pool-name");
+const files = document.getElementById("pool-files");
+const importBox = document.getElementById("import");
+const words = document.getElementById("import-words");
+const bar = document.getElementById("import-progress");
+const rejected = document.getElementById("import-rejected");
+const problemBox = document.getElementById("problem");
+
+const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+
+export async function refreshPools(choose = select.value) {
+  const pools = await all("/pools");
+  select.replaceChildren(...pools.map((pool) => {
+    const label = `${pool.name} (${plural(pool.image_count, "image")})`;
+    return new Option(label, pool.name, false, pool.name === choose);
+  }));
+}
+
+async function createPool() {
+  const name = nameInput.value.trim();
+  await postJson("/pools", { name });
+  row.hidden = true;
+  nameInput.value = "";
+  await refreshPools(name);
+  select.focus();
+}
+
+async function addImages() {
+  if (!files.files.length || !select.value) return;
+  const form = new FormData();
+  const isArchive = files.files.length === 1 && files.files[0].name.toLowerCase().endsWith(".zip");
+  for (const file of files.files) form.append(isArchive ? "archive" : "images", file);
+  importBox.hidden = false;
+  rejected.hidden = true;
+  bar.removeAttribute("value");
+  words.textContent = `Sending ${plural(files.files.length, "file")} ...`;
+  let job;
+  try {
+    job = await post(`/pools/${encodeURIComponent(select.value)}/images`, form);
+  } catch (problem) {
+    importBox.hidden = true;
+    throw problem;
+  } finally {
+    files.value = "";
+  }
+  showImport(job);
+  follow(job, showImport);
+}
+
+function showImport(job) {
+  const { done, total } = job.progress;
+  bar.max = total || 1;
+  if (total) bar.value = done;
+  const outcome = [`${job.stored} stored`, `${job.duplicates} there already`, `${job.rejected.length} refused`].join(", ");
+  words.textContent = job.finished_at ? `Import ${job.status}: ${outcome}.` : `Reading ${done} of ${total}: ${outcome}.`;
+  rejected.hidden = !job.rejected.length;
+  rejected.querySelector("summary").textContent = `Why ${plural(job.rejected.length, "file")} ${job.rejected.length === 1 ? "was" : "were"} refused`;
+  rejected.querySelector("ul").replaceChildren(...job.rejected.map(({ name, detail }) => {
+    const item = document.createElement("li");
+    item.textContent = `${name}: ${detail}`;
+    return item;
+  }));
+  if (!job.finished_at) return;
+  if (job.error) showProblem(problemBox, job.error);
+  bar.value = bar.max;
+  refreshPools();
+}
+
+function orProblem(action) {
+  return async () => {
+    problemBox.hidden = true;
+    try { await action(); } catch (problem) { showProblem(problemBox, problem); }
+  };
+}
+
+export function setUpPools() {
+  document.getElementById("new-pool").addEventListener("click", () => {
+    row.hidden = !row.hidden;
+    if (!row.hidden) nameInput.focus();
+  });
+  document.getElementById("create-pool").addEventListener("click", orProblem(createPool));
+  nameInput.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault(); // Enter here makes the pool, and does not submit the synthesis
+    orProblem(createPool)();
+  });
+  files.addEventListener("change", orProblem(addImages));
+}

@@ -1,0 +1,189 @@
+"""The SQL tables. Every status is changed by a verb of `app.jobs` and nowhere else."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A timezone-aware instant, read back in UTC; SQLite drops the zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite autoincrements only INTEGER primary keys.
+BigId = BigInteger().with_variant(Integer, "sqlite")
+
+
+ACTIVE = ("queued", "running", "cancelling")  # the statuses of a job that has not ended
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {datetime: UtcTime, float: Double, dict[str, Any]: JSON}  # noqa: RUF012
+
+
+class Pool(Base):
+    __tablename__ = "pools"
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), unique=True)
+    created_at: Mapped[datetime]
+
+
+class PoolImage(Base):
+    """An unlabeled radiograph; its pixels are the blob `pools/{pool_id}/images/{sha256}.png`, 512x256."""
+
+    __tablename__ = "pool_images"
+    __table_args__ = (UniqueConstraint("pool_id", "sha256"),)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    pool_id: Mapped[str] = mapped_column(ForeignKey("pools.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(255))
+    width: Mapped[int]  # as uploaded
+    height: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))  # of the stored PNG, so of the pixels
+    created_at: Mapped[datetime]
+
+
+class PoolLatent(Base):
+    """Where a pool image's latent lies: in row `row` of an array, blob `keys.latents(pool, model, shard)`."""
+
+    __tablename__ = "pool_latents"
+    pool_image_id: Mapped[int] = mapped_column(
+        ForeignKey("pool_images.id", ondelete="CASCADE"), primary_key=True
+    )
+    model_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    shard: Mapped[str] = mapped_column(String(64))
+    row: Mapped[int]
+    low: Mapped[
+        float
+    ]  # the latent's smallest and largest value: the pool's SSIM data range is their extremes
+    high: Mapped[float]
+
+
+class Job(Base):
+    __tablename__ = "jobs"
+    __table_args__ = (Index("jobs_by_age", "created_at", "id"), Index("jobs_by_status", "status"))
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))  # synthesis | pool_import
+    status: Mapped[str] = mapped_column(
+        String(16)
+    )  # queued | running | cancelling | succeeded | failed | cancelled
+    stage: Mapped[str | None] = mapped_column(String(16))  # planning | sampling | packaging | None
+    parameters: Mapped[dict[str, Any]]
+    pool_id: Mapped[str | None] = mapped_column(ForeignKey("pools.id", ondelete="SET NULL"))
+    pool_high_water: Mapped[int] = mapped_column(
+        BigInteger, default=0
+    )  # pool images up to this id belong to the job
+    done: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    version: Mapped[int] = mapped_column(default=1)  # grows with every change a client can see: the event id
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    dataset_sha256: Mapped[str | None] = mapped_column(String(64))
+    dataset_bytes: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Guide(Base):
+    """A labeled radiograph of a job: blobs `jobs/{job_id}/guides/{sha256}.png`, both 512x256."""
+
+    __tablename__ = "guides"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    width: Mapped[int]  # as uploaded
+    height: Mapped[int]
+    image_sha256: Mapped[str] = mapped_column(String(64))
+    mask_sha256: Mapped[str] = mapped_column(String(64))
+
+
+class Upload(Base):
+    """A file of a pool import, as it came: blob `jobs/{job_id}/uploads/{position}`, removed once read."""
+
+    __tablename__ = "uploads"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    outcome: Mapped[str | None] = mapped_column(
+        String(16)
+    )  # stored | duplicate | rejected; None: not read yet
+    detail: Mapped[str | None] = mapped_column(Text)
+
+
+class Sample(Base):
+    """One synthetic pair, to make or made; image: blob `keys.sample(job, sha256)`, mask: the guide's."""
+
+    __tablename__ = "samples"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    guide: Mapped[int]  # the guide's position
+    pool_image_id: Mapped[int] = mapped_column(BigInteger)  # no foreign key: an ended job outlives its pool
+    pool_image_name: Mapped[str] = mapped_column(String(255))
+    pool_image_sha256: Mapped[str] = mapped_column(String(64))
+    rank: Mapped[int]  # 1 is the most similar
+    ssim: Mapped[float]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    image_sha256: Mapped[str | None] = mapped_column(String(64))  # None: not made yet
+    quality: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class Step(Base):
+    """A piece of a job, 10 to 30 s of work, that one worker does; done twice it gives the same result."""
+
+    __tablename__ = "steps"
+    __table_args__ = (
+        UniqueConstraint("job_id", "kind", "position"),
+        Index("steps_to_do", "status", "leased_until"),
+    )
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(16))  # unpack, import | index, plan, sample, package
+    position: Mapped[int]
+    first: Mapped[int] = mapped_column(
+        default=0
+    )  # the rows (uploads, guides, samples) first <= position < last
+    last: Mapped[int] = mapped_column(default=0)
+    status: Mapped[str] = mapped_column(String(16))  # ready | leased | done
+    attempts: Mapped[int] = mapped_column(default=0)  # leases given since the step last got on
+    leased_until: Mapped[datetime | None]
+    lease: Mapped[str | None] = mapped_column(String(32))  # random: only its holder may finish the step
+    worker: Mapped[str | None] = mapped_column(String(128))  # who holds the lease
+
+
+class Worker(Base):
+    """A worker's sign of life, written every few seconds."""
+
+    __tablename__ = "workers"
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    device: Mapped[str] = mapped_column(String(64))
+    models: Mapped[list[str]] = mapped_column(JSON)  # names of the weights it holds in memory
+    seen_at: Mapped[datetime]
+
+
+class IdempotencyKey(Base):
+    __tablename__ = "idempotency_keys"
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))  # sha256 of the request's content
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime]

@@ -1,0 +1,232 @@
+"""multipart/form-data, read in a stream: files go to one temporary file, limits hold while reading."""
+
+import os
+import tempfile
+import unicodedata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from anyio import to_thread
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from app.problems import FieldError, Problem, invalid
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+MAX_NAME_LENGTH = 255
+MAX_TEXT_BYTES = 4096
+MAX_TEXTS = 100
+MAX_FILES = 20_000
+MAX_HEADER_BYTES = 64 * 1024  # room for a file name far too long, so that the refusal can name its field
+FLUSH_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """One file of a form: `size` bytes from `start` in a temporary file. `name` is safe to store and show."""
+
+    name: str
+    start: int
+    size: int
+    stored: BinaryIO
+
+    def read(self) -> bytes:
+        return os.pread(self.stored.fileno(), self.size, self.start)
+
+    def copy_to(self, path: Path) -> None:
+        """Write the contents to a file, in pieces."""
+        end = self.start + self.size
+        with path.open("wb") as out:
+            for start in range(self.start, end, FLUSH_BYTES):
+                out.write(os.pread(self.stored.fileno(), min(FLUSH_BYTES, end - start), start))
+
+
+@dataclass
+class Form:
+    """What a client sent: texts and files by field, in the order they came."""
+
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, list[UploadedFile]] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def read_form(request: Request, max_bytes: int) -> AsyncIterator[Form]:
+    """The request's form; its files live until the context ends. Raises Problem 400, 413, 415 or 422."""
+    boundary = boundary_of(request)
+    refuse_by_content_length(request, max_bytes)
+    with tempfile.TemporaryFile(prefix="pansynth-upload-") as stored:
+        reader = FormReader(stored)
+        await receive_form(request, reader, boundary, max_bytes)
+        form = reader.finished()
+        stored.flush()  # files are read back by pread, past the buffer
+        yield form
+
+
+def boundary_of(request: Request) -> bytes:
+    given = request.headers.get("content-type", "")
+    kind, options = parse_options_header(given)
+    if kind != b"multipart/form-data":
+        detail = f"send the body as multipart/form-data, not as {given[:80] or 'a body without a type'}"
+        raise Problem(415, "unsupported-media-type", detail, fields=[FieldError("Content-Type", detail)])
+    if not options.get(b"boundary"):
+        raise malformed("the Content-Type has no boundary")
+    return options[b"boundary"]
+
+
+def refuse_by_content_length(request: Request, max_bytes: int) -> None:
+    length = request.headers.get("content-length", "0")
+    if length.isascii() and length.isdigit() and int(length) > max_bytes:
+        raise too_large(max_bytes)
+
+
+async def receive_form(request: Request, reader: "FormReader", boundary: bytes, max_bytes: int) -> None:
+    received = 0
+    try:
+        parser = MultipartParser(boundary, reader.callbacks(), max_header_size=MAX_HEADER_BYTES)
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > max_bytes:
+                raise too_large(max_bytes)
+            parser.write(chunk)
+            if len(reader.unwritten) >= FLUSH_BYTES:
+                await to_thread.run_sync(reader.flush)
+    except FormParserError as error:
+        raise malformed(str(error)) from error
+    await to_thread.run_sync(reader.flush)
+
+
+class FormReader:
+    """Receives the parser's events; file contents go to `stored`, one after the other."""
+
+    def __init__(self, stored: BinaryIO) -> None:
+        self.stored = stored
+        self.unwritten = bytearray()
+        self.written = 0
+        self.form = Form()
+        self.ended = False
+        self.file_count = 0
+        self.text_count = 0
+
+    def callbacks(self) -> "MultipartCallbacks":
+        return {
+            "on_part_begin": self.begin_part,
+            "on_header_field": self.header_name_data,
+            "on_header_value": self.header_value_data,
+            "on_header_end": self.end_header,
+            "on_headers_finished": self.end_headers,
+            "on_part_data": self.part_data,
+            "on_part_end": self.end_part,
+            "on_end": self.end,
+        }
+
+    def begin_part(self) -> None:
+        self.header_name = b""
+        self.header_value = b""
+        self.disposition = ""
+        self.field = ""
+        self.file_name: str | None = None
+        self.text = b""
+        self.start = self.written + len(self.unwritten)
+
+    def header_name_data(self, data: bytes, start: int, end: int) -> None:
+        self.header_name += data[start:end]
+
+    def header_value_data(self, data: bytes, start: int, end: int) -> None:
+        self.header_value += data[start:end]
+
+    def end_header(self) -> None:
+        if self.header_name.lower() == b"content-disposition":
+            self.disposition = self.header_value.decode("latin-1")
+        self.header_name = self.header_value = b""
+
+    def end_headers(self) -> None:
+        _, options = parse_options_header(self.disposition)
+        if not options.get(b"name"):
+            raise malformed("a part has no name in its Content-Disposition")
+        self.field = text_of(options[b"name"])
+        if b"filename" in options:
+            self.file_name = checked_name(self.field, text_of(options[b"filename"]))
+            self.file_count += 1
+        else:
+            self.text_count += 1
+        if self.file_count > MAX_FILES or self.text_count > MAX_TEXTS:
+            limits = f"at most {MAX_FILES} files and {MAX_TEXTS} other fields fit in one request"
+            raise invalid([FieldError(shown(self.field), f"{limits}; send the rest in further requests")])
+
+    def part_data(self, data: bytes, start: int, end: int) -> None:
+        if self.file_name is not None:
+            self.unwritten += data[start:end]
+        elif len(self.text) + end - start > MAX_TEXT_BYTES:
+            raise invalid([FieldError(shown(self.field), f"is longer than {MAX_TEXT_BYTES} bytes of text")])
+        else:
+            self.text += data[start:end]
+
+    def end_part(self) -> None:
+        if self.file_name is None:
+            self.form.texts.setdefault(self.field, []).append(text_of(self.text))
+            return
+        size = self.written + len(self.unwritten) - self.start
+        if self.file_name or size:  # a browser sends an empty file with no name for a field left empty
+            uploaded = UploadedFile(self.file_name or "unnamed", self.start, size, self.stored)
+            self.form.files.setdefault(self.field, []).append(uploaded)
+
+    def end(self) -> None:
+        self.ended = True
+
+    def flush(self) -> None:
+        self.stored.write(self.unwritten)
+        self.written += len(self.unwritten)
+        self.unwritten.clear()
+
+    def finished(self) -> Form:
+        if not self.ended:
+            raise malformed("the body ends before its closing boundary")
+        return self.form
+
+
+def text_of(raw: bytes) -> str:
+    """UTF-8 as browsers send it; anything else byte by byte, so that no name is ever a server error."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def checked_name(field_name: str, given: str) -> str:
+    """The file's own name, without folders. What only an attack or a broken client sends is refused."""
+    parts = given.replace("\\", "/").split("/")
+    if ".." in parts:
+        raise bad_name(field_name, given, "has '..' in its path; send the plain file name")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in given):
+        raise bad_name(field_name, given, "has control characters; rename the file")
+    if len(parts[-1]) > MAX_NAME_LENGTH:
+        length = len(parts[-1])
+        raise bad_name(
+            field_name, given, f"has {length} characters, at most {MAX_NAME_LENGTH} are kept; shorten it"
+        )
+    return parts[-1]
+
+
+def bad_name(field_name: str, given: str, remedy: str) -> Problem:
+    return invalid([FieldError(shown(field_name), f"the file name {shown(given)!r} {remedy}")])
+
+
+def shown(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def malformed(reason: str) -> Problem:
+    return Problem(400, "malformed-form", f"the multipart/form-data body cannot be read: {reason}")
+
+
+def too_large(max_bytes: int) -> Problem:
+    detail = (
+        f"the upload is larger than {max_bytes} bytes, the limit of this service; send less in one request"
+    )
+    return Problem(413, "upload-too-large", detail)

@@ -1,0 +1,60 @@
+"""Which weights there are, read from their manifests alone: this process never opens a network."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.settings import Settings
+from models import pixels
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One folder of weights. `sha256` is of its manifest, which in turn names the sha256 of every file."""
+
+    name: str
+    folder: Path
+    sha256: str
+    created: str | None
+    latent_channels: int | None
+    total_bytes: int
+    card: str
+
+
+def shipped_folder() -> Path:
+    return Path(pixels.__file__).parent / "weights"
+
+
+def list_weights(settings: Settings) -> dict[str, Weights]:
+    """Weights by name; a folder of the user's comes before a shipped one of the same name."""
+    found: dict[str, Weights] = {}
+    for root in (shipped_folder(), settings.weights_dir):
+        if root is None or not root.is_dir():
+            continue
+        for manifest in sorted(root.glob("*/manifest.json")):
+            try:
+                found[manifest.parent.name] = read_weights(manifest)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                log.warning(
+                    "weights in %s are left out, their manifest cannot be read: %r", manifest.parent, error
+                )
+    return found
+
+
+def read_weights(manifest: Path) -> Weights:
+    raw = manifest.read_bytes()
+    content = json.loads(raw)
+    card = manifest.with_name("card.md")
+    return Weights(
+        name=manifest.parent.name,
+        folder=manifest.parent,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        created=content.get("created"),
+        latent_channels=content["latent"]["channels"],
+        total_bytes=sum(file["bytes"] for file in content["files"].values()),
+        card=card.read_text(encoding="utf-8") if card.is_file() else "",
+    )

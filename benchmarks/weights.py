@@ -1,0 +1,114 @@
+"""What a set of weights reaches: does the canal survive the VAE, and the synthesis?
+
+    python -m benchmarks.weights --weights models/weights/default
+    python -m benchmarks.weights --weights models/weights/default --images FOLDER    # any radiographs, PSNR only
+
+Phantoms of seed 900,001, which no weights were trained on. Canal contrast retention is that of `models.quality`; the
+bars are printed beside the figures.
+"""
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from app.presets import PRESETS
+from models.matching import top_k
+from models.phantoms import Phantom, phantoms
+from models.pixels import from_unit, read_image, resize_image
+from models.quality import contrast, quality, retention
+from models.synthesis import Recipe, synthesize
+from models.weights import Networks, load_networks
+
+SEED = 900_001
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", type=Path, default=Path("models/weights/default"))
+    parser.add_argument(
+        "--images", type=Path, help="folder of radiographs for the round trip instead of phantoms"
+    )
+    parser.add_argument("--count", type=int, default=200, help="phantoms for the round trip, and in the pool")
+    parser.add_argument("--guides", type=int, default=8, help="guides for the synthesis, 5 samples each")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    networks = load_networks(arguments.weights, arguments.device)
+    if arguments.images:
+        paths = sorted(p for p in arguments.images.rglob("*.png"))
+        report("PSNR, dB", [psnr(networks, resize_image(read_image(p.read_bytes()))) for p in paths], bar=30)
+        return
+    found = list(phantoms(SEED, arguments.count))
+    round_trip(networks, found)
+    for preset in PRESETS:
+        synthesis(networks, preset, found, arguments.guides)
+
+
+def round_trip(networks: Networks, found: list[Phantom]) -> None:
+    print(f"VAE round trip, {len(found)} phantoms")
+    report("PSNR, dB", [psnr(networks, phantom.image) for phantom in found], bar=34)
+    kept = [
+        retention(
+            contrast(decoded(networks, phantom.image), phantom.mask), contrast(phantom.image, phantom.mask)
+        )
+        for phantom in found
+    ]
+    report("canal contrast retention", [value for value in kept if value is not None], bar=0.85)
+
+
+def synthesis(networks: Networks, preset: str, found: list[Phantom], guide_count: int) -> None:
+    """Guides of one look, a pool of all looks, top 5, as the service does it."""
+    guides = list(phantoms(SEED + 1, guide_count, ["plain"]))
+    latents = torch.cat([encoded(networks, phantom.image) for phantom in found])
+    recipe = Recipe(method="diffusion", **asdict(PRESETS[preset]))
+    figures = []
+    started = time.perf_counter()
+    for guide in guides:
+        shard = (latents, [str(index) for index in range(len(found))])
+        data_range = float(latents.max() - latents.min())
+        for match in top_k(encoded(networks, guide.image), [shard], 5, data_range)[0]:
+            recipient = found[int(match.sha256)]
+            images = [tensor(networks, phantom.image) for phantom in (guide, recipient)]
+            mask = torch.from_numpy(guide.mask)[None, None]
+            made = from_unit(synthesize(networks, images[0], mask, images[1], recipe, [0])[0, 0].numpy())
+            figures.append(quality(made, guide.image, guide.mask, recipient.image))
+    seconds = (time.perf_counter() - started) / len(figures)
+    print(f"preset {preset}, {len(figures)} samples, {seconds:.2f} s each")
+    for name in ("canal_retention", "canal_correlation", "background_ssim", "seam"):
+        bar = 0.75 if name == "canal_retention" and preset == "paper" else None
+        report(name, [row[name] for row in figures if row[name] is not None], bar)
+
+
+def tensor(networks: Networks, image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).to(networks.device)[None, None].float() / 127.5 - 1
+
+
+@torch.inference_mode()
+def encoded(networks: Networks, image: np.ndarray) -> torch.Tensor:
+    return networks.vae.encode(tensor(networks, image)).cpu()
+
+
+@torch.inference_mode()
+def decoded(networks: Networks, image: np.ndarray) -> np.ndarray:
+    restored = networks.vae.decode(networks.vae.encode(tensor(networks, image)))
+    return from_unit(restored[0, 0].cpu().numpy())
+
+
+def psnr(networks: Networks, image: np.ndarray) -> float:
+    error = decoded(networks, image).astype(np.float64) - image
+    return float(10 * np.log10(255**2 / np.mean(error**2)))
+
+
+def report(name: str, values: list[float], bar: float | None = None) -> None:
+    median, low = np.median(values), np.percentile(values, 10)
+    verdict = "" if bar is None else f"   bar {bar:g}: {'reached' if median >= bar else 'MISSED'}"
+    print(f"  {name:26} median {median:7.3f}   10th percentile {low:7.3f}{verdict}")
+
+
+if __name__ == "__main__":
+    main()

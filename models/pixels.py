@@ -1,0 +1,173 @@
+"""Image files in and out, on the one grid of 512 x 256.
+
+This is the API's only door to `models`, so importing it loads numpy and Pillow alone: pydicom comes with
+the first DICOM file, scipy with the first mask. Files are read by `models.image_files` and `models.dicom`;
+whatever is wrong with one is an `ImageError`.
+"""
+
+import hashlib
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models import dicom, image_files
+from models.image_errors import (
+    EmptyMask,
+    FullMask,
+    ImageError,
+    MaskSizeMismatch,
+    NotAnImage,
+    NotBinary,
+    TooFewPixels,
+    TooManyPixels,
+    TruncatedImage,
+    UnsupportedImage,
+    decoding,
+)
+from models.masks import resize_keeping_lines
+
+__all__ = [
+    "HEIGHT",
+    "MAX_PIXELS",
+    "WIDTH",
+    "EmptyMask",
+    "FullMask",
+    "ImageError",
+    "MaskSizeMismatch",
+    "NotAnImage",
+    "NotBinary",
+    "TooFewPixels",
+    "TooManyPixels",
+    "TruncatedImage",
+    "UnsupportedImage",
+    "check_same_size",
+    "from_unit",
+    "image_from_png",
+    "image_png",
+    "mask_from_png",
+    "mask_png",
+    "read_image",
+    "read_mask",
+    "resize_image",
+    "resize_mask",
+    "sha256",
+    "to_unit",
+]
+
+HEIGHT, WIDTH = 256, 512
+MAX_PIXELS = 60_000_000
+
+
+def read_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+    """An uploaded radiograph of any depth or colour -> (H, W) float32 in [0, 1], upright, at its own size.
+
+    Raises ImageError. The pixels are counted in the header, before anything is decoded.
+    """
+    if dicom.is_dicom(data):
+        return dicom.read_brightness(data, max_pixels)
+    return image_files.brightness(image_files.decode(data, max_pixels))
+
+
+def read_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
+    """An uploaded mask, black and one other value or colour -> (H, W) bool, upright, at its own size.
+
+    Raises ImageError: NotBinary at any third value, since only its maker knows which threshold was meant.
+    """
+    decode = dicom.read_stored if dicom.is_dicom(data) else image_files.decode
+    values = decode(data, max_pixels)
+    if values.ndim == 3:
+        values = values.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+        return _foreground(values, _colour)
+    return _foreground(values.astype(np.uint8) if values.dtype == np.bool_ else values, str)
+
+
+def _foreground(values: NDArray[Any], name: Callable[[Any], str]) -> NDArray[np.bool_]:
+    mask: NDArray[np.bool_] = values != 0
+    if not mask.any():
+        raise EmptyMask("the mask is black all over; mark the anatomy with one value above 0, such as 255")
+    value = values[mask][0]
+    others = mask & (values != value)
+    if others.any():
+        found = [*([] if mask.all() else [0]), value, values[others][0]]
+        raise NotBinary(
+            f"the mask holds the values {', '.join(map(name, found))} and perhaps more; give it two, 0 for "
+            "the background and one other, and save it as PNG (JPEG and anti-aliasing blur the edges)"
+        )
+    if mask.all():
+        raise FullMask(f"the mask is {name(value)} all over; leave the background at 0")
+    return mask
+
+
+def _colour(packed: int) -> str:
+    return f"#{int(packed):06x}"
+
+
+def check_same_size(image: NDArray[Any], mask: NDArray[Any]) -> None:
+    """Raise MaskSizeMismatch unless both are (H, W) alike."""
+    if image.shape != mask.shape:
+        (height, width), (mask_height, mask_width) = image.shape, mask.shape
+        raise MaskSizeMismatch(
+            f"the mask is {mask_width} x {mask_height} pixels (width x height) and its image "
+            f"{width} x {height}; give both at the same size"
+        )
+
+
+def resize_image(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(H, W) in [0, 1] -> (256, 512) uint8, by a Lanczos filter, widened when shrinking (antialiased)."""
+    source = Image.fromarray(np.ascontiguousarray(image, np.float32))
+    resized: NDArray[np.float32] = np.asarray(source.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
+    levels: NDArray[np.uint8] = np.rint(resized.clip(0, 1) * 255).astype(np.uint8)
+    return levels
+
+
+def resize_mask(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(H, W) -> (256, 512) on the grid of `resize_image`; a line thinner than a pixel stays one line."""
+    return resize_keeping_lines(mask, HEIGHT, WIDTH)
+
+
+def image_png(pixels: NDArray[np.uint8]) -> bytes:
+    """(256, 512) uint8 -> a grayscale PNG: the same pixels give the same bytes."""
+    if pixels.shape != (HEIGHT, WIDTH) or pixels.dtype != np.uint8:
+        raise ValueError(f"pixels are {pixels.shape} {pixels.dtype}; give ({HEIGHT}, {WIDTH}) uint8")
+    out = BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(out, "PNG", compress_level=6)
+    return out.getvalue()
+
+
+def mask_png(mask: NDArray[np.bool_]) -> bytes:
+    """(256, 512) bool -> a grayscale PNG of 0 and 255."""
+    return image_png(mask.astype(np.uint8) * np.uint8(255))
+
+
+def image_from_png(data: bytes) -> NDArray[np.uint8]:
+    """What `image_png` wrote -> (256, 512) uint8; anything else raises ImageError."""
+    with decoding("PNG"):
+        pixels = np.array(Image.open(BytesIO(data), formats=("PNG",)))
+    if pixels.shape != (HEIGHT, WIDTH) or pixels.dtype != np.uint8:
+        raise UnsupportedImage(
+            f"the stored PNG is {pixels.shape} {pixels.dtype}, not ({HEIGHT}, {WIDTH}) uint8"
+        )
+    return pixels
+
+
+def mask_from_png(data: bytes) -> NDArray[np.bool_]:
+    """What `mask_png` wrote -> (256, 512) bool."""
+    return image_from_png(data) >= 128
+
+
+def to_unit(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 0 ... 255 -> float32 -1 ... 1, as the networks take it."""
+    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def from_unit(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """-1 ... 1, clipped -> uint8, rounded; undoes `to_unit` exactly."""
+    return np.rint((values.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

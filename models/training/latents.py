@@ -1,0 +1,51 @@
+"""The latents of a training set, made once."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.training.loop import autocast
+from models.vae import Vae
+
+BATCH = 8
+
+
+def open_latents(
+    vae: Vae, images: NDArray[np.uint8], cache: Path, device: torch.device, show: Callable[[int, int], None]
+) -> Tensor:
+    """Images (N, 256, 512) uint8 -> latents (2N, C, 32, 64) float16, memory-mapped: each image, each mirrored.
+
+    Standardised posterior means. Kept in `cache` under a name that follows from the VAE's weights and the number of
+    images.
+    """
+    vae = vae.to(device)
+    digest = hashlib.sha256(repr(images.shape).encode())
+    for tensor in vae.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    stored = cache / f"latents-{digest.hexdigest()[:16]}.npy"
+    if not stored.exists():
+        shape = (2 * len(images), vae.mean.shape[1], images.shape[1] // 8, images.shape[2] // 8)
+        aside = stored.with_suffix(".new.npy")
+        latents = np.lib.format.open_memmap(aside, "w+", np.float16, shape)
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            rows = slice(2 * start, 2 * (start + len(batch)))
+            both = np.stack([batch, batch[:, :, ::-1]], axis=1).reshape(-1, *batch.shape[1:])
+            latents[rows] = encode(vae, both, device).numpy()
+            show(start + len(batch), len(images))
+        latents.flush()
+        aside.replace(stored)
+    return torch.from_numpy(np.load(stored, mmap_mode="c"))
+
+
+@torch.inference_mode()
+def encode(vae: Vae, images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Images (B, 256, 512) uint8 -> standardised latents (B, C, 32, 64) float32 on the CPU."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).unsqueeze(1).to(device)
+    with autocast(device):
+        return vae.encode(pixels.float() / 127.5 - 1).float().cpu()

@@ -1,0 +1,167 @@
+"""The loop that both trainings share: AdamW, warm-up and annealing, EMA, clipping, checkpoints and resumption."""
+
+import csv
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Training ends at `steps` or, if given, after `minutes` of training, whichever is first, fully annealed."""
+
+    steps: int
+    minutes: float | None = None
+
+    def spent(self, step: int, seconds: float) -> float:
+        """The share of the budget that is used up, 0 ... 1."""
+        by_time = seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(step / self.steps, by_time))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a training run; `seed` decides batches and noise."""
+
+    budget: Budget
+    batch: int
+    learning_rate: float
+    seed: int = 0
+    warmup_steps: int = 100
+    ema_decay: float = 0.999
+    clip_norm: float = 1.0
+    checkpoint_seconds: float = 60.0
+    validate_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows: the share done, the loss of late, speed and the figures of the last validation."""
+
+    spent: float
+    step: int
+    loss: float
+    images_per_second: float
+    remaining_seconds: float
+    figures: dict[str, float]
+
+
+def train(
+    network: nn.Module,
+    loss: Callable[[nn.Module, int], Tensor],
+    validate: Callable[[nn.Module], dict[str, float]],
+    plan: Plan,
+    folder: Path,
+    show: Callable[[Progress], None],
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Train `network` in place; -> its exponential moving average and the facts of the run.
+
+    `loss(network, step)` draws the batch of a step and returns its scalar loss; it must depend on `step` alone, so that
+    a resumed run continues as the uninterrupted one would. Checkpoints and the curve (`curve.csv`) lie in `folder`; a
+    run killed at any moment continues from the last checkpoint.
+    """
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema_decay))
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=1e-4
+    )
+    run = _Run(folder, network, average, optimizer)
+    step, seconds = run.resume()
+    figures: dict[str, float] = {}
+    recent = math.nan
+    checked = validated = started = time.monotonic()
+    before, first = seconds, step
+    while plan.budget.spent(step, seconds) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = plan.learning_rate * _annealed(step, plan, seconds)
+        value = loss(network, step)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
+        optimizer.step()
+        if step >= plan.warmup_steps:
+            average.update_parameters(network)
+        step += 1
+        now = time.monotonic()
+        seconds = before + now - started
+
+        recent = value.item() if math.isnan(recent) else 0.98 * recent + 0.02 * value.item()
+        if not math.isfinite(recent):
+            raise FloatingPointError(
+                f"the loss is {recent} at step {step}; restart with a lower --learning-rate"
+            )
+        if now - validated > plan.validate_seconds:
+            figures, validated = validate(average.module), now
+            run.note(step, seconds, recent, figures)
+        if now - checked > plan.checkpoint_seconds:
+            run.save(step, seconds)
+            checked = now
+        spent = plan.budget.spent(step, seconds)
+        rate = (step - first) * plan.batch / max(now - started, 1e-9)
+        show(Progress(spent, step, recent, rate, seconds * (1 - spent) / max(spent, 1e-9), figures))
+    run.save(step, seconds)
+    figures = validate(average.module)
+    run.note(step, seconds, recent, figures)
+    facts = {"steps": step, "batch": plan.batch, "learning_rate": plan.learning_rate, "seed": plan.seed}
+    return average.module, {
+        **facts,
+        "minutes": round(seconds / 60, 1),
+        **{k: round(v, 4) for k, v in figures.items()},
+    }
+
+
+def _annealed(step: int, plan: Plan, seconds: float) -> float:
+    """Linear warm-up, then half a cosine over the budget."""
+    warm = min(1.0, (step + 1) / plan.warmup_steps)
+    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * plan.budget.spent(step, seconds))))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The files of a run."""
+
+    folder: Path
+    network: nn.Module
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+
+    def save(self, step: int, seconds: float) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        aside = self.folder / "checkpoint.new"
+        states = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
+        torch.save({"step": step, "seconds": seconds, **states}, aside)
+        aside.replace(self.folder / "checkpoint.pt")
+
+    def resume(self) -> tuple[int, float]:
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return 0, 0.0
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name in ("network", "average", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        return state["step"], state["seconds"]
+
+    def note(self, step: int, seconds: float, loss: float, figures: dict[str, float]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "curve.csv"
+        row = {"step": step, "seconds": round(seconds, 1), "loss": round(loss, 5)}
+        row |= {name: round(value, 4) for name, value in figures.items()}
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where the device multiplies it natively, else float32."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
+    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())

@@ -1,0 +1,174 @@
+"""Weights on disk: diffusers' own folders beside a manifest that names every file by its sha256.
+
+NAME/manifest.json  latent mean and scale, noise schedule, training facts, the files with their sha256
+NAME/card.md        what the weights are, were trained on, and reach
+NAME/vae/ NAME/denoiser/   config.json and diffusion_pytorch_model.safetensors, as `save_pretrained` writes them
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DModel
+
+from models.denoiser import Denoiser
+from models.schedule import Schedule
+from models.vae import Vae
+
+SAFE_SUFFIXES = {".json", ".safetensors", ".md"}  # pickles run code when they are read
+REQUIRED = [
+    f"{net}/{file}"
+    for net in ("vae", "denoiser")
+    for file in ("config.json", "diffusion_pytorch_model.safetensors")
+]
+
+
+class WeightsError(ValueError):
+    """A folder of weights that is missing, incomplete, changed since it was written, or unsafe to read."""
+
+
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """The trained networks, in memory on `device` and ready for inference; `sha256` is that of their manifest."""
+
+    name: str
+    sha256: str
+    vae: Vae
+    denoiser: Denoiser
+    schedule: Schedule
+    latent_channels: int
+    card: str
+    device: torch.device
+
+
+def load_networks(folder: Path, device: torch.device | str) -> Networks:
+    """Read the weights in `folder` onto `device`. Raises WeightsError; nothing is ever unpickled."""
+    manifest, raw = _read_manifest(folder)
+    for name in REQUIRED:
+        if name not in manifest["files"]:
+            net = name.split("/")[0]
+            raise WeightsError(
+                f"weights {folder.name!r} lack {name}; train it: pansynth train {net} --out {folder}"
+            )
+    _verify(folder, manifest["files"])
+    unet = UNet2DModel.from_pretrained(folder / "denoiser", use_safetensors=True, local_files_only=True)
+    channels = manifest["latent"]["channels"]
+    if unet.config.in_channels != channels:
+        raise WeightsError(
+            f"the denoiser of {folder} takes {unet.config.in_channels} latent channels, its VAE has {channels}"
+        )
+    device = torch.device(device)
+    return Networks(
+        name=manifest["name"],
+        sha256=hashlib.sha256(raw).hexdigest(),
+        vae=_read_vae(folder, manifest).to(device).eval().requires_grad_(False),
+        denoiser=Denoiser(unet).to(device).eval().requires_grad_(False),
+        schedule=read_schedule(manifest),
+        latent_channels=channels,
+        card=(folder / "card.md").read_text() if (folder / "card.md").exists() else "",
+        device=device,
+    )
+
+
+def load_vae(folder: Path) -> tuple[Vae, Schedule]:
+    """Only the VAE of a folder that may lack its denoiser yet, on the CPU; the noise schedule. Raises WeightsError."""
+    manifest, _ = _read_manifest(folder)
+    _verify(folder, {name: facts for name, facts in manifest["files"].items() if name.startswith("vae/")})
+    return _read_vae(folder, manifest).eval(), read_schedule(manifest)
+
+
+def save_vae(folder: Path, vae: Vae, facts: dict[str, Any]) -> None:
+    """Write the VAE and a new manifest; a denoiser that was trained on another VAE's latents goes."""
+    vae.autoencoder.save_pretrained(folder / "vae", safe_serialization=True)
+    for stale in sorted((folder / "denoiser").glob("*")):
+        stale.unlink()
+    latent = {
+        "channels": vae.mean.shape[1],
+        "patch_size": vae.patch_size,
+        "mean": [round(value, 6) for value in vae.mean.flatten().tolist()],
+        "scale": [round(value, 6) for value in vae.scale.flatten().tolist()],
+    }
+    schedule = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
+    _write_manifest(folder, {"latent": latent, "schedule": schedule, "training": {"vae": facts}})
+
+
+def save_denoiser(folder: Path, denoiser: Denoiser, facts: dict[str, Any]) -> None:
+    """Write the denoiser beside the VAE whose latents it was trained on."""
+    denoiser.unet.save_pretrained(folder / "denoiser", safe_serialization=True)
+    manifest, _ = _read_manifest(folder)
+    manifest["training"]["denoiser"] = facts
+    _write_manifest(folder, manifest)
+
+
+def read_schedule(manifest: dict[str, Any]) -> Schedule:
+    """The noise schedule that a manifest names; only `linear` is known, as in the paper."""
+    schedule = manifest["schedule"]
+    if schedule["kind"] != "linear":
+        raise WeightsError(f"noise schedule {schedule['kind']!r} is not known; only 'linear' is")
+    return Schedule.linear(schedule["timesteps"], schedule["beta_start"], schedule["beta_end"])
+
+
+def _read_vae(folder: Path, manifest: dict[str, Any]) -> Vae:
+    latent = manifest["latent"]
+    autoencoder = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, local_files_only=True)
+    return Vae(autoencoder, latent["patch_size"], torch.tensor(latent["mean"]), torch.tensor(latent["scale"]))
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
+    path = folder / "manifest.json"
+    try:
+        raw = path.read_bytes()
+        manifest: dict[str, Any] = json.loads(raw)
+    except FileNotFoundError:
+        raise WeightsError(f"{folder} holds no weights: there is no manifest.json in it") from None
+    except ValueError as error:
+        raise WeightsError(f"{path} is not JSON: {error}") from None
+    keys = manifest.keys() if isinstance(manifest, dict) else set()
+    missing = {"name", "latent", "schedule", "training", "files"} - keys
+    if missing:
+        raise WeightsError(f"{path} lacks {', '.join(sorted(missing))}")
+    return manifest, raw
+
+
+def _verify(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    for name, facts in files.items():
+        path = folder / name
+        if path.suffix not in SAFE_SUFFIXES or ".." in Path(name).parts or Path(name).is_absolute():
+            raise WeightsError(
+                f"weights {folder.name!r} name {name!r}; only .safetensors and .json inside the folder are read"
+            )
+        if not path.is_file():
+            raise WeightsError(f"weights {folder.name!r} lack the file {name} of their manifest")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != facts["sha256"]:
+            raise WeightsError(
+                f"{path} has sha256 {found}, its manifest says {facts['sha256']}; restore or retrain it"
+            )
+
+
+def _write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    files = sorted(
+        p for net in ("vae", "denoiser") for p in (folder / net).glob("*") if p.suffix in SAFE_SUFFIXES
+    )
+    described = {
+        path.relative_to(folder).as_posix(): {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "bytes": path.stat().st_size,
+        }
+        for path in files
+    }
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    manifest = {
+        "name": folder.name,
+        "created": created,
+        **{k: v for k, v in facts.items() if k not in ("name", "created")},
+    }
+    manifest["files"] = described
+    aside = folder / "manifest.json.new"
+    aside.write_text(json.dumps(manifest, indent=2) + "\n")
+    aside.replace(folder / "manifest.json")

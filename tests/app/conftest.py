@@ -1,0 +1,54 @@
+"""The API that the tests of this room talk to."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from app.service import Service
+from app.settings import Settings
+from tests.serving import Served, empty, fill_pool, serving, write_weights
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Settings:
+    """A data folder, the real broker, weights named default, and small limits."""
+    folder = tmp_path_factory.mktemp("served")
+    write_weights(folder / "weights")
+    return Settings(
+        data_dir=folder / "data",
+        broker_url=broker_url,
+        weights_dir=folder / "weights",
+        max_upload_bytes=2_000_000,
+        max_queued_jobs=5,
+    )
+
+
+@pytest.fixture(scope="session")
+def running(settings: Settings) -> Iterator[Served]:
+    with serving(settings) as served:
+        yield served
+
+
+@pytest.fixture
+def served(running: Served) -> Iterator[Served]:
+    """The API as on its first start: the rows and blobs of a test go with it."""
+    yield running
+    empty(running.service)
+
+
+@pytest.fixture
+def client(served: Served) -> httpx.Client:
+    return served.client
+
+
+@pytest.fixture
+def service(served: Served) -> Service:
+    return served.service
+
+
+@pytest.fixture
+def pool(service: Service) -> str:
+    """A pool of three images."""
+    fill_pool(service, "held", 3)
+    return "held"

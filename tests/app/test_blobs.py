@@ -1,0 +1,109 @@
+"""app/blobs.py: the same store over a folder and over the S3 protocol."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from app.blobs import PIECE, Blobs
+from app.errors import BlobMissing
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A server that speaks S3."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Blobs:
+    if request.param == "file":
+        return Blobs(f"file://{tmp_path / 'a folder with 100%25'}")
+    bucket = f"b{uuid4().hex}"
+    endpoint = request.getfixturevalue("s3_endpoint")
+    given = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    import boto3
+
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
+    return Blobs(f"s3://{bucket}/prefix")
+
+
+def test_what_is_put_is_got(store: Blobs) -> None:
+    store.put("jobs/1/a.png", b"first")
+    store.put("jobs/1/a.png", b"second")
+    assert store.get("jobs/1/a.png") == b"second"
+    assert store.size("jobs/1/a.png") == 6
+    assert store.exists("jobs/1/a.png")
+
+
+def test_an_empty_blob_is_a_blob(store: Blobs) -> None:
+    store.put("jobs/1/empty", b"")
+    assert store.get("jobs/1/empty") == b""
+    assert list(store.stream("jobs/1/empty")) == []
+
+
+def test_a_missing_blob_is_named(store: Blobs) -> None:
+    for read in (store.get, store.size, store.stream):
+        with pytest.raises(BlobMissing, match="jobs/1/none"):
+            read("jobs/1/none")
+    assert not store.exists("jobs/1/none")
+    store.delete("jobs/1/none")
+
+
+def test_any_range_of_bytes_is_streamed(store: Blobs, tmp_path: Path) -> None:
+    content = bytes(range(256)) * (3 * PIECE // 256) + b"end"
+    file = tmp_path / "big"
+    file.write_bytes(content)
+    store.put_file("jobs/1/big", file)
+    assert b"".join(store.stream("jobs/1/big")) == content
+    for start, end in ((0, 1), (100, 200), (PIECE - 1, 2 * PIECE + 1), (len(content) - 3, len(content) + 9)):
+        assert b"".join(store.stream("jobs/1/big", start, end)) == content[start:end]
+    assert list(store.stream("jobs/1/big", 5, 5)) == []
+
+
+def test_a_prefix_is_a_folder_and_not_the_beginning_of_a_name(store: Blobs) -> None:
+    for key in ("jobs/1/a", "jobs/1/b/c", "jobs/10/a", "jobs/1.zip"):
+        store.put(key, b"x")
+    assert sorted(store.list("jobs/1/")) == ["jobs/1/a", "jobs/1/b/c"]
+    store.delete_prefix("jobs/1/")
+    assert sorted(store.list()) == ["jobs/1.zip", "jobs/10/a"]
+    store.delete_prefix("jobs/1/")
+
+
+def test_many_blobs_are_listed_and_deleted(store: Blobs) -> None:
+    for n in range(30):
+        store.put(f"many/{n}", b"x")
+    assert len(list(store.list("many/"))) == 30
+    store.delete_prefix("many/")
+    assert list(store.list("many/")) == []
+
+
+def test_readers_see_the_old_blob_or_the_new_one_and_nothing_between(tmp_path: Path) -> None:
+    store = Blobs(f"file://{tmp_path}")
+    store.put("a", b"0" * 1_000_000)
+    over = threading.Event()
+
+    def write() -> None:
+        for turn in range(40):
+            store.put("a", str(turn % 10).encode() * 1_000_000)
+        over.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while not over.is_set():
+        seen = store.get("a")
+        assert len(seen) == 1_000_000
+        assert len(set(seen)) == 1
+    writer.join()

@@ -1,0 +1,84 @@
+"""app/database.py: both kinds of database, brought up to date and written to by several at once."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import func, select
+
+from app import database
+from app.database import Database, insert_new
+from app.tables import Base, Pool
+
+
+def pool(name: str) -> Pool:
+    return Pool(id=name, name=name, created_at=datetime.now(UTC))
+
+
+def test_the_migrations_make_the_tables_that_the_code_expects(db: Database) -> None:
+    with db.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_migrating_again_and_by_several_at_once_changes_nothing(database_url: str) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: database.migrate(database_url), range(4)))
+
+
+def test_an_empty_database_is_migrated_by_several_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'deep' / 'new.sqlite'}"
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: database.migrate(url), range(4)))
+
+
+def test_a_block_that_raises_writes_nothing(db: Database) -> None:
+    with pytest.raises(ZeroDivisionError), db.write() as session:
+        session.add(pool("a"))
+        session.flush()
+        raise ZeroDivisionError
+    with db.read() as session:
+        assert session.scalar(select(func.count()).select_from(Pool)) == 0
+
+
+def test_writers_wait_for_one_another_and_lose_nothing(db: Database) -> None:
+    start = threading.Barrier(8)
+
+    def write(name: str) -> None:
+        start.wait()
+        for turn in range(5):
+            with db.write() as session:
+                session.execute(select(func.count()).select_from(Pool))
+                session.add(pool(f"{name}-{turn}"))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, "abcdefgh"))
+    with db.read() as session:
+        assert session.scalar(select(func.count()).select_from(Pool)) == 40
+
+
+def test_a_reader_is_not_held_up_by_a_writer(db: Database) -> None:
+    with db.write() as writer:
+        writer.add(pool("a"))
+        writer.flush()
+        with db.read() as reader:
+            assert reader.scalars(select(Pool)).all() == []
+
+
+def test_times_come_back_in_utc(db: Database) -> None:
+    with db.write() as session:
+        session.add(pool("a"))
+    with db.read() as session:
+        assert session.scalars(select(Pool)).one().created_at.tzinfo is UTC
+
+
+def test_rows_that_are_there_already_are_left_as_they_are(db: Database) -> None:
+    now = datetime.now(UTC)
+    rows = [{"id": name, "name": name, "created_at": now} for name in "ab"]
+    with db.write() as session:
+        assert [row["id"] for row in insert_new(session, Pool, rows[:1], "id")] == ["a"]
+        assert [row["id"] for row in insert_new(session, Pool, rows, "id")] == ["b"]
+        assert insert_new(session, Pool, rows, "id") == []

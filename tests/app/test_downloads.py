@@ -1,0 +1,107 @@
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.blobs import Blobs
+from app.service import Service
+from tests.serving import finish, submit
+
+DATASET = bytes(range(256)) * 40  # 10,240 bytes
+ETAG = f'"{hashlib.sha256(DATASET).hexdigest()}"'
+
+
+@pytest.fixture
+def dataset(client: httpx.Client, service: Service, pool: str) -> str:
+    """The address of a finished dataset."""
+    job = submit(client, pool)
+    finish(service, pool, 2, DATASET)
+    return str(job["links"]["dataset"])
+
+
+def test_a_dataset_comes_whole_as_a_file(client: httpx.Client, dataset: str) -> None:
+    answer = client.get(dataset)
+    assert (answer.status_code, answer.content) == (200, DATASET)
+    assert answer.headers["ETag"] == ETAG
+    assert answer.headers["Content-Length"] == str(len(DATASET))
+    assert answer.headers["Accept-Ranges"] == "bytes"
+    assert answer.headers["Content-Type"] == "application/zip"
+    assert answer.headers["Content-Disposition"].startswith("attachment; filename=")
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [
+        ("bytes=100-199", 100, 200),
+        ("bytes=0-0", 0, 1),
+        ("bytes=10000-", 10_000, 10_240),
+        ("bytes=10000-99999999", 10_000, 10_240),
+        ("bytes=-40", 10_200, 10_240),
+        ("bytes=-99999", 0, 10_240),
+    ],
+)
+def test_a_range_is_those_bytes(client: httpx.Client, dataset: str, asked: str, start: int, end: int) -> None:
+    answer = client.get(dataset, headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (206, DATASET[start:end])
+    assert answer.headers["Content-Range"] == f"bytes {start}-{end - 1}/{len(DATASET)}"
+    assert answer.headers["Content-Length"] == str(end - start)
+    assert answer.headers["ETag"] == ETAG
+
+
+@pytest.mark.parametrize("asked", ["bytes=10240-", "bytes=99999-100000", "bytes=-0"])
+def test_a_range_beyond_the_end_cannot_be_satisfied(client: httpx.Client, dataset: str, asked: str) -> None:
+    answer = client.get(dataset, headers={"Range": asked})
+    assert answer.status_code == 416
+    assert answer.headers["Content-Range"] == f"bytes */{len(DATASET)}"
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=", "bytes=-", "bytes=5-2", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes=" + "9" * 50 + "-"],
+)
+def test_a_range_that_means_nothing_here_gets_the_whole(
+    client: httpx.Client, dataset: str, asked: str
+) -> None:
+    answer = client.get(dataset, headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (200, DATASET)
+
+
+@pytest.mark.parametrize("tags", [ETAG, f"W/{ETAG}", "*", f'"other", {ETAG}'])
+def test_what_the_client_has_is_not_sent_again(client: httpx.Client, dataset: str, tags: str) -> None:
+    answer = client.get(dataset, headers={"If-None-Match": tags})
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert answer.headers["ETag"] == ETAG
+
+
+def test_a_range_of_another_version_gets_the_whole(client: httpx.Client, dataset: str) -> None:
+    asked = {"Range": "bytes=0-9"}
+    assert client.get(dataset, headers=asked | {"If-Range": ETAG}).status_code == 206
+    assert client.get(dataset, headers=asked | {"If-Range": '"other"'}).content == DATASET
+    assert client.get(dataset, headers=asked | {"If-Range": f"W/{ETAG}"}).content == DATASET
+
+
+def test_head_tells_size_and_etag_without_the_bytes(client: httpx.Client, dataset: str) -> None:
+    answer = client.head(dataset)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert (answer.headers["Content-Length"], answer.headers["ETag"]) == (str(len(DATASET)), ETAG)
+
+
+def test_a_dataset_whose_blob_is_gone_is_a_problem(
+    client: httpx.Client, service: Service, dataset: str
+) -> None:
+    service.blobs.delete(f"{dataset.removeprefix('/')}.zip")
+    answer = client.get(dataset)
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_large_blob_is_read_in_pieces(tmp_path: Path) -> None:
+    blobs = Blobs(f"file://{tmp_path}")
+    blobs.put("large", bytes(5_000_000))
+    pieces: Iterator[bytes] = blobs.stream("large", 1, 4_999_999)
+    sizes = [len(piece) for piece in pieces]
+    assert sum(sizes) == 4_999_998
+    assert max(sizes) < 2_500_000

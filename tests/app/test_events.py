@@ -1,0 +1,85 @@
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from app import jobs
+from app.events import last_version
+from app.service import Service
+from tests.serving import claim, finish, make_sample, plan, submit
+
+
+def events(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(id, job) of each event in a stream."""
+    version = 0
+    for line in lines:
+        if line.startswith("id: "):
+            version = int(line[4:])
+        if line.startswith("data: "):
+            yield version, json.loads(line[6:])
+
+
+def test_every_change_is_told_until_the_job_ends(client: httpx.Client, service: Service, pool: str) -> None:
+    job = submit(client, pool)
+    with client.stream("GET", job["links"]["events"]) as stream:
+        assert stream.headers["Content-Type"].startswith("text/event-stream")
+        told = events(stream.iter_lines())
+        _, first = next(told)
+        assert first == job
+        plan(service, pool, 2)
+        assert next(told)[1]["stage"] == "sampling"
+        sampling = claim(service)
+        make_sample(service, sampling, 0)
+        assert next(told)[1]["progress"]["done"] == 1
+        client.post(job["links"]["cancel"])
+        assert next(told)[1]["status"] == "cancelling"
+        with service.database.write() as session:
+            jobs.stop(session, sampling, now=datetime.now(UTC))
+        assert [changed["status"] for _, changed in told] == ["cancelled"]
+
+
+def test_a_stream_ends_with_its_job(client: httpx.Client, service: Service, pool: str) -> None:
+    job = submit(client, pool)
+    worker = threading.Thread(target=finish, args=(service, pool, 2, b"a dataset"))
+    with client.stream("GET", job["links"]["events"]) as stream:
+        worker.start()
+        told = [changed for _, changed in events(stream.iter_lines())]
+    worker.join()
+    assert told[-1]["status"] == "succeeded"
+
+
+def test_a_client_goes_on_where_it_was_cut_off(client: httpx.Client, service: Service, pool: str) -> None:
+    job = submit(client, pool)
+    with client.stream("GET", job["links"]["events"]) as stream:
+        seen, _ = next(events(stream.iter_lines()))
+    plan(service, pool, 2)
+    with client.stream("GET", job["links"]["events"], headers={"Last-Event-ID": str(seen)}) as stream:
+        version, changed = next(events(stream.iter_lines()))
+    assert version > seen
+    assert changed["stage"] == "sampling"
+
+
+def test_a_client_that_has_seen_the_end_is_told_to_stop(client: httpx.Client, pool: str) -> None:
+    job = submit(client, pool)
+    client.post(job["links"]["cancel"])
+    with client.stream("GET", job["links"]["events"]) as stream:
+        *_, (last, _) = events(stream.iter_lines())
+    assert client.get(job["links"]["events"], headers={"Last-Event-ID": str(last)}).status_code == 204
+
+
+def test_a_stream_ends_when_its_job_is_deleted(client: httpx.Client, pool: str) -> None:
+    job = submit(client, pool)
+    with client.stream("GET", job["links"]["events"]) as stream:
+        told = events(stream.iter_lines())
+        next(told)
+        client.post(job["links"]["cancel"])
+        client.delete(job["links"]["self"])
+        list(told)
+    assert client.get(job["links"]["events"]).status_code == 404
+
+
+def test_an_event_id_that_is_none_of_ours_is_as_none() -> None:
+    assert [last_version(text) for text in (None, "", "x", "-1", "٣", "9" * 30, "7")] == [0, 0, 0, 0, 0, 0, 7]

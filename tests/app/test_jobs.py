@@ -1,0 +1,303 @@
+"""app/jobs.py and app/queries.py: the life of a job, over both kinds of database."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app import jobs, pools, queries
+from app.database import Database
+from app.errors import (
+    IdempotencyConflict,
+    JobEnded,
+    JobNotFound,
+    JobRunning,
+    LeaseLost,
+    PoolInUse,
+    PoolNotFound,
+    PoolTooSmall,
+    QueueFull,
+)
+from app.records import Claim, NewImage, Outcome
+from app.tables import Guide, IdempotencyKey, Job, Pool, PoolImage, Sample, Step, Upload
+from tests.job_life import NOW, chosen, claim, do, look, make_all, make_pool, must_claim, plan_all, submit
+
+
+def test_a_synthesis_goes_from_queued_to_succeeded(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    assert (job.status, job.stage, job.done, job.total) == ("queued", None, 0, 6)
+    plan_all(db)
+    assert (look(db, job.id).status, look(db, job.id).stage) == ("running", "sampling")
+    while (claimed := must_claim(db)).kind == "sample":
+        make_all(db, claimed)
+        do(db, jobs.sampled, claimed)
+    assert (look(db, job.id).stage, look(db, job.id).done) == ("packaging", 6)
+    do(db, jobs.packaged, claimed, sha256="d" * 64, size=99)
+    ended = look(db, job.id)
+    assert (ended.status, ended.stage, ended.error, ended.dataset_bytes) == ("succeeded", None, None, 99)
+    assert ended.finished_at is not None
+    assert claim(db) is None
+
+
+def test_every_change_that_a_client_can_see_has_a_new_version(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    versions = [job.version]
+    plan_all(db)
+    versions.append(look(db, job.id).version)
+    claimed = must_claim(db)
+    for position in range(claimed.first, claimed.last):
+        do(db, jobs.finish_sample, claimed, position=position, image_sha256="a" * 64, quality={})
+        versions.append(look(db, job.id).version)
+    assert versions == sorted(set(versions))
+
+
+def test_a_sample_finished_twice_counts_once(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    plan_all(db)
+    claimed = must_claim(db)
+    make_all(db, claimed)
+    make_all(db, claimed)
+    assert look(db, job.id).done == claimed.last - claimed.first
+
+
+def test_a_queued_job_is_cancelled_at_once(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    cancelled, changed = do(db, jobs.cancel, job.id, now=NOW)
+    assert (cancelled.status, changed) == ("cancelled", True)
+    assert claim(db) is None
+    assert do(db, jobs.cancel, job.id, now=NOW)[1] is False
+
+
+def test_a_running_job_is_cancelled_when_its_last_worker_lets_go(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    plan_all(db)
+    one, two = must_claim(db), must_claim(db)
+    assert do(db, jobs.cancel, job.id, now=NOW)[0].status == "cancelling"
+    assert do(db, jobs.cancel, job.id, now=NOW)[1] is False
+    with pytest.raises(LeaseLost):
+        do(db, jobs.finish_sample, one, position=one.first, image_sha256="a" * 64, quality={})
+    do(db, jobs.stop, one, now=NOW)
+    assert look(db, job.id).status == "cancelling"
+    do(db, jobs.stop, two, now=NOW)
+    assert look(db, job.id).status == "cancelled"
+    assert look(db, job.id).done == 0
+
+
+def test_an_ended_job_is_not_cancelled(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    do(db, jobs.fail, must_claim(db), "no")
+    with pytest.raises(JobEnded, match="failed"):
+        do(db, jobs.cancel, job.id, now=NOW)
+    with pytest.raises(JobNotFound):
+        do(db, jobs.cancel, "nobody", now=NOW)
+
+
+def test_only_an_ended_job_is_deleted_and_leaves_no_row(db: Database) -> None:
+    make_pool(db)
+    job = submit(db, idempotency=("key", "f" * 64))
+    plan_all(db)
+    with pytest.raises(JobRunning):
+        do(db, jobs.delete_job, job.id)
+    do(db, jobs.fail, must_claim(db), "no")
+    assert do(db, jobs.delete_job, job.id) == f"jobs/{job.id}/"
+    with db.read() as session:
+        for table in (Job, Guide, Sample, Step, IdempotencyKey):
+            assert session.scalar(select(func.count()).select_from(table)) == 0
+    with pytest.raises(JobNotFound):
+        do(db, jobs.delete_job, job.id)
+
+
+def test_a_pool_must_be_there_and_hold_top_k_images(db: Database) -> None:
+    with pytest.raises(PoolNotFound, match="'p'"):
+        submit(db)
+    make_pool(db, images=0)
+    with pytest.raises(PoolTooSmall, match="import images"):
+        submit(db, top_k=1)
+    make_pool(db, "small", images=2)
+    with pytest.raises(PoolTooSmall, match="has 2 images, top_k is 3"):
+        submit(db, pool="small")
+    with db.read() as session:
+        assert session.scalar(select(func.count()).select_from(Job)) == 0
+
+
+def test_a_full_queue_takes_no_more(db: Database) -> None:
+    make_pool(db)
+    submit(db, max_queued_jobs=1)
+    with pytest.raises(QueueFull, match="1 jobs wait or run"):
+        submit(db, max_queued_jobs=1)
+
+
+def test_the_same_key_gives_the_same_job(db: Database) -> None:
+    make_pool(db)
+    job = submit(db, idempotency=("key", "f" * 64))
+    assert submit(db, idempotency=("key", "f" * 64), max_queued_jobs=1).id == job.id
+    with pytest.raises(IdempotencyConflict, match="'key'"):
+        submit(db, idempotency=("key", "e" * 64))
+    with db.read() as session:
+        assert queries.find_idempotent(session, "key") == ("f" * 64, job.id)
+        assert queries.find_idempotent(session, "other") is None
+
+
+def test_the_same_key_sent_many_times_at_once_gives_one_job(db: Database) -> None:
+    make_pool(db)
+    start = threading.Barrier(6)
+
+    def send(_: int) -> str:
+        start.wait()
+        return submit(db, idempotency=("key", "f" * 64)).id
+
+    with ThreadPoolExecutor(6) as threads:
+        assert len(set(threads.map(send, range(6)))) == 1
+    with db.read() as session:
+        assert session.scalar(select(func.count()).select_from(Job)) == 1
+        assert session.scalar(select(func.count()).select_from(Step)) == 1
+
+
+def test_images_that_come_later_do_not_belong_to_the_job(db: Database) -> None:
+    pool_id = make_pool(db)
+    job = submit(db)
+    with db.read() as session:
+        last = session.scalar(select(func.max(PoolImage.id)).where(PoolImage.pool_id == pool_id))
+    assert job.pool_high_water == last
+
+
+def outcome(position: int, sha256: str) -> Outcome:
+    return Outcome(position, NewImage(f"{position}.png", 1, 1, sha256))
+
+
+def test_an_import_stores_new_images_and_counts_the_others(db: Database) -> None:
+    make_pool(db, images=0)
+    names = [f"{n}.png" for n in range(40)]
+    with db.write() as session:
+        job = jobs.submit_import(session, job_id="j", pool="p", names=names, max_queued_jobs=9)
+    assert (job.total, job.stage) == (40, None)
+    first = must_claim(db)
+    assert (first.first, first.last) == (0, 32)
+    read = [outcome(n, f"{n % 30:064}") for n in range(31)] + [Outcome(31, None, "not an image")]
+    do(db, jobs.imported, first, read, [])
+    assert (look(db, "j").done, look(db, "j").status) == (32, "running")
+    do(db, jobs.imported, must_claim(db), [outcome(n, f"{n:064}") for n in range(32, 40)], [])
+    assert look(db, "j").status == "succeeded"
+    with db.read() as session:
+        found = queries.import_outcome(session, "j")
+        assert pools.image_counts(session, [pools.find(session, "p")]).popitem()[1] == 38
+    assert (found.stored, found.duplicates) == (38, 1)
+    assert found.rejected == [{"name": "31.png", "detail": "not an image"}]
+
+
+def test_an_archive_is_counted_when_it_is_unpacked(db: Database) -> None:
+    make_pool(db, images=0)
+    with db.write() as session:
+        jobs.submit_import(session, job_id="j", pool="p", archive=True, max_queued_jobs=9)
+    unpacking = must_claim(db)
+    assert unpacking.kind == "unpack"
+    assert do(db, jobs.unpacked, unpacking, ["a.png"], [("../b.png", "leads out")]) == 1
+    assert (look(db, "j").done, look(db, "j").total) == (1, 2)
+    do(db, jobs.imported, must_claim(db), [outcome(0, "a" * 64)], [])
+    assert (look(db, "j").done, look(db, "j").status) == (2, "succeeded")
+
+
+def test_an_archive_with_nothing_to_read_ends_at_once(db: Database) -> None:
+    make_pool(db, images=0)
+    with db.write() as session:
+        jobs.submit_import(session, job_id="j", pool="p", archive=True, max_queued_jobs=9)
+    do(db, jobs.unpacked, must_claim(db), [], [("../b.png", "leads out")])
+    assert look(db, "j").status == "succeeded"
+
+
+def test_two_imports_of_the_same_image_at_once_store_it_once(db: Database) -> None:
+    make_pool(db, images=0)
+    for job_id in ("a", "b"):
+        with db.write() as session:
+            jobs.submit_import(session, job_id=job_id, pool="p", names=["x.png"], max_queued_jobs=9)
+    claims = [must_claim(db), must_claim(db)]
+    start = threading.Barrier(2)
+
+    def finish(claimed: Claim) -> None:
+        start.wait()
+        do(db, jobs.imported, claimed, [outcome(0, "a" * 64)], [])
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(finish, claims))
+    with db.read() as session:
+        outcomes = session.scalars(select(Upload.outcome).order_by(Upload.outcome)).all()
+    assert outcomes == ["duplicate", "stored"]
+
+
+def test_a_pool_is_not_deleted_under_a_job_and_ended_jobs_outlive_it(db: Database) -> None:
+    pool_id = make_pool(db)
+    job = submit(db)
+    plan_all(db)
+    with pytest.raises(PoolInUse, match=job.id):
+        do(db, pools.delete, "p")
+    do(db, jobs.fail, must_claim(db), "no")
+    assert do(db, pools.delete, "p") == f"pools/{pool_id}/"
+    with db.read() as session:
+        assert session.scalars(select(Pool)).all() == session.scalars(select(PoolImage)).all() == []
+        assert len(queries.list_samples(session, job.id)[0]) == 6
+    assert look(db, job.id).pool_id is None
+
+
+def page_through(session: Session, fetch: Callable[..., Any], *args: Any, limit: int) -> list[Any]:
+    rows: list[Any] = []
+    cursor = None
+    while True:
+        page, cursor = fetch(session, *args, limit=limit, cursor=cursor)
+        assert 0 < len(page) <= limit
+        rows += page
+        if cursor is None:
+            return rows
+
+
+def test_lists_come_page_by_page_and_miss_nothing(db: Database) -> None:
+    make_pool(db)
+    made = [submit(db).id for _ in range(7)]
+    with db.read() as session:
+        assert [job.id for job in page_through(session, queries.list_jobs, limit=3)] == made[::-1]
+        assert [job.id for job in page_through(session, queries.list_jobs, limit=7)] == made[::-1]
+        assert queries.list_jobs(session, kind="pool_import")[0] == []
+        assert len(queries.list_jobs(session, status="queued")[0]) == 7
+        assert queries.counts_by_status(session) == {("synthesis", "queued"): 7}
+
+
+def test_samples_come_page_by_page(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    plan_all(db)
+    make_all(db, must_claim(db))
+    with db.read() as session:
+        rows = page_through(session, queries.list_samples, job.id, limit=4)
+        assert [row.position for row in rows] == list(range(6))
+        assert len(queries.list_samples(session, job.id, made_only=True)[0]) == 4
+        assert queries.find_sample(session, job.id, 5).rank == 3
+
+
+def test_the_remaining_time_follows_the_pace_so_far() -> None:
+    job = Job(status="running", started_at=NOW, done=2, total=6)
+    assert queries.eta_seconds(job, NOW + timedelta(seconds=10)) == 20
+    job.done = 0
+    assert queries.eta_seconds(job, NOW) is None
+
+
+def test_big_pools_make_plan_steps_of_fewer_guides(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pool(db)
+    monkeypatch.setattr(jobs, "PLAN_PAIRS", 30)
+    submit(db, guides=7)
+    indexing = must_claim(db)
+    assert do(db, jobs.index_done, indexing, "f" * 64) == 3
+    planning = [must_claim(db) for _ in range(3)]
+    assert [(step.first, step.last) for step in planning] == [(0, 3), (3, 6), (6, 7)]
+    with pytest.raises(LeaseLost):
+        do(db, jobs.plan_done, replace(planning[0], lease="another"), chosen(0, 3), 4)

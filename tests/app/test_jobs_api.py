@@ -1,0 +1,145 @@
+import httpx
+import pytest
+
+from app.service import Service
+from tests.serving import claim, finish, make_sample, plan, stored, submit
+
+
+@pytest.fixture
+def finished(client: httpx.Client, service: Service, pool: str) -> str:
+    submit(client, pool)
+    return finish(service, pool, 2, b"a dataset")
+
+
+def test_a_job_tells_how_far_it_is(client: httpx.Client, service: Service, pool: str) -> None:
+    job = submit(client, pool, top_k=3)
+    here = job["links"]["self"]
+    assert (job["status"], job["stage"], job["progress"]) == ("queued", None, {"done": 0, "total": 3})
+    assert job["links"] == {
+        "self": here,
+        "cancel": f"{here}/cancel",
+        "events": f"{here}/events",
+        "samples": f"{here}/samples",
+        "dataset": f"{here}/dataset",
+    }
+    plan(service, pool, 3)
+    planned = client.get(here).json()
+    assert (planned["status"], planned["stage"], planned["eta_seconds"]) == ("running", "sampling", None)
+    make_sample(service, claim(service), 0)
+    sampling = client.get(here).json()
+    assert sampling["progress"] == {"done": 1, "total": 3}
+    assert sampling["eta_seconds"] >= 0
+    assert sampling["started_at"].endswith("Z") and sampling["finished_at"] is None
+
+
+def test_a_finished_job_has_a_dataset(client: httpx.Client, finished: str) -> None:
+    job = client.get(f"/jobs/{finished}").json()
+    assert (job["status"], job["stage"], job["error"], job["eta_seconds"]) == ("succeeded", None, None, None)
+    assert client.get(job["links"]["dataset"]).content == b"a dataset"
+
+
+def test_samples_are_listed_as_they_are_made(client: httpx.Client, service: Service, pool: str) -> None:
+    samples = submit(client, pool, top_k=2)["links"]["samples"]
+    plan(service, pool, 2)
+    sampling = claim(service)
+    assert client.get(samples).json() == {"items": [], "next": None}
+    not_made = client.get(f"{samples}/1/image")
+    assert not_made.status_code == 409
+    sha256 = make_sample(service, sampling, 1)
+    (sample,) = client.get(samples).json()["items"]
+    assert (sample["index"], sample["rank"], sample["seed"]) == (1, 2, 1)
+    assert (sample["guide"], sample["pool_image"]) == ("guide-0.png", "pan-1.png")
+    assert sample["quality"] == {"canal_retention": 0.9}
+    image = client.get(sample["links"]["image"])
+    assert (image.headers["Content-Type"], image.headers["ETag"]) == ("image/png", f'"{sha256}"')
+    mask = client.get(sample["links"]["mask"])
+    assert mask.status_code == 200 and mask.content.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("index", ["7", "-1", str(10**30)])
+def test_an_unknown_sample_is_not_found(client: httpx.Client, finished: str, index: str) -> None:
+    assert client.get(f"/jobs/{finished}/samples/{index}/image").status_code == 404
+    assert client.get(f"/jobs/{finished}/samples/{index}/mask").status_code == 404
+
+
+def test_a_dataset_is_a_conflict_until_the_job_has_succeeded(client: httpx.Client, pool: str) -> None:
+    answer = client.get(submit(client, pool)["links"]["dataset"])
+    assert answer.status_code == 409
+    assert "queued" in answer.json()["detail"]
+
+
+def test_an_import_has_no_dataset(client: httpx.Client) -> None:
+    job = client.post("/pools/default/images", files={"images": ("a.png", b"x")}).json()
+    assert "dataset" not in job["links"]
+    assert client.get(f"/jobs/{job['id']}/dataset").status_code == 404
+
+
+@pytest.mark.parametrize("job", ["x", "0" * 32, "%00", "0" * 31 + "%0A"])
+def test_an_unknown_job_is_not_found(client: httpx.Client, job: str) -> None:
+    calls = [("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/events"), ("GET", "/samples")]
+    for method, path in [
+        *calls,
+        ("GET", "/samples/0/image"),
+        ("GET", "/samples/0/mask"),
+        ("GET", "/dataset"),
+    ]:
+        answer = client.request(method, f"/jobs/{job}{path}")
+        assert answer.status_code == 404
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_once(client: httpx.Client, pool: str) -> None:
+    cancel = submit(client, pool)["links"]["cancel"]
+    first, second = client.post(cancel), client.post(cancel)
+    assert (first.status_code, first.json()["status"]) == (202, "cancelled")
+    assert (second.status_code, second.json()["status"]) == (200, "cancelled")
+
+
+def test_a_running_job_is_cancelling_while_a_worker_is_at_it(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    cancel = submit(client, pool)["links"]["cancel"]
+    claim(service)
+    assert client.post(cancel).json()["status"] == "cancelling"
+    assert client.post(cancel).status_code == 200
+
+
+def test_an_ended_job_cannot_be_cancelled(client: httpx.Client, finished: str) -> None:
+    answer = client.post(f"/jobs/{finished}/cancel")
+    assert answer.status_code == 409
+    assert "succeeded" in answer.json()["detail"]
+
+
+def test_a_deleted_job_leaves_nothing(client: httpx.Client, service: Service, finished: str) -> None:
+    assert client.delete(f"/jobs/{finished}").status_code == 204
+    assert client.get(f"/jobs/{finished}").status_code == 404
+    rows, blobs = stored(service)
+    assert rows["jobs"] == rows["samples"] == rows["guides"] == 0
+    assert not [key for key in blobs if key.startswith("jobs/")]
+
+
+def test_a_job_that_has_not_ended_cannot_be_deleted(client: httpx.Client, pool: str) -> None:
+    answer = client.delete(submit(client, pool)["links"]["self"])
+    assert answer.status_code == 409
+
+
+def test_jobs_are_listed_newest_first_by_kind_and_status(client: httpx.Client, pool: str) -> None:
+    first, second = submit(client, pool), submit(client, pool)
+    imported = client.post(f"/pools/{pool}/images", files={"images": ("a.png", b"x")}).json()
+    client.post(first["links"]["cancel"])
+
+    def listed(**query: str) -> list[str]:
+        return [job["id"] for job in client.get("/jobs", params=query).json()["items"]]
+
+    assert listed() == [imported["id"], second["id"], first["id"]]
+    assert listed(kind="synthesis") == [second["id"], first["id"]]
+    assert listed(kind="synthesis", status="queued") == [second["id"]]
+    page = client.get("/jobs", params={"limit": 2}).json()
+    assert listed(cursor=page["next"]) == [first["id"]]
+
+
+@pytest.mark.parametrize("query", [{"kind": "other"}, {"status": "lost"}, {"cursor": "x"}])
+def test_a_bad_filter_is_refused_by_its_name(client: httpx.Client, query: dict[str, str]) -> None:
+    answer = client.get("/jobs", params=query)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == list(query)

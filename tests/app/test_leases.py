@@ -1,0 +1,144 @@
+"""app/leases.py and the verbs about leases: who may do a step, over both kinds of database."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from app import jobs
+from app.database import Database
+from app.errors import (
+    LeaseLost,
+)
+from tests.job_life import NOW, claim, do, look, make_pool, must_claim, plan_all, submit
+
+
+def test_a_leased_step_is_not_claimed_again_until_its_lease_runs_out(db: Database) -> None:
+    make_pool(db)
+    submit(db)
+    first = must_claim(db)
+    assert claim(db, now=NOW + timedelta(seconds=29)) is None
+    do(db, jobs.renew, first, now=NOW + timedelta(seconds=20), lease_seconds=30)
+    assert claim(db, now=NOW + timedelta(seconds=49)) is None
+    again = must_claim(db, now=NOW + timedelta(seconds=51))
+    assert (again.step_id, again.attempt) == (first.step_id, 2)
+
+
+def test_who_lost_the_lease_can_change_nothing(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    plan_all(db)
+    late = must_claim(db)
+    must_claim(db, now=NOW + timedelta(minutes=1))
+    before = look(db, job.id).version
+    for verb, given in (
+        (jobs.renew, {"now": NOW, "lease_seconds": 30}),
+        (jobs.finish_sample, {"position": late.first, "image_sha256": "a" * 64, "quality": {}}),
+        (jobs.sampled, {}),
+        (jobs.hand_back, {}),
+        (jobs.fail, {"detail": "late"}),
+        (jobs.retry_later, {"now": NOW, "max_attempts": 5, "detail": "late"}),
+    ):
+        with pytest.raises(LeaseLost):
+            do(db, verb, late, **given)
+    do(db, jobs.stop, late, now=NOW)
+    assert look(db, job.id).version == before
+
+
+def test_a_restarted_worker_frees_what_it_held_and_only_that(db: Database) -> None:
+    make_pool(db)
+    first, second = submit(db), submit(db)
+    mine, others = must_claim(db, worker="a"), must_claim(db, worker="b")
+    assert {mine.job_id, others.job_id} == {first.id, second.id}
+    assert do(db, jobs.release, "a") == [mine.job_id]
+    assert must_claim(db, worker="a").step_id == mine.step_id
+    do(db, jobs.renew, others, now=NOW, lease_seconds=30)
+    with pytest.raises(LeaseLost):
+        do(db, jobs.renew, mine, now=NOW, lease_seconds=30)
+
+
+def test_jobs_take_turns(db: Database) -> None:
+    make_pool(db)
+    big, small = submit(db, guides=8), submit(db, guides=1)
+    turns = [must_claim(db).job_id for _ in range(2)]
+    assert turns == [big.id, small.id]
+
+
+def test_the_job_with_the_fewest_leased_steps_comes_first(db: Database) -> None:
+    make_pool(db)
+    big = submit(db, guides=8)
+    plan_all(db, chunk=2)
+    held = [must_claim(db).job_id for _ in range(3)]
+    small = submit(db, guides=1)
+    assert held == [big.id] * 3
+    assert must_claim(db).job_id == small.id
+    assert must_claim(db).job_id == big.id
+
+
+def test_many_claim_at_once_and_no_step_is_given_twice(db: Database) -> None:
+    make_pool(db)
+    submit(db, guides=8)
+    plan_all(db, chunk=1)
+    start = threading.Barrier(8)
+
+    def take(worker: str) -> list[int]:
+        start.wait()
+        return [must_claim(db, worker=worker).step_id for _ in range(3)]
+
+    with ThreadPoolExecutor(8) as threads:
+        taken = [step for steps in threads.map(take, "abcdefgh") for step in steps]
+    assert len(taken) == len(set(taken)) == 24
+    assert claim(db) is None
+
+
+def test_a_step_that_kills_every_worker_fails_its_job(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    for attempt in range(3):
+        assert must_claim(db, now=NOW + attempt * timedelta(minutes=1), max_attempts=3).attempt == attempt + 1
+    assert claim(db, now=NOW + timedelta(minutes=4), max_attempts=3) is None
+    error = look(db, job.id).error
+    assert look(db, job.id).status == "failed"
+    assert error is not None and "tried 3 times" in error["detail"]
+
+
+def test_a_step_that_gets_on_has_its_attempts_back(db: Database) -> None:
+    make_pool(db)
+    submit(db, guides=1)
+    plan_all(db)
+    for position in range(3):
+        claimed = must_claim(db, now=NOW + position * timedelta(minutes=1), max_attempts=1)
+        do(db, jobs.finish_sample, claimed, position=position, image_sha256="a" * 64, quality={})
+
+
+def test_a_passing_error_is_tried_again_later_and_in_the_end_fails_the_job(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    do(db, jobs.retry_later, must_claim(db), now=NOW, max_attempts=2, detail="the store is away")
+    assert claim(db) is None
+    again = must_claim(db, now=NOW + timedelta(seconds=2))
+    do(db, jobs.retry_later, again, now=NOW, max_attempts=2, detail="the store is away")
+    ended = look(db, job.id)
+    assert ended.status == "failed"
+    assert ended.error is not None and "the store is away" in ended.error["detail"]
+
+
+def test_a_cancellation_whose_worker_died_is_completed_by_the_sweeper(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    must_claim(db)
+    do(db, jobs.cancel, job.id, now=NOW)
+    do(db, jobs.sweep, now=NOW)
+    assert look(db, job.id).status == "cancelling"
+    do(db, jobs.sweep, now=NOW + timedelta(minutes=1))
+    assert look(db, job.id).status == "cancelled"
+
+
+def test_the_sweeper_names_each_claimable_step_once(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    assert do(db, jobs.sweep, now=NOW) == [job.id]
+    must_claim(db)
+    assert do(db, jobs.sweep, now=NOW) == []
+    assert do(db, jobs.sweep, now=NOW + timedelta(minutes=1)) == [job.id]

@@ -1,0 +1,55 @@
+import re
+
+import httpx
+import pytest
+
+from app.routes.page import STATIC
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_page_loads_nothing_from_elsewhere(client: httpx.Client, path: str) -> None:
+    page = client.get(path)
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'; script-src 'self'" in page.headers["Content-Security-Policy"]
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page.text)
+    for asset in re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text):
+        assert client.get(asset).status_code == 200
+
+
+def test_scripts_import_only_what_is_served(client: httpx.Client) -> None:
+    for script in STATIC.glob("*.js"):
+        text = client.get(f"/static/{script.name}").text
+        assert "://" not in text
+        for imported in re.findall(r'from "\./([^"]+)"', text):
+            assert client.get(f"/static/{imported}").headers["Content-Type"].startswith("text/javascript")
+
+
+def test_every_control_has_a_label_or_words() -> None:
+    page = (STATIC / "index.html").read_text()
+    labelled = set(re.findall(r'<label[^>]* for="([^"]+)"', page))
+    inside = {
+        control
+        for label in re.findall(r"<label.*?</label>", page, re.S)
+        for control in re.findall(r'id="([^"]+)"', label)
+    }
+    controls = re.findall(r'<(?:input|select)[^>]* id="([^"]+)"', page)
+    assert set(controls) <= labelled | inside
+
+
+def test_every_element_that_the_scripts_look_up_is_there() -> None:
+    page = (STATIC / "index.html").read_text()
+    for name in ("main.js", "jobs.js", "pools.js"):
+        for looked_up in re.findall(r'(?:\bat|getElementById)\("([^"]+)"\)', (STATIC / name).read_text()):
+            assert f'id="{looked_up}"' in page, (name, looked_up)
+
+
+@pytest.mark.parametrize("name", ["main.py", "..%2Fmain.py", "%2e%2e/main.py", "x.js"])
+def test_only_the_pages_own_files_are_served(client: httpx.Client, name: str) -> None:
+    assert client.get(f"/static/{name}").status_code == 404
+
+
+def test_answers_may_not_be_framed_sniffed_or_read_from_elsewhere(client: httpx.Client) -> None:
+    headers = client.get("/pools", headers={"Origin": "https://elsewhere.example"}).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert "Access-Control-Allow-Origin" not in headers

@@ -1,0 +1,136 @@
+import io
+import zipfile
+
+import httpx
+import pytest
+
+from app.service import Service
+from tests.serving import fill_pool, guide_files, stored, submit
+
+
+def test_the_default_pool_is_there_from_the_first_start(client: httpx.Client) -> None:
+    pools = client.get("/pools").json()
+    assert [(pool["name"], pool["image_count"]) for pool in pools["items"]] == [("default", 0)]
+    assert pools["next"] is None
+
+
+def test_a_pool_is_created_found_and_deleted(client: httpx.Client) -> None:
+    created = client.post("/pools", json={"name": "clinic-a"})
+    assert created.status_code == 201
+    assert created.headers["Location"] == "/pools/clinic-a"
+    assert created.json()["links"] == {"self": "/pools/clinic-a", "images": "/pools/clinic-a/images"}
+    assert client.get("/pools/clinic-a").json() == created.json()
+    assert client.delete("/pools/clinic-a").status_code == 204
+    assert client.get("/pools/clinic-a").status_code == 404
+
+
+def test_a_name_that_exists_is_a_conflict(client: httpx.Client) -> None:
+    answer = client.post("/pools", json={"name": "default"})
+    assert answer.status_code == 409
+    assert "default" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("name", ["", "A", "-a", "a" * 64, "a b", "ä", "a\n", "../a", None, 7])
+def test_a_name_of_another_form_is_refused_by_its_field(client: httpx.Client, name: object) -> None:
+    answer = client.post("/pools", json={"name": name})
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == ["name"]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "A", "%00", "a%0A", "x" * 300])
+def test_an_unknown_pool_is_not_found(client: httpx.Client, name: str) -> None:
+    for method, path in [("GET", ""), ("DELETE", ""), ("GET", "/images"), ("POST", "/images")]:
+        answer = client.request(method, f"/pools/{name}{path}")
+        assert answer.status_code == 404
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_lists_go_on_at_their_cursor(client: httpx.Client, service: Service) -> None:
+    fill_pool(service, "held", 5)
+    first = client.get("/pools/held/images", params={"limit": 3}).json()
+    second = client.get("/pools/held/images", params={"limit": 3, "cursor": first["next"]}).json()
+    names = [image["name"] for image in first["items"] + second["items"]]
+    assert names == [f"pan-{n}.png" for n in range(5)]
+    assert second["next"] is None
+
+
+@pytest.mark.parametrize(
+    "query", [{"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"cursor": "\0"}, {"cursor": "y"}]
+)
+def test_a_bad_limit_or_cursor_is_refused_by_its_field(
+    client: httpx.Client, pool: str, query: dict[str, str]
+) -> None:
+    answer = client.get(f"/pools/{pool}/images", params=query)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == list(query)
+
+
+def test_a_pool_image_is_served_and_kept_by_its_content(client: httpx.Client, service: Service) -> None:
+    digests = fill_pool(service, "held", 2)
+    image = client.get("/pools/held/images").json()["items"][1]
+    assert (image["width"], image["height"], image["sha256"]) == (600, 300, digests[1])
+    answer = client.get(image["links"]["self"])
+    assert answer.headers["Content-Type"] == "image/png"
+    assert answer.headers["ETag"] == f'"{digests[1]}"'
+    assert "immutable" in answer.headers["Cache-Control"]
+    again = client.get(image["links"]["self"], headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("image", ["999", "-1", "0", str(10**30)])
+def test_an_unknown_image_is_not_found(client: httpx.Client, pool: str, image: str) -> None:
+    assert client.get(f"/pools/{pool}/images/{image}").status_code == 404
+
+
+def test_files_are_taken_in_for_an_import_job(client: httpx.Client, service: Service) -> None:
+    files = [("images", (f"a{n}.png", bytes([n]), "image/png")) for n in range(3)]
+    answer = client.post("/pools/default/images", files=files)
+    assert answer.status_code == 202
+    job = answer.json()
+    assert answer.headers["Location"] == f"/jobs/{job['id']}"
+    assert "Retry-After" in answer.headers
+    assert (job["kind"], job["status"], job["progress"]) == ("pool_import", "queued", {"done": 0, "total": 3})
+    assert (job["stored"], job["duplicates"], job["rejected"]) == (0, 0, [])
+    assert stored(service)[1] == {f"jobs/{job['id']}/uploads/{n}" for n in range(3)}
+
+
+def test_an_archive_is_taken_in_as_it_is(client: httpx.Client, service: Service) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("a.png", b"pixels")
+    answer = client.post("/pools/default/images", files={"archive": ("pans.zip", content.getvalue())})
+    assert answer.status_code == 202
+    assert service.blobs.get(f"jobs/{answer.json()['id']}/archive.zip") == content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("files", "field"),
+    [
+        ([("other", ("a.png", b"x"))], "other"),
+        ([("archive", ("a.zip", b"no zip"))], "archive"),
+        ([("archive", ("a.zip", b"x")), ("archive", ("b.zip", b"x"))], "archive"),
+        ([("archive", ("a.zip", b"x")), ("images", ("b.png", b"x"))], "archive"),
+        ([("images", ("", b""))], "images"),
+    ],
+)
+def test_other_imports_are_refused_and_leave_nothing(
+    client: httpx.Client, service: Service, files: list[tuple[str, tuple[str, bytes]]], field: str
+) -> None:
+    before = stored(service)
+    answer = client.post("/pools/default/images", files=files)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert stored(service) == before
+
+
+def test_a_pool_that_a_job_uses_cannot_be_deleted(client: httpx.Client, pool: str) -> None:
+    job = submit(client, pool)
+    answer = client.delete(f"/pools/{pool}")
+    assert answer.status_code == 409
+    assert job["id"] in answer.json()["detail"]
+
+
+def test_a_deleted_pool_takes_its_blobs_along(client: httpx.Client, service: Service, pool: str) -> None:
+    assert client.delete(f"/pools/{pool}").status_code == 204
+    assert stored(service)[1] == set()
+    assert client.post("/synthesize", data={"pool": pool}, files=guide_files()).status_code == 422

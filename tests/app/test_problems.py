@@ -1,0 +1,94 @@
+import httpx
+import pytest
+
+from app import errors
+from app.problems import DOMAIN_ERRORS, from_domain
+from app.settings import Settings
+from tests.serving import fill_pool, guide_files, serving
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/static/../main.py", 404),
+        ("PUT", "/pools", 405),
+        ("GET", "/synthesize", 405),
+        ("DELETE", "/pools/default/images", 405),
+        ("GET", "/pools?limit=x", 422),
+        ("GET", "/jobs/x", 404),
+        ("POST", "/synthesize", 415),
+    ],
+)
+def test_every_refusal_is_a_problem(client: httpx.Client, method: str, path: str, status: int) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["type"].startswith("urn:pansynth:problem:")
+    assert problem["title"] and problem["detail"]
+
+
+def test_a_method_that_is_not_allowed_names_those_that_are(client: httpx.Client) -> None:
+    assert client.put("/pools").headers["Allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"{}", b'{"name": "a", "nme": "b"}', b"\xff"])
+def test_json_that_is_not_as_asked_is_refused(client: httpx.Client, body: bytes) -> None:
+    answer = client.post("/pools", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_large_json_body_is_refused(client: httpx.Client) -> None:
+    answer = client.post("/pools", json={"name": "a" * 1_000_000})
+    assert answer.status_code == 413
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_every_error_of_the_domain_has_its_status() -> None:
+    internal = {errors.PansynthError, errors.LeaseLost, errors.LastingError}
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.PansynthError) and kind not in internal:
+            assert kind in DOMAIN_ERRORS
+            assert 400 <= from_domain(kind("in words")).status < 500
+
+
+def test_a_database_that_is_away_is_503_and_comes_back(settings: Settings) -> None:
+    away = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none"})
+    with serving(away) as served:
+        answers = [served.client.get("/jobs"), served.client.post("/pools", json={"name": "a"})]
+        assert served.client.get("/livez").status_code == 200
+    for answer in answers:
+        assert answer.status_code == 503
+        assert "Retry-After" in answer.headers
+        assert "database" in answer.json()["detail"]
+
+
+def test_a_job_is_accepted_while_the_broker_is_away(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("away")
+    change = {"broker_url": "redis+socket:///nowhere/broker.sock", "data_dir": folder}
+    with serving(settings.model_copy(update=change)) as served:
+        fill_pool(served.service, "held", 1)
+        data = {"pool": "held", "top_k": "1"}
+        answer = served.client.post("/synthesize", data=data, files=guide_files())
+        assert answer.status_code == 202
+        assert served.client.get(answer.headers["Location"]).json()["status"] == "queued"
+
+
+def test_a_mistake_of_the_service_says_nothing_of_its_inside(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path_factory.mktemp("broken")
+    with serving(settings.model_copy(update={"data_dir": folder})) as served:
+        fill_pool(served.service, "held", 1)
+        (folder / "blobs").rename(folder / "moved")
+        (folder / "blobs").write_text("a file where the blobs were")
+        answer = served.client.get("/pools/held/images/1")
+    assert answer.status_code in (404, 500, 503)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert str(folder) not in answer.text
+    caplog.clear()

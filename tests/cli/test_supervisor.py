@@ -1,0 +1,136 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cli.supervisor import Child, Supervisor
+
+SUPERVISE = """
+import os, sys
+from pathlib import Path
+from cli.failure import Failure
+from cli.supervisor import Child, Supervisor
+folder = Path(sys.argv[1])
+children = [Child(f"child-{i}", ["bash", "-c", code], folder / f"{i}.log", os.environ) for i, code in enumerate(sys.argv[2:])]
+try:
+    Supervisor(children, (folder / "ready").exists, lambda: print("ready", flush=True)).run()
+except Failure as failure:
+    sys.exit(str(failure))
+"""
+
+
+@pytest.fixture
+def supervise(tmp_path: Path):
+    """Start a supervisor of bash children in a process of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*codes: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", SUPERVISE, str(tmp_path), *codes]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def pids(path: Path, count: int = 1) -> list[int]:
+    """The process ids that a child and its successors wrote, once there are `count`."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        found = [int(line) for line in path.read_text().split()] if path.exists() else []
+        if len(found) >= count:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{path.name}: {count} process ids were expected")
+
+
+def ends(pid: int, seconds: float = 5) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        if Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].startswith("Z"):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_killed_child_comes_back_at_once(supervise, tmp_path: Path) -> None:
+    supervise(f"echo $$ >> {tmp_path}/pids; exec sleep 60")
+    [first] = pids(tmp_path / "pids")
+    os.kill(first, signal.SIGKILL)
+    begun = time.monotonic()
+    assert len(pids(tmp_path / "pids", 2)) == 2
+    assert time.monotonic() - begun < 2
+
+
+def test_what_a_killed_child_had_started_ends_with_it(supervise, tmp_path: Path) -> None:
+    supervise(f"sleep 60 & echo $! >> {tmp_path}/grandchild; echo $$ >> {tmp_path}/pids; wait")
+    [child], [grandchild] = pids(tmp_path / "pids"), pids(tmp_path / "grandchild")
+    os.kill(child, signal.SIGKILL)
+    assert ends(grandchild)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_every_child_and_their_children(
+    supervise, tmp_path: Path, number: signal.Signals
+) -> None:
+    code = f"sleep 60 & echo $! >> {tmp_path}/pids; echo $$ >> {tmp_path}/pids; wait"
+    process = supervise(code, code)
+    found = pids(tmp_path / "pids", 4)
+    process.send_signal(number)
+    assert process.wait(5) == 0
+    assert all(ends(pid) for pid in found)
+
+
+def test_children_do_not_outlive_a_supervisor_that_was_killed(supervise, tmp_path: Path) -> None:
+    process = supervise(f"echo $$ >> {tmp_path}/pids; exec sleep 60")
+    [child] = pids(tmp_path / "pids")
+    process.kill()
+    assert ends(child)
+
+
+def test_a_child_that_cannot_start_ends_everything_with_the_last_words_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cli import supervisor
+    from cli.failure import Failure
+
+    monkeypatch.setattr(supervisor, "TRIES_TO_START", 2)
+    good = Child("good", ["sleep", "60"], tmp_path / "good.log", os.environ)
+    bad = Child("bad", ["bash", "-c", "echo no such disk; exit 3"], tmp_path / "bad.log", os.environ)
+    with pytest.raises(Failure, match=r"bad ended with status 3 2 times in a row(?s:.*)no such disk"):
+        Supervisor([good, bad], lambda: False, lambda: None).run()
+    assert good.process is not None
+    assert good.process.returncode == -signal.SIGTERM
+
+
+def test_a_child_that_keeps_dying_is_started_less_and_less_often(tmp_path: Path) -> None:
+    child = Child("child", ["false"], tmp_path / "log", os.environ)
+    pauses = []
+    for _ in range(8):
+        child.start()
+        assert child.process is not None
+        child.process.wait()
+        assert child.reap() == 1
+        pauses.append(round(child.due - time.monotonic()))
+    assert pauses == [0, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_it_says_once_that_it_is_ready(supervise, tmp_path: Path) -> None:
+    process = supervise(f"echo $$ >> {tmp_path}/pids; exec sleep 60")
+    pids(tmp_path / "pids")
+    (tmp_path / "ready").touch()
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.5)
+    process.terminate()
+    assert process.communicate()[0] == ""

@@ -1,0 +1,258 @@
+"""Appendix A from end to end, with small untrained networks.
+
+The untrained VAE is a codec that keeps the image at half its resolution, so samples look as they should.
+"""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.blending import dilate, downsample_mask, image_band
+from models.denoiser import Denoiser, build_unet
+from models.phantoms import PLAIN, phantom
+from models.quality import contrast
+from models.schedule import Schedule
+from models.synthesis import Recipe, Stopped, sample_seed, synthesize
+from models.vae import Vae, build_autoencoder
+from models.weights import Networks
+
+PAPER = Recipe(
+    method="diffusion",
+    sampler="ddpm",
+    steps=3,
+    start_timestep=25,
+    dilation=1,
+    reblend=False,
+    match_statistics=False,
+    transfer_detail=False,
+    restore_background=False,
+)
+HARMONIZE = replace(
+    PAPER, sampler="ddim", start_timestep=100, reblend=True, match_statistics=True, transfer_detail=True
+)
+BLEND = replace(PAPER, method="blend")
+PASTE = replace(PAPER, method="paste")
+
+
+@pytest.fixture(scope="module")
+def networks() -> Networks:
+    torch.manual_seed(0)
+    unet = build_unet(16, channels=(8, 16), norm_groups=4)
+    nn.init.normal_(unet.conv_out.weight, std=0.05)
+    return Networks(
+        name="tiny",
+        sha256="0" * 64,
+        vae=Vae(build_autoencoder(16, width=64), 8, torch.zeros(16), torch.ones(16))
+        .eval()
+        .requires_grad_(False),
+        denoiser=Denoiser(unet).eval().requires_grad_(False),
+        schedule=Schedule.linear(),
+        latent_channels=16,
+        card="",
+        device=torch.device("cpu"),
+    )
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(pixels)[None].float() / 127.5 - 1
+
+
+@cache
+def rows(count: int) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    """Two guides in turn, each row with an unlabeled image of its own."""
+    guides = [phantom(100 + i % 2, PLAIN) for i in range(count)]
+    unlabeled = [phantom(200 + i, PLAIN) for i in range(count)]
+    return (
+        torch.stack([to_tensor(guide.image) for guide in guides]),
+        torch.stack([torch.from_numpy(guide.mask)[None] for guide in guides]),
+        torch.stack([to_tensor(image.image) for image in unlabeled]),
+        [1000 + i for i in range(count)],
+    )
+
+
+def band(masks: Tensor, recipe: Recipe) -> Tensor:
+    return image_band(dilate(downsample_mask(masks), recipe.dilation)) > 0
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    return ((images + 1) * 127.5).round().to(torch.uint8)
+
+
+@pytest.mark.parametrize(
+    "recipe", [PAPER, HARMONIZE, BLEND, PASTE], ids=["paper", "harmonize", "blend", "paste"]
+)
+def test_samples_are_images_of_the_same_size_in_range(networks: Networks, recipe: Recipe) -> None:
+    samples = synthesize(networks, *rows(2)[:3], recipe, rows(2)[3])
+    assert samples.shape == (2, 1, 256, 512)
+    assert samples.dtype == torch.float32
+    assert -1 <= float(samples.min()) < float(samples.max()) <= 1
+    assert bool(samples.isfinite().all())
+
+
+def test_the_anatomy_comes_from_the_guide_and_the_rest_from_the_unlabeled_image(networks: Networks) -> None:
+    guides, masks, unlabeled, seeds = rows(2)
+    sample = synthesize(networks, guides, masks, unlabeled, PAPER, seeds)
+    inside, outside = masks, ~band(masks, replace(PAPER, dilation=2))
+
+    def distance(images: Tensor, where: Tensor) -> float:
+        return float((sample - images)[where].abs().mean())
+
+    assert distance(guides, inside) < 0.5 * distance(unlabeled, inside)
+    assert distance(unlabeled, outside) < 0.5 * distance(guides, outside)
+
+
+def test_the_canal_survives(networks: Networks) -> None:
+    guide, unlabeled = phantom(101, PLAIN), phantom(201, PLAIN)
+    image = to_tensor(guide.image)[None]
+    image[torch.from_numpy(guide.mask)[None, None]] -= 0.3  # beyond doubt
+    mask = torch.from_numpy(guide.mask)[None, None]
+    sample = synthesize(networks, image, mask, to_tensor(unlabeled.image)[None], BLEND, [1])
+    before = contrast(to_pixels(image)[0, 0].numpy(), guide.mask)
+    after = contrast(to_pixels(sample)[0, 0].numpy(), guide.mask)
+    assert before is not None and after is not None
+    assert after > 0.6 * before
+
+
+# Rows of one run, and on how many cores.
+COMPANY = [([2, 0, 1], 1), ([0, 1, 2], 2), ([0, 1, 2], 3), ([1], 1), ([2, 0], 1)]
+
+
+@pytest.mark.parametrize(("recipe", "batch_size"), [(PAPER, 2), (HARMONIZE, 1)], ids=["paper", "harmonize"])
+def test_a_sample_has_the_same_bits_in_any_company_on_any_number_of_cores(
+    networks: Networks, recipe: Recipe, batch_size: int
+) -> None:
+    guides, masks, unlabeled, seeds = rows(3)
+    whole = synthesize(networks, guides, masks, unlabeled, recipe, seeds, batch_size=batch_size, threads=1)
+    for chosen, threads in COMPANY:
+        torch.set_num_threads(threads)
+        some = synthesize(
+            networks,
+            guides[chosen],
+            masks[chosen],
+            unlabeled[chosen],
+            recipe,
+            [seeds[i] for i in chosen],
+            batch_size=batch_size,
+        )
+        assert torch.equal(some, whole[chosen])
+
+
+def test_the_seed_decides(networks: Networks) -> None:
+    guides, masks, unlabeled, _ = rows(1)
+    first, again, other = (
+        synthesize(networks, guides, masks, unlabeled, PAPER, [seed]) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_blending_alone_is_diffusion_without_noise(networks: Networks) -> None:
+    guides, masks, unlabeled, seeds = rows(1)
+    blended = synthesize(networks, guides, masks, unlabeled, BLEND, seeds)
+    sampled = synthesize(networks, guides, masks, unlabeled, PAPER, seeds)
+    assert not torch.equal(blended, sampled)
+    assert torch.equal(blended, synthesize(networks, guides, masks, unlabeled, BLEND, [99]))
+
+
+def test_pasting_copies_the_guides_pixels_in_the_dilated_mask(networks: Networks) -> None:
+    guides, masks, unlabeled, seeds = rows(2)
+    pasted = synthesize(networks, guides, masks, unlabeled, PASTE, seeds)
+    assert torch.equal(pasted, torch.where(band(masks, PASTE), guides, unlabeled))
+
+
+def test_pasting_can_take_the_recipients_look_and_a_feathered_seam(networks: Networks) -> None:
+    guides, masks, unlabeled, seeds = rows(1)
+    recipe = replace(PASTE, match_statistics=True, restore_background=True)
+    darker = (guides - 0.4).clamp(-1, 1)
+    pasted = synthesize(networks, darker, masks, unlabeled, recipe, seeds)
+    inside = band(masks, recipe)
+    assert torch.equal(pasted[~inside], unlabeled[~inside])
+    assert float(pasted[inside].mean()) == pytest.approx(float(unlabeled[inside].mean()), abs=0.03)
+
+
+@pytest.mark.parametrize("recipe", [PAPER, HARMONIZE, BLEND], ids=["paper", "harmonize", "blend"])
+def test_a_restored_background_is_the_unlabeled_images_own(networks: Networks, recipe: Recipe) -> None:
+    guides, masks, unlabeled, seeds = rows(1)
+    plain = synthesize(networks, guides, masks, unlabeled, recipe, seeds)
+    restored = synthesize(networks, guides, masks, unlabeled, replace(recipe, restore_background=True), seeds)
+    outside = ~band(masks, recipe)
+    assert torch.equal(restored[outside], unlabeled[outside])
+    assert torch.equal(restored[masks], plain[masks])
+
+
+def test_transferred_detail_makes_the_background_the_recipients_and_the_anatomy_the_guides(
+    networks: Networks,
+) -> None:
+    guides, masks, unlabeled, seeds = rows(1)
+    detailed = synthesize(networks, guides, masks, unlabeled, replace(BLEND, transfer_detail=True), seeds)
+    smooth = synthesize(networks, guides, masks, unlabeled, BLEND, seeds)
+    far = ~band(masks, replace(BLEND, dilation=3))
+
+    def closer(images: Tensor, where: Tensor) -> float:
+        return float((detailed - images)[where].abs().mean() / (smooth - images)[where].abs().mean())
+
+    assert closer(unlabeled, far) < 0.1
+    assert closer(guides, masks) < 0.3
+
+
+def test_matched_statistics_give_the_anatomy_the_recipients_brightness(networks: Networks) -> None:
+    guides, masks, unlabeled, seeds = rows(1)
+    darker = (guides - 0.5).clamp(-1, 1)
+    plain = synthesize(networks, darker, masks, unlabeled, BLEND, seeds)
+    matched = synthesize(networks, darker, masks, unlabeled, replace(BLEND, match_statistics=True), seeds)
+    inside = band(masks, BLEND)
+    wanted = float(unlabeled[inside].mean())
+    assert abs(float(matched[inside].mean()) - wanted) < 0.05
+    assert abs(float(plain[inside].mean()) - wanted) > 0.1
+
+
+def test_stopping_ends_the_work_before_the_next_network_call(networks: Networks) -> None:
+    guides, masks, unlabeled, seeds = rows(1)
+    asked = []
+
+    def after_four() -> bool:
+        asked.append(1)
+        return len(asked) > 4
+
+    with pytest.raises(Stopped):
+        synthesize(networks, guides, masks, unlabeled, PAPER, seeds, should_stop=after_four)
+    assert len(asked) == 5
+
+
+def test_rows_that_do_not_match_are_refused(networks: Networks) -> None:
+    guides, masks, unlabeled, seeds = rows(2)
+    with pytest.raises(ValueError, match="seeds 1; give as many of each"):
+        synthesize(networks, guides, masks, unlabeled, PAPER, seeds[:1])
+    with pytest.raises(ValueError, match=r"masks \(1, 1, 256, 512\)"):
+        synthesize(networks, guides, masks[:1], unlabeled, PAPER, seeds)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "magic"}, "method is 'magic'"),
+        ({"sampler": "euler"}, "sampler is 'euler'"),
+        ({"dilation": -1}, "dilation is -1"),
+        ({"steps": 26}, "steps is 26 and start_timestep 25"),
+    ],
+)
+def test_a_recipe_whose_fields_do_not_go_together_is_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        replace(PAPER, **change)
+
+
+def test_a_start_beyond_the_schedule_is_refused(networks: Networks) -> None:
+    guides, masks, unlabeled, seeds = rows(1)
+    with pytest.raises(ValueError, match="noise level 1001 is outside"):
+        synthesize(networks, guides, masks, unlabeled, replace(PAPER, start_timestep=1001), seeds)
+
+
+def test_a_samples_seed_depends_on_all_three_and_fits_sql() -> None:
+    seeds = {sample_seed(job, guide, pool) for job in (0, 1) for guide in "ab" for pool in "ab"}
+    assert len(seeds) == 8
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert sample_seed(0, "a", "b") == sample_seed(0, "a", "b")

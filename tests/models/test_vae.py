@@ -1,0 +1,39 @@
+import torch
+from torch.nn.functional import avg_pool2d, interpolate, pixel_unshuffle
+
+from models.phantoms import phantom
+from models.vae import Vae, build_autoencoder
+
+
+def radiograph() -> torch.Tensor:
+    return torch.from_numpy(phantom(7, "plain").image).float()[None, None] / 127.5 - 1
+
+
+def test_an_untrained_autoencoder_is_a_codec_that_halves_the_resolution() -> None:
+    image = radiograph()
+    vae = Vae(build_autoencoder(), 8, torch.zeros(16), torch.ones(16)).eval()
+    halved = avg_pool2d(image, 2)
+    with torch.inference_mode():
+        latent = vae.encode(image)
+        restored = vae.decode(latent)
+    assert latent.shape == (1, 16, 32, 64)
+    assert (latent - pixel_unshuffle(halved, 4)).abs().mean() < 0.05
+    assert (restored - interpolate(halved, scale_factor=2)).abs().mean() < 0.05
+
+
+def test_latents_are_standardised_by_the_mean_and_scale_that_travel_with_the_weights() -> None:
+    torch.manual_seed(0)
+    autoencoder = build_autoencoder(4, width=64).eval()
+    mean, scale = torch.tensor([0.1, -0.2, 0.3, 0.0]), torch.tensor([0.5, 2.0, 1.0, 0.25])
+    plain = Vae(autoencoder, 8, torch.zeros(4), torch.ones(4))
+    standardised = Vae(autoencoder, 8, mean, scale)
+    with torch.inference_mode():
+        raw, latent = plain.encode(radiograph()), standardised.encode(radiograph())
+        torch.testing.assert_close(latent, (raw - mean.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1))
+        torch.testing.assert_close(standardised.decode(latent), plain.decode(raw), atol=1e-5, rtol=1e-5)
+
+
+def test_encoding_twice_gives_the_same_latent() -> None:
+    vae = Vae(build_autoencoder(4, width=64), 8, torch.zeros(4), torch.ones(4)).eval()
+    with torch.inference_mode():
+        assert torch.equal(vae.encode(radiograph()), vae.encode(radiograph()))

@@ -1,0 +1,91 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DModel
+
+from models.denoiser import Denoiser, build_unet
+from models.vae import Vae, build_autoencoder
+from models.weights import WeightsError, load_networks, load_vae, save_denoiser, save_vae
+from tests.tiny import make_tiny_weights
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return make_tiny_weights(tmp_path / "tiny")
+
+
+def test_weights_come_back_as_they_were_saved(weights: Path) -> None:
+    networks = load_networks(weights, "cpu")
+    again = load_networks(weights, "cpu")
+    image = torch.rand(1, 1, 256, 512) * 2 - 1
+    with torch.inference_mode():
+        latent = networks.vae.encode(image)
+        assert torch.equal(latent, again.vae.encode(image))
+        noise = networks.denoiser(latent, torch.tensor([25]))
+    assert noise.shape == latent.shape == (1, networks.latent_channels, 32, 64)
+    assert (networks.name, networks.sha256) == ("tiny", again.sha256)
+    assert networks.schedule.timesteps == 1000
+
+
+def test_the_folders_are_those_of_diffusers(weights: Path) -> None:
+    AutoencoderKL.from_pretrained(weights / "vae")
+    UNet2DModel.from_pretrained(weights / "denoiser")
+
+
+def test_a_changed_file_is_refused_by_name(weights: Path) -> None:
+    path = weights / "vae" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match=r"diffusion_pytorch_model\.safetensors has sha256"):
+        load_networks(weights, "cpu")
+
+
+def test_a_missing_file_is_refused_by_name(weights: Path) -> None:
+    (weights / "denoiser" / "config.json").unlink()
+    with pytest.raises(WeightsError, match=r"denoiser/config\.json"):
+        load_networks(weights, "cpu")
+
+
+def test_a_pickle_is_refused_even_when_the_manifest_names_it(weights: Path) -> None:
+    (weights / "vae" / "diffusion_pytorch_model.bin").write_bytes(pickle.dumps({}))
+    manifest = json.loads((weights / "manifest.json").read_text())
+    manifest["files"]["vae/diffusion_pytorch_model.bin"] = {"sha256": "0" * 64, "bytes": 1}
+    (weights / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match=r"only \.safetensors and \.json"):
+        load_networks(weights, "cpu")
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"no manifest\.json"):
+        load_networks(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", '{"name": "x"}'])
+def test_a_damaged_manifest_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"manifest\.json"):
+        load_networks(tmp_path, "cpu")
+
+
+def test_weights_without_a_denoiser_say_how_to_train_it(tmp_path: Path) -> None:
+    save_vae(tmp_path / "half", Vae(build_autoencoder(4, width=64), 8, torch.zeros(4), torch.ones(4)), {})
+    with pytest.raises(WeightsError, match="pansynth train denoiser"):
+        load_networks(tmp_path / "half", "cpu")
+    vae, schedule = load_vae(tmp_path / "half")
+    assert (vae.mean.shape, schedule.timesteps) == ((1, 4, 1, 1), 1000)
+
+
+def test_a_new_vae_removes_the_denoiser_of_the_old_one(weights: Path) -> None:
+    save_vae(weights, Vae(build_autoencoder(4, width=64), 8, torch.zeros(4), torch.ones(4)), {})
+    with pytest.raises(WeightsError, match="lack denoiser"):
+        load_networks(weights, "cpu")
+
+
+def test_a_denoiser_for_other_latents_is_refused(weights: Path) -> None:
+    save_denoiser(weights, Denoiser(build_unet(8, channels=(16, 32), norm_groups=8)), {})
+    with pytest.raises(WeightsError, match="takes 8 latent channels"):
+        load_networks(weights, "cpu")

@@ -1,0 +1,179 @@
+import csv
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from models.phantoms import phantoms
+from models.schedule import Schedule
+from models.training.denoiser import train_denoiser
+from models.training.images import TrainingDataError, open_images
+from models.training.latents import open_latents
+from models.training.loop import Budget, Plan, Progress, train
+from models.training.vae import draw_crop, train_vae
+from models.weights import load_networks, save_denoiser, save_vae
+
+CPU = torch.device("cpu")
+
+
+def silent(*_: object) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("radiographs")
+    for index, phantom in enumerate(phantoms(31, 12)):
+        Image.fromarray(phantom.image).save(folder / f"{index:02d}.png")
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+def test_a_folder_of_radiographs_becomes_networks_that_the_service_loads(
+    folder: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    images = open_images(folder, tmp_path / "cache", silent, said.append)
+    assert images.shape == (12, 256, 512)
+    assert said[0].startswith("broken.png is left out")
+
+    plan = Plan(Budget(steps=3), batch=2, learning_rate=1e-4, warmup_steps=1)
+    vae, facts = train_vae(images, plan, tmp_path / "vae", CPU, silent)
+    save_vae(tmp_path / "own", vae, facts)
+    latents = open_latents(vae, images, tmp_path / "cache", CPU, silent)
+    assert latents.shape == (24, 16, 32, 64)
+    assert latents.float().mean().abs() < 0.2
+    assert 0.8 < latents.float().std() < 1.2
+    denoiser, facts = train_denoiser(latents, Schedule.linear(), plan, tmp_path / "denoiser", CPU, silent)
+    save_denoiser(tmp_path / "own", denoiser, facts)
+
+    networks = load_networks(tmp_path / "own", CPU)
+    assert networks.latent_channels == 16
+    assert facts["steps"] == 3
+
+
+def test_a_folder_with_too_few_radiographs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDataError, match="holds 0 readable radiographs"):
+        open_images(tmp_path, tmp_path / "cache", silent, silent)
+
+
+def test_the_cache_is_made_anew_when_the_folder_changes(folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for path in sorted(folder.glob("0*.png")):
+        (mine / path.name).write_bytes(path.read_bytes())
+    assert len(open_images(mine, tmp_path / "cache", silent, silent)) == 10
+    (mine / "09.png").unlink()
+    assert len(open_images(mine, tmp_path / "cache", silent, silent)) == 9
+
+
+def test_crops_are_images_of_128_pixels_in_range() -> None:
+    image = next(phantoms(5, 1)).image
+    for seed in range(20):
+        crop = draw_crop(image, np.random.default_rng(seed))
+        assert crop.shape == (128, 128)
+        assert crop.dtype == np.float32
+        assert crop.min() >= -1
+        assert crop.max() <= 1
+
+
+class Line(nn.Module):
+    """One weight, to be fitted to 3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+
+def fit(folder: Path, steps: int, show: Callable[[Progress], None] = silent) -> tuple[float, dict[str, Any]]:
+    plan = Plan(Budget(steps), 1, 0.1, warmup_steps=5, ema_decay=0.9, checkpoint_seconds=0)
+
+    def loss(network: nn.Module, step: int) -> torch.Tensor:
+        target = 3 + np.random.default_rng(step).normal(0, 0.1)
+        return ((network.weight - target) ** 2).sum()
+
+    _, facts = train(Line(), loss, lambda network: {"weight": network.weight.item()}, plan, folder, show)
+    return facts["weight"], facts
+
+
+class Stopped(Exception):
+    """The step at which it stopped."""
+
+
+def stop(progress: Progress) -> None:
+    raise Stopped(progress.step)
+
+
+def test_training_reaches_the_optimum_and_leaves_a_curve(tmp_path: Path) -> None:
+    weight, facts = fit(tmp_path, 300)
+    assert weight == pytest.approx(3, abs=0.1)
+    assert facts["steps"] == 300
+    with (tmp_path / "curve.csv").open() as file:
+        assert list(csv.DictReader(file))[-1]["step"] == "300"
+
+
+def test_a_run_that_was_killed_continues_to_the_same_weights(tmp_path: Path) -> None:
+    def stop_at_40(progress: Progress) -> None:
+        if progress.step == 40:
+            stop(progress)
+
+    with pytest.raises(Stopped):
+        fit(tmp_path / "killed", 80, stop_at_40)
+    resumed, _ = fit(tmp_path / "killed", 80)
+    undisturbed, _ = fit(tmp_path / "undisturbed", 80)
+    assert resumed == pytest.approx(undisturbed, abs=1e-6)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run_with_a_remedy(tmp_path: Path) -> None:
+    plan = Plan(Budget(5), 1, 0.1)
+    with pytest.raises(FloatingPointError, match="lower --learning-rate"):
+        train(
+            Line(),
+            lambda network, _: network.weight.sum() * float("nan"),
+            lambda _: {},
+            plan,
+            tmp_path,
+            silent,
+        )
+
+
+def test_a_time_budget_ends_the_run_annealed(tmp_path: Path) -> None:
+    plan = Plan(Budget(10**9, minutes=0.005), 1, 0.1)
+    rates: list[float] = []
+    _, facts = train(
+        Line(),
+        lambda network, _: (network.weight - 3).square().sum(),
+        lambda _: {},
+        plan,
+        tmp_path,
+        lambda progress: rates.append(progress.spent),
+    )
+    assert rates[-1] == 1
+    assert 0 < facts["steps"] < 10**9
+
+
+FOREVER = """
+import sys, time, torch
+from pathlib import Path
+from tests.models.training.test_training import fit
+fit(Path(sys.argv[1]), 10**9, lambda progress: print(progress.step, flush=True))
+"""
+
+
+def test_a_run_killed_with_signal_9_loses_at_most_a_checkpoint_interval(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FOREVER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        seen = [int(process.stdout.readline()) for _ in range(20)]
+        process.send_signal(signal.SIGKILL)
+    with pytest.raises(Stopped) as stopped:
+        fit(tmp_path, 10**9, stop)
+    assert stopped.value.args[0] > seen[-2]

@@ -1,0 +1,65 @@
+"""What the system tests share: tiny weights, radiographs as files, and the dataset that each must make."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from models.phantoms import phantoms
+from models.pixels import image_png, mask_png
+from tests.system.running import FirstRun, Left, Radiographs, embedded, family, make_dataset, sockets
+from tests.tiny import make_tiny_weights
+
+
+@pytest.fixture(scope="session")
+def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    make_tiny_weights(folder / "default")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Radiographs:
+    """Two guides with masks and a pool of twelve."""
+    folder = tmp_path_factory.mktemp("radiographs")
+    files = Radiographs()
+    for index, phantom in enumerate(phantoms(seed=700_001, count=14)):
+        image = folder / f"{index:02d}.png"
+        image.write_bytes(image_png(phantom.image))
+        if index < 2:
+            mask = folder / f"{index:02d}-mask.png"
+            mask.write_bytes(mask_png(phantom.mask))
+            files.guides.append(image)
+            files.masks.append(mask)
+        else:
+            files.pool.append(image)
+    return files
+
+
+@pytest.fixture(scope="session")
+def first_run(
+    tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, radiographs: Radiographs
+) -> FirstRun:
+    """The main job on the default service (one worker, SQLite, the bundled broker), ended by Ctrl-C."""
+    folder = tmp_path_factory.mktemp("first")
+    with embedded(folder / "data", weights_dir) as service:
+        before = Left(family(service.process), sockets(folder))
+        dataset = make_dataset(service, radiographs, folder / "dataset.zip")
+        service.process.send_signal(signal.SIGINT)
+        status = service.process.wait(20)
+        after = Left([process for process in before.processes if process.is_running()], sockets(folder))
+        return FirstRun(dataset, service.url, before, after, status, service.log.read_text())
+
+
+@pytest.fixture(scope="session")
+def reference(first_run: FirstRun) -> bytes:
+    """The dataset that every way to run the same job must make."""
+    return first_run.dataset
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One at a time, for each runs several processes; and services start slowly on a busy machine."""
+    for item in items:
+        if "tests/system" in item.path.as_posix():
+            item.add_marker(pytest.mark.timeout(300))
+            item.add_marker(pytest.mark.xdist_group("system"))

@@ -1,0 +1,187 @@
+"""Services run for real, as processes, and what a client does with them."""
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from cli.children import pansynth
+from cli.client import submit, wait
+from cli.pool import import_files
+
+READY_SECONDS = 90.0
+ENVIRONMENT = {
+    **os.environ,
+    "PANSYNTH_DEVICE": "cpu",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}  # the tests share the cores
+# Enough noise levels that a job of the tiny networks lasts for a second or two.
+FIELDS = {"pool": "held", "top_k": 8, "seed": 7, "steps": 60, "start_timestep": 60}
+
+
+@dataclass(frozen=True)
+class Radiographs:
+    guides: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
+    pool: list[Path] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that is ready. `process` is its `pansynth up`, or that of its API in a fleet."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30)
+
+    def workers(self) -> list[psutil.Process]:
+        """The `pansynth worker` processes that `up` started, without those they forked."""
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if "worker" in child.cmdline()]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a service has running and lying about."""
+
+    processes: list[psutil.Process]
+    sockets: list[Path]
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    dataset: bytes
+    url: str
+    before: Left
+    after: Left
+    status: int
+    output: str
+
+
+@contextmanager
+def started(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process; at the end it is asked to stop, and what is left of it then is an error."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as output:
+        process = subprocess.Popen(
+            command, env=ENVIRONMENT | dict(environment), stdout=output, stderr=output, text=True
+        )
+    try:
+        yield process
+    finally:
+        descendants = family(process)
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        left = [child for child in descendants if child.is_running()]
+        for child in left:
+            child.kill()
+        assert not left, f"{left} outlived {command}: {log.read_text()}"
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Every descendant that runs now."""
+    return psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+
+
+def sockets(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if stat.S_ISSOCK(path.lstat().st_mode)]
+
+
+@contextmanager
+def embedded(data_dir: Path, weights_dir: Path, workers: int = 1) -> Iterator[Running]:
+    """`pansynth up` with nothing set."""
+    command = pansynth("up", "--port", "0", "--data-dir", str(data_dir), "--workers", str(workers))
+    log = data_dir.with_suffix(".log")
+    log.unlink(missing_ok=True)
+    with started(command, {"PANSYNTH_WEIGHTS_DIR": str(weights_dir)}, log) as process:
+        until(lambda: "pansynth is ready at " in log.read_text(), process, log)
+        yield Running(
+            re.findall(r"^pansynth is ready at (\S+)$", log.read_text(), re.MULTILINE)[0], process, log
+        )
+
+
+@contextmanager
+def fleet(
+    folder: Path, weights_dir: Path, database_url: str, broker_url: str, workers: int
+) -> Iterator[Running]:
+    """`pansynth migrate`, `serve` and `worker`, over servers of their own."""
+    environment = {
+        "PANSYNTH_DATABASE_URL": database_url,
+        "PANSYNTH_BROKER_URL": broker_url,
+        "PANSYNTH_DATA_DIR": str(folder / "data"),
+        "PANSYNTH_WEIGHTS_DIR": str(weights_dir),
+    }
+    subprocess.run(pansynth("migrate"), env=ENVIRONMENT | environment, check=True, timeout=60)
+    log = folder / "serve.log"
+    with ExitStack() as stack:
+        for number in range(workers):
+            worker = pansynth("worker", "--name", f"worker-{number}")
+            stack.enter_context(started(worker, environment, folder / f"worker-{number}.log"))
+        serve = stack.enter_context(started(pansynth("serve", "--port", "0"), environment, log))
+        until(lambda: "running on http" in log.read_text(), serve, log)
+        url = re.findall(r"running on (\S+)", log.read_text())[0]
+        until(lambda: httpx.get(f"{url}/readyz").status_code == 200, serve, log)
+        yield Running(url, serve, log)
+
+
+def until(what: Callable[[], bool], process: subprocess.Popen[str], log: Path) -> None:
+    end = time.monotonic() + READY_SECONDS
+    while not what():
+        assert process.poll() is None, f"it ended: {log.read_text()}"
+        assert time.monotonic() < end, f"not within {READY_SECONDS} s: {log.read_text()}"
+        time.sleep(0.1)
+
+
+def import_pool(client: httpx.Client, radiographs: Radiographs) -> None:
+    files = [("images", path.name, path) for path in radiographs.pool]
+    outcome = import_files(client, "held", files, quiet)
+    assert outcome == {"stored": len(files), "duplicates": 0, "rejected": []}
+
+
+def submit_job(client: httpx.Client, radiographs: Radiographs) -> dict[str, Any]:
+    guides = [("image", path.name, path) for path in radiographs.guides]
+    masks = [("mask", path.name, path) for path in radiographs.masks]
+    return submit(client, "/synthesize", [*guides, *masks], FIELDS)
+
+
+def make_dataset(
+    service: Running, radiographs: Radiographs, out: Path, halfway: Callable[[], None] | None = None
+) -> bytes:
+    """The main job as a client does it; `halfway` is called when some samples are made and others are not."""
+    from cli.client import download
+
+    with service.client() as client:
+        import_pool(client, radiographs)
+        job = submit_job(client, radiographs)
+        if halfway is not None:
+            until_halfway(client, job)
+            halfway()
+        job = wait(client, job, quiet)
+        download(client, job["links"]["dataset"], out, quiet)
+    return out.read_bytes()
+
+
+def until_halfway(client: httpx.Client, job: dict[str, Any]) -> None:
+    while True:
+        progress = client.get(job["links"]["self"]).json()["progress"]
+        assert progress["done"] < progress["total"] or not progress["total"], "the job was over too soon"
+        if progress["done"]:
+            return
+        time.sleep(0.02)
+
+
+def quiet(done: int, total: int, label: str | None = None) -> None:
+    """A progress that nobody looks at."""

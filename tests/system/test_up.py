@@ -1,0 +1,141 @@
+"""`pansynth up`: what it refuses, what it leaves behind, and what it takes up again."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.children import pansynth
+from cli.client import download, wait
+from cli.failure import Failure
+from cli.up import broker_socket
+from tests.system.running import (
+    FirstRun,
+    Left,
+    Radiographs,
+    Running,
+    embedded,
+    family,
+    import_pool,
+    quiet,
+    sockets,
+    submit_job,
+    until_halfway,
+)
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """A service that was killed in the middle of `job`, and what was left of it; then started again."""
+
+    service: Running
+    data_dir: Path
+    job: dict[str, Any]
+    left: Left
+
+
+@pytest.fixture(scope="module")
+def restarted(
+    tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, radiographs: Radiographs
+) -> Iterator[Restarted]:
+    data = tmp_path_factory.mktemp("killed") / "data"
+    with embedded(data, weights_dir) as service, service.client() as client:
+        import_pool(client, radiographs)
+        job = submit_job(client, radiographs)
+        until_halfway(client, job)
+        running = family(service.process)
+        service.process.kill()
+        service.process.wait()
+        end = time.monotonic() + 10
+        while any(process.is_running() for process in running) and time.monotonic() < end:
+            time.sleep(0.05)
+        left = Left([process for process in running if process.is_running()], sockets(data))
+    with embedded(data, weights_dir) as service:
+        yield Restarted(service, data, job, left)
+
+
+def up(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`pansynth up` where it must refuse."""
+    return subprocess.run(
+        pansynth("up", *options), env=os.environ | environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_ctrl_c_leaves_no_process_and_no_socket(first_run: FirstRun) -> None:
+    assert len(first_run.before.processes) == 4  # broker, API, worker and the process that it forked
+    assert [path.name for path in first_run.before.sockets] == ["broker.sock"]
+    assert first_run.after == Left([], [])
+    assert first_run.status == 0
+
+
+def test_it_says_one_line(first_run: FirstRun) -> None:
+    assert first_run.output == f"pansynth is ready at {first_run.url}\n"
+
+
+def test_a_kill_leaves_no_process(restarted: Restarted) -> None:
+    assert not restarted.left.processes
+    assert restarted.left.sockets  # which the next start must cope with
+
+
+def test_the_next_start_finishes_the_job(restarted: Restarted, reference: bytes, tmp_path: Path) -> None:
+    with restarted.service.client() as client:
+        wait(client, restarted.job, quiet)
+        download(client, restarted.job["links"]["dataset"], tmp_path / "dataset.zip", quiet)
+    assert (tmp_path / "dataset.zip").read_bytes() == reference
+
+
+def test_a_running_job_is_cancelled_within_seconds(restarted: Restarted, radiographs: Radiographs) -> None:
+    with restarted.service.client() as client:
+        job = submit_job(client, radiographs)
+        until_halfway(client, job)
+        begun = time.monotonic()
+        assert client.post(job["links"]["cancel"]).status_code == 202
+        with pytest.raises(Failure, match="cancelled"):
+            wait(client, job, quiet)
+        assert time.monotonic() - begun < 10
+        assert client.get(job["links"]["dataset"]).status_code == 409
+
+
+def test_a_second_one_on_the_same_folder_is_refused(restarted: Restarted) -> None:
+    second = up("--port", "0", "--data-dir", str(restarted.data_dir))
+    assert second.returncode == 1
+    assert f"process {restarted.service.process.pid}) already runs on" in second.stderr
+
+
+def test_a_port_in_use_is_refused_with_words(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = up("--port", str(port), "--data-dir", str(tmp_path / "data"))
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"pansynth: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "choose another --port, 0 for a free one\n"
+    )
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "example.org"])
+def test_a_host_that_others_can_reach_is_refused(tmp_path: Path, host: str) -> None:
+    refused = up("--host", host, "--data-dir", str(tmp_path / "data"))
+    assert refused.returncode == 1
+    assert "API keys are not available yet" in refused.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = up("--port", "0", "--data-dir", str(tmp_path / "file" / "data"))
+    assert refused.returncode == 1
+    assert "choose a folder that can be written" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_long_data_folder_gets_a_socket_that_fits(tmp_path: Path) -> None:
+    assert broker_socket(tmp_path) == tmp_path / "broker.sock"
+    assert len(str(broker_socket(tmp_path / ("x" * 150)))) < 100
+    assert broker_socket(tmp_path / ("x" * 150)) != broker_socket(tmp_path / ("y" * 150))

@@ -1,0 +1,96 @@
+"""worker/celery.py: real worker processes, killed and stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from app import broker, jobs, queries
+from app.settings import Settings
+from models.phantoms import Phantom
+from tests.worker_service import dataset, fill_pool, look, manifest, submit, work_off
+from worker.workplace import Workplace
+
+
+@contextmanager
+def celery_worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "worker.celery:app",
+        "worker",
+        "-n",
+        "w1@%h",
+        "-l",
+        "INFO",
+    ]
+    command += ["--pool", "prefork", "-c", "1", "-Q", broker.QUEUE, "--without-gossip", "--without-mingle"]
+    given = {
+        "PANSYNTH_DATA_DIR": str(settings.data_dir),
+        "PANSYNTH_BROKER_URL": settings.broker_url,
+        "PANSYNTH_WEIGHTS_DIR": str(settings.weights_dir),
+        "PANSYNTH_DEVICE": "cpu",
+    }
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, env=os.environ | given, stdout=out, stderr=out)
+    try:
+        yield process
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.terminate()
+        process.wait(30)
+        assert not any(child.is_running() for child in children), log.read_text()
+
+
+def wait_for(what: Callable[[], bool], log: Path, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, log.read_text()
+        time.sleep(0.05)
+
+
+def sweep(place: Workplace) -> None:
+    """What the API does every two seconds."""
+    with place.database.write() as session:
+        claimable = jobs.sweep(session, now=datetime.now(UTC))
+    broker.top_up(place.celery, claimable)
+
+
+def workers(place: Workplace) -> list[str]:
+    with place.database.read() as session:
+        return [worker.id for worker in queries.live_workers(session, datetime.now(UTC))]
+
+
+def test_a_killed_process_costs_time_and_nothing_else(
+    place: Workplace, settings: Settings, radiographs: Sequence[Phantom], tmp_path: Path
+) -> None:
+    fill_pool(place, radiographs[2:])
+    undisturbed = submit(place, radiographs[:2])
+    work_off(place)
+    job_id = submit(place, radiographs[:2])
+    log = tmp_path / "worker.log"
+    with celery_worker(settings, log) as process:
+        wait_for(lambda: len(workers(place)) == 1, log)
+        broker.wake(place.celery, job_id)
+        wait_for(lambda: look(place, job_id).status == "running", log)
+        child = psutil.Process(process.pid).children()[0]
+        os.kill(child.pid, signal.SIGKILL)
+
+        def ended() -> bool:
+            sweep(place)
+            return look(place, job_id).status not in ("queued", "running")
+
+        wait_for(ended, log)
+        assert process.poll() is None
+    assert manifest(dataset(place, undisturbed)) == manifest(dataset(place, job_id))
+    assert dataset(place, undisturbed) == dataset(place, job_id)
+    assert workers(place) == [], "a worker that leaves takes its row along"

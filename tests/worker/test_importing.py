@@ -1,0 +1,159 @@
+"""worker/importing.py: files and archives into a pool."""
+
+import io
+import stat
+import zipfile
+from collections.abc import Sequence
+
+import pytest
+from sqlalchemy import select
+
+from app import keys, pools, queries
+from app.queries import ImportOutcome
+from app.settings import Settings
+from app.tables import PoolImage, PoolLatent
+from models import pixels
+from models.phantoms import Phantom
+from tests.worker_service import dataset, look, make_pool, send_archive, send_files, submit, work_off
+from worker import importing
+from worker.workplace import Workplace, open_workplace
+
+
+def png(phantom: Phantom) -> bytes:
+    return pixels.image_png(phantom.image)
+
+
+def outcome(place: Workplace, job_id: str) -> ImportOutcome:
+    with place.database.read() as session:
+        return queries.import_outcome(session, job_id)
+
+
+def images(place: Workplace) -> Sequence[PoolImage]:
+    with place.database.read() as session:
+        return session.scalars(select(PoolImage).order_by(PoolImage.id)).all()
+
+
+def test_good_files_come_in_and_bad_ones_are_named(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    pool_id = make_pool(place)
+    good = [(f"{n}.png", png(radiographs[n])) for n in range(2)]
+    truncated = png(radiographs[3])[:1000]
+    files = [good[0], ("notes.txt", b"hello"), good[1], ("cut.png", truncated), ("again.png", good[0][1])]
+    job_id = send_files(place, files)
+    work_off(place)
+    found = outcome(place, job_id)
+    assert (found.stored, found.duplicates) == (2, 1)
+    assert [refusal["name"] for refusal in found.rejected] == ["notes.txt", "cut.png"]
+    assert all(refusal["detail"] for refusal in found.rejected)
+    assert (look(place, job_id).status, look(place, job_id).done) == ("succeeded", 5)
+    for image, (name, data) in zip(images(place), good, strict=True):
+        assert (image.name, image.sha256) == (name, pixels.sha256(data))
+        assert place.blobs.get(keys.pool_image(pool_id, image.sha256)) == data
+
+
+def test_uploads_leave_nothing_behind(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    make_pool(place)
+    job_id = send_files(place, [("a.png", png(radiographs[0])), ("b.txt", b"no")])
+    work_off(place)
+    assert list(place.blobs.list(f"jobs/{job_id}")) == []
+
+
+def test_an_image_that_is_there_is_not_encoded_again(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    pool_id = make_pool(place)
+    for _ in range(2):
+        job_id = send_files(place, [("a.png", png(radiographs[0]))])
+        work_off(place)
+    assert (outcome(place, job_id).stored, outcome(place, job_id).duplicates) == (0, 1)
+    assert len(list(place.blobs.list(f"pools/{pool_id}/latents"))) == 1
+
+
+def archive(entries: Sequence[tuple[str | zipfile.ZipInfo, bytes]]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+        for entry, data in entries:
+            packed.writestr(entry, data)
+    return out.getvalue()
+
+
+def test_an_archive_brings_its_images_and_nothing_else(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    make_pool(place)
+    link = zipfile.ZipInfo("link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    image = png(radiographs[0])
+    entries: list[tuple[str | zipfile.ZipInfo, bytes]] = [
+        ("set/", b""),
+        ("set/a.png", image),
+        ("__MACOSX/set/._a.png", b"clutter"),
+        (".DS_Store", b"clutter"),
+        ("../../escape.png", image),
+        ("/etc/absolute.png", image),
+        (link, b"/etc/passwd"),
+        ("notes.txt", b"hello"),
+    ]
+    job_id = send_archive(place, archive(entries))
+    work_off(place)
+    found = outcome(place, job_id)
+    assert found.stored == 1
+    refused = {refusal["name"]: refusal["detail"] for refusal in found.rejected}
+    assert refused.keys() == {"../../escape.png", "/etc/absolute.png", "link.png", "notes.txt"}
+    assert "leads out" in refused["../../escape.png"]
+    assert "link" in refused["link.png"]
+    assert look(place, job_id).total == 5
+    assert list(place.blobs.list(f"jobs/{job_id}")) == []
+
+
+def failure(place: Workplace, job_id: str) -> str:
+    work_off(place)
+    job = look(place, job_id)
+    assert job.status == "failed"
+    assert job.error is not None
+    return str(job.error["detail"])
+
+
+def test_an_archive_that_swells_a_thousandfold_is_refused(settings: Settings) -> None:
+    place = open_workplace(settings.model_copy(update={"max_upload_bytes": 1_000_000}), "one@test")
+    make_pool(place)
+    bomb = archive([(f"{n}.bmp", bytes(800_000)) for n in range(4)])
+    assert "unpacks to 3,200,000 bytes" in failure(place, send_archive(place, bomb))
+    assert images(place) == []
+    place.database.dispose()
+
+
+def test_an_archive_of_too_many_files_is_refused(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pool(place)
+    monkeypatch.setattr(importing, "MAX_FILES", 2)
+    assert "holds 3 files" in failure(place, send_archive(place, archive([(str(n), b"x") for n in range(3)])))
+
+
+@pytest.mark.parametrize("data", [b"no zip at all", b"PK\x03\x04 neither is this", archive([])])
+def test_an_archive_that_cannot_be_read_fails_the_job_in_words(place: Workplace, data: bytes) -> None:
+    make_pool(place)
+    assert "archive" in failure(place, send_archive(place, data))
+
+
+def test_a_file_damaged_inside_an_archive_fails_the_job_in_words(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    make_pool(place)
+    packed = bytearray(archive([("a.png", png(radiographs[0]))]))
+    packed[2000] ^= 255
+    assert "archive" in failure(place, send_archive(place, bytes(packed)))
+
+
+def test_without_weights_images_come_in_and_are_encoded_when_a_job_needs_them(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "MODEL", "not on this worker")
+    make_pool(place)
+    send_files(place, [(f"{n}.png", png(radiographs[n])) for n in range(2, 6)])
+    work_off(place)
+    with place.database.read() as session:
+        assert session.scalars(select(PoolLatent)).all() == []
+    job_id = submit(place, radiographs[:1], top_k=2)
+    work_off(place)
+    assert dataset(place, job_id)
+    with place.database.read() as session:
+        assert len(session.scalars(select(PoolLatent)).all()) == len(pools.images(session, "p")[0]) == 4

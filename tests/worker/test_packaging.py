@@ -1,0 +1,105 @@
+"""worker/packaging.py, manifest.py and preview.py: what is in the zip."""
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import keys
+from models.phantoms import Phantom
+from tests.worker_service import all_parameters, dataset, fill_pool, look, manifest, submit, work_off
+from worker.manifest import COLUMNS
+from worker.preview import OUTLINE, outlined
+from worker.tasks import work
+from worker.workplace import Workplace
+
+CONTRACT = (
+    "index,image,mask,guide_name,guide_sha256,pool_image_name,pool_image_sha256,rank,ssim,seed,"
+    "method,sampler,steps,start_timestep,dilation,model,model_sha256,image_sha256,mask_sha256"
+)
+
+
+@pytest.fixture
+def job_id(place: Workplace, radiographs: Sequence[Phantom]) -> str:
+    fill_pool(place, radiographs[2:8])
+    submitted = submit(place, radiographs[:2])
+    while look(place, submitted).stage != "packaging":
+        assert work(place)
+    return submitted
+
+
+def test_the_zip_has_the_layout_that_is_promised(place: Workplace, job_id: str) -> None:
+    work_off(place)
+    with zipfile.ZipFile(io.BytesIO(dataset(place, job_id))) as archive:
+        entries = archive.infolist()
+        text = archive.read("manifest.csv").decode()
+        readme = archive.read("README.md").decode()
+        image = Image.open(io.BytesIO(archive.read("images/000000.png")))
+        mask = np.array(Image.open(io.BytesIO(archive.read("masks/000000.png"))))
+        preview = Image.open(io.BytesIO(archive.read("preview.png")))
+        described = json.loads(archive.read("job.json"))
+    numbered = [f"{folder}/{n:06d}.png" for folder in ("images", "masks") for n in range(6)]
+    assert {e.filename for e in entries} == {
+        *numbered,
+        "README.md",
+        "job.json",
+        "manifest.csv",
+        "preview.png",
+    }
+    assert {(e.compress_type, e.date_time) for e in entries} == {(zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0))}
+    assert text.splitlines()[0].startswith(CONTRACT + ",")
+    assert (image.size, image.mode) == ((512, 256), "L")
+    assert set(np.unique(mask)) == {0, 255}
+    assert preview.width > 3 * 300
+    assert "synthetic" in readme
+    assert described["parameters"]["top_k"] == 3
+    assert described["model"]["card"].startswith("Tiny")
+    assert described["versions"].keys() >= {"pansynth", "torch"}
+    assert job_id not in json.dumps(described), "the same request gives the same bytes"
+
+
+def test_the_manifest_says_how_each_sample_was_made(place: Workplace, job_id: str) -> None:
+    work_off(place)
+    rows = manifest(dataset(place, job_id))
+    assert [row["rank"] for row in rows] == ["1", "2", "3"] * 2
+    assert {row["guide_name"] for row in rows[:3]} == {"guide-0.png"}
+    wanted = {
+        name: str(value) for name, value in all_parameters().items() if name in COLUMNS and name != "seed"
+    }
+    for row in rows:
+        assert {name: row[name] for name in wanted} == wanted
+        assert row["model_sha256"] == look(place, job_id).parameters["model_sha256"]
+        assert float(row["canal_contrast"]) == pytest.approx(
+            float(row["canal_retention"]) * float(row["guide_canal_contrast"]), abs=0.05
+        )
+
+
+def test_a_sample_that_the_store_damaged_is_not_shipped(place: Workplace, job_id: str) -> None:
+    damaged = next(iter(place.blobs.list(f"jobs/{job_id}/samples")))
+    place.blobs.put(damaged, b"something else")
+    work_off(place)
+    job = look(place, job_id)
+    assert job.status == "failed"
+    assert job.error is not None and damaged in job.error["detail"]
+    assert not place.blobs.exists(keys.dataset(job_id))
+
+
+@pytest.mark.usefixtures("job_id")
+def test_packaging_leaves_no_temporary_file(place: Workplace) -> None:
+    work_off(place)
+    assert [path.name for path in place.cache.iterdir()] == ["latents"]
+
+
+def test_an_outline_leaves_the_canal_to_be_seen() -> None:
+    image, mask = np.full((256, 512), 99, np.uint8), np.zeros((256, 512), bool)
+    mask[100:104, 50:200] = True
+    sheet = outlined(image, mask)
+    assert (sheet[mask] == 99).all()
+    assert (sheet[99, 50:200] == OUTLINE).all()
+    assert (sheet[104, 50:200] == OUTLINE).all()
+    mask[:] = True
+    assert (outlined(image, mask) == 99).all()

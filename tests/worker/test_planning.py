@@ -1,0 +1,173 @@
+"""worker/planning.py and worker/index.py: which pool images, in which order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+from sqlalchemy import func, select
+
+from app.tables import Job, PoolImage, PoolLatent, Sample
+from models import pixels
+from models.phantoms import Phantom
+from models.synthesis import sample_seed
+from tests.tiny import make_tiny_weights
+from tests.worker_service import claim, dataset, fill_pool, look, send_files, submit, work_off
+from worker import index, planning
+from worker.index import encode, images_without_latent, open_index
+from worker.tasks import work
+from worker.workplace import Workplace
+
+pytestmark = pytest.mark.usefixtures("pool")
+
+
+@pytest.fixture
+def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
+    return fill_pool(place, radiographs[2:])
+
+
+def planned(place: Workplace, job_id: str) -> Sequence[Sample]:
+    while look(place, job_id).stage != "sampling":
+        assert work(place)
+    with place.database.read() as session:
+        return session.scalars(select(Sample).where(Sample.job_id == job_id).order_by(Sample.position)).all()
+
+
+def latents_of(place: Workplace, phantoms: Sequence[Phantom]) -> torch.Tensor:
+    networks = place.networks.get("default")
+    return torch.from_numpy(encode(networks, [phantom.image for phantom in phantoms], lambda: None))
+
+
+def test_the_ranking_is_scikit_images_pair_by_pair(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    rows = planned(place, submit(place, radiographs[:2], top_k=5))
+    pool_latents = latents_of(place, radiographs[2:]).numpy()
+    data_range = float(pool_latents.max() - pool_latents.min())
+    for guide, latent in enumerate(latents_of(place, radiographs[:2]).numpy()):
+        ssim = [
+            structural_similarity(latent, other, channel_axis=0, data_range=data_range)
+            for other in pool_latents
+        ]
+        best = sorted(range(len(ssim)), key=lambda n: -ssim[n])[:5]
+        mine = [row for row in rows if row.guide == guide]
+        assert [row.pool_image_name for row in mine] == [f"{n}.png" for n in best]
+        assert [row.rank for row in mine] == [1, 2, 3, 4, 5]
+        assert [row.ssim for row in mine] == pytest.approx([ssim[n] for n in best], abs=1e-5)
+
+
+def test_a_samples_seed_comes_from_what_it_is_made_of(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    guide = pixels.sha256(pixels.image_png(radiographs[0].image))
+    for row in planned(place, submit(place, radiographs[:1], seed=7)):
+        assert row.seed == sample_seed(7, guide, row.pool_image_sha256)
+        assert 0 <= row.seed < 1 << 63
+
+
+def test_a_random_selection_repeats_itself_and_follows_the_seed(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    def drawn(seed: int) -> list[tuple[str, float]]:
+        rows = planned(place, submit(place, radiographs[:1], top_k=2, selection="random", seed=seed))
+        return [(row.pool_image_name, row.ssim) for row in rows]
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+def test_the_ssim_of_a_random_choice_is_that_of_the_ranking(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    drawn = planned(place, submit(place, radiographs[:1], top_k=3, selection="random"))
+    ranked = planned(place, submit(place, radiographs[:1], top_k=12))
+    assert {(row.pool_image_sha256, row.ssim) for row in drawn} < {
+        (row.pool_image_sha256, row.ssim) for row in ranked
+    }
+
+
+def test_an_image_is_encoded_to_the_same_bits_in_any_company(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    together = latents_of(place, radiographs[:5])
+    for number, alone in enumerate(radiographs[:5]):
+        assert torch.equal(latents_of(place, [alone])[0], together[number])
+
+
+def test_the_index_holds_the_pool_as_it_was_when_the_job_came(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit(place, radiographs[:1])
+    send_files(place, [("late.png", pixels.image_png(radiographs[0].image))])
+    work_off(place)
+    job, networks = look(place, job_id), place.networks.get("default")
+    with place.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(PoolImage)) == 13
+    found = open_index(place, job, networks.sha256)
+    assert len(found.entries) == 12
+    monkeypatch.setattr(index, "PIECE_LATENTS", 5)
+    pieces = list(found.pieces())
+    assert [len(sha256s) for _, sha256s in pieces] == [5, 5, 2]
+    for latents, sha256s in pieces:
+        assert torch.equal(latents, found.latents(sha256s))
+    expected = latents_of(place, radiographs[2:])
+    named = sorted(found.entries.values(), key=lambda entry: entry.image_id)
+    assert torch.equal(found.latents([entry.sha256 for entry in named]), expected)
+    assert found.data_range == pytest.approx(float(expected.max() - expected.min()))
+
+
+def test_other_weights_have_their_own_latents_made_step_by_step(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert place.settings.weights_dir is not None
+    make_tiny_weights(place.settings.weights_dir / "other", seed=5)
+    monkeypatch.setattr(planning, "INDEX_BATCH", 5)
+    monkeypatch.setattr(planning, "INDEX_SECONDS", 0.0)  # every batch is a turn
+    job_id = submit(place, radiographs[:1], model="other")
+    left = []
+    while look(place, job_id).stage in (None, "planning"):
+        assert work(place)
+        left.append(len(images_without_latent(place, look(place, job_id), sha256_of(place, "other"), 99)))
+    assert left[:3] == [7, 2, 0]
+    work_off(place)
+    assert dataset(place, job_id)
+    with place.database.read() as session:
+        assert session.scalar(select(func.count()).select_from(PoolLatent)) == 24
+
+
+def sha256_of(place: Workplace, name: str) -> str:
+    return place.networks.weights(name).sha256
+
+
+def failed_in_words(job: Job) -> str:
+    assert job.status == "failed"
+    assert job.error is not None
+    return str(job.error["detail"])
+
+
+def test_unknown_weights_fail_the_job_in_words(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    job_id = submit(place, radiographs[:1], model="nobody")
+    work_off(place)
+    assert "'nobody'" in failed_in_words(look(place, job_id))
+
+
+def test_weights_that_change_while_a_job_runs_fail_it_in_words(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    assert place.settings.weights_dir is not None
+    folder = make_tiny_weights(place.settings.weights_dir / "changing", seed=1)
+    job_id = submit(place, radiographs[:1], model="changing")
+    planned(place, job_id)
+    make_tiny_weights(folder, seed=2)
+    work_off(place)
+    assert "changed while the job ran" in failed_in_words(look(place, job_id))
+
+
+def test_a_lost_cache_is_fetched_again(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    first = planned(place, submit(place, radiographs[:1]))
+    work_off(place)
+    for shard in (place.cache / "latents").rglob("*.npy"):
+        shard.unlink()
+    again = planned(place, submit(place, radiographs[:1]))
+    assert [row.ssim for row in first] == [row.ssim for row in again]
+    assert np.isfinite([row.ssim for row in first]).all()
+    assert claim(place).kind == "sample"

@@ -1,0 +1,127 @@
+"""worker/sampling.py: samples that go wrong, and samples that are no longer wanted."""
+
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+import torch
+
+from app import jobs, keys
+from app.tables import Job
+from models.phantoms import Phantom
+from models.weights import load_networks, save_denoiser
+from tests.tiny import make_tiny_weights
+from tests.worker_service import claim, dataset, fill_pool, look, manifest, submit, work_off
+from worker import sampling
+from worker.tasks import work
+from worker.workplace import Workplace
+
+pytestmark = pytest.mark.usefixtures("pool")
+
+
+@pytest.fixture
+def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
+    return fill_pool(place, radiographs[2:8])
+
+
+def error_of(job: Job) -> str:
+    assert job.status == "failed"
+    assert job.error is not None
+    return str(job.error["detail"])
+
+
+def cancel(place: Workplace, job_id: str) -> None:
+    with place.database.write() as session:
+        jobs.cancel(session, job_id, now=datetime.now(UTC))
+
+
+def sampling_stage(place: Workplace, job_id: str) -> None:
+    while look(place, job_id).stage != "sampling":
+        assert work(place)
+
+
+def test_pixels_that_are_no_numbers_fail_the_job_and_are_not_kept(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    assert place.settings.weights_dir is not None
+    folder = make_tiny_weights(place.settings.weights_dir / "broken")
+    networks = load_networks(folder, "cpu")
+    with torch.no_grad():
+        networks.denoiser.unet.conv_out.bias.fill_(float("nan"))
+    save_denoiser(folder, networks.denoiser, {})
+    job_id = submit(place, radiographs[:1], model="broken")
+    work_off(place)
+    assert "not finite" in error_of(look(place, job_id))
+    assert list(place.blobs.list(f"jobs/{job_id}/samples")) == []
+
+
+def test_a_pool_image_that_the_store_lost_fails_the_job_and_is_named(
+    place: Workplace, pool: str, radiographs: Sequence[Phantom]
+) -> None:
+    job_id = submit(place, radiographs[:1])
+    sampling_stage(place, job_id)
+    place.blobs.delete_prefix(f"pools/{pool}/images")
+    work_off(place)
+    assert f"pools/{pool}/images/" in error_of(look(place, job_id))
+
+
+def test_a_cancelled_job_stops_within_two_seconds_and_writes_nothing_after(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    job_id = submit(place, radiographs[:1], top_k=6, steps=900, start_timestep=1000)  # minutes of work
+    sampling_stage(place, job_id)
+    worker = threading.Thread(target=work, args=[place])
+    worker.start()
+    time.sleep(1.0)
+    cancel(place, job_id)
+    asked = time.monotonic()
+    worker.join(20)
+    assert time.monotonic() - asked < 2
+    assert (look(place, job_id).status, look(place, job_id).done) == ("cancelled", 0)
+    assert list(place.blobs.list(f"jobs/{job_id}/samples")) == []
+    assert not work(place)
+
+
+def test_a_cancelled_job_is_never_begun(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    job_id = submit(place, radiographs[:1])
+    cancel(place, job_id)
+    assert not work(place)
+    assert look(place, job_id).status == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"method": "blend"},
+        {"method": "paste"},
+        {"sampler": "ddim", "reblend": True, "match_statistics": True, "transfer_detail": True},
+        {"restore_background": True, "dilation": 0},
+    ],
+)
+def test_every_recipe_goes_from_the_parameters_to_the_manifest(
+    place: Workplace, radiographs: Sequence[Phantom], parameters: dict[str, object]
+) -> None:
+    job_id = submit(place, radiographs[:1], top_k=1, **parameters)
+    work_off(place)
+    (row,) = manifest(dataset(place, job_id))
+    for name in {"method", "sampler", "dilation"} & parameters.keys():
+        assert row[name] == str(parameters[name])
+
+
+def test_progress_is_counted_as_samples_are_made(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "TURN_CPU", 1)
+    job_id = submit(place, radiographs[:1])
+    sampling_stage(place, job_id)
+    worker = threading.Thread(target=work, args=[place])
+    seen = set()
+    worker.start()
+    while worker.is_alive():
+        seen.add(look(place, job_id).done)
+        time.sleep(0.01)
+    assert seen >= {0, 1, 2}
+    assert claim(place).kind == "package"
+    assert len(list(place.blobs.list(keys.sample(job_id, "x").rsplit("/", 1)[0]))) == 3

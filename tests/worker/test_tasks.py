@@ -1,0 +1,154 @@
+"""worker/tasks.py, lease.py, heartbeat.py and networks.py."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import torch
+from sqlalchemy import select
+
+from app import broker, queries
+from app.errors import LeaseLost
+from app.settings import Settings
+from app.tables import Step, Worker
+from models.phantoms import Phantom
+from tests.tiny import make_tiny_weights
+from tests.worker_service import claim, dataset, fill_pool, look, submit, work_off
+from worker.heartbeat import Heartbeat, beat
+from worker.lease import Lease
+from worker.networks import KEPT, choose_device
+from worker.tasks import release_leases, work
+from worker.workplace import Workplace, open_workplace
+
+
+def steps(place: Workplace) -> Sequence[Step]:
+    with place.database.read() as session:
+        return session.scalars(select(Step)).all()
+
+
+def test_with_nothing_to_do_a_wake_up_is_all_there_is(place: Workplace) -> None:
+    assert not work(place)
+
+
+def test_an_error_that_passes_is_tried_again_and_leaves_no_trace(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    fill_pool(place, radiographs[2:6])
+    job_id = submit(place, radiographs[:1], top_k=2)
+    while look(place, job_id).stage != "packaging":
+        assert work(place)
+    cache = place.settings.data_dir / "cache"
+    shutil.rmtree(cache)
+    cache.write_text("a file where the folder should be")  # as a full or broken disk
+    assert work(place)
+    assert look(place, job_id).status == "running"
+    assert not work(place), "not at once"
+    cache.unlink()
+    time.sleep(1.1)
+    work_off(place)
+    assert dataset(place, job_id)
+
+
+def test_an_error_that_stays_fails_the_job_in_words(
+    settings: Settings, radiographs: Sequence[Phantom]
+) -> None:
+    place = open_workplace(settings.model_copy(update={"max_attempts": 1}), "one@test")
+    fill_pool(place, radiographs[2:6])
+    job_id = submit(place, radiographs[:1], top_k=2)
+    while look(place, job_id).stage != "packaging":
+        assert work(place)
+    cache = settings.data_dir / "cache"
+    shutil.rmtree(cache)
+    cache.write_text("a file where the folder should be")
+    work_off(place)
+    job = look(place, job_id)
+    assert job.status == "failed"
+    assert job.error is not None and "FileExistsError" in job.error["detail"]
+    place.database.dispose()
+
+
+def test_without_a_broker_steps_are_done_all_the_same(
+    settings: Settings, radiographs: Sequence[Phantom]
+) -> None:
+    url = f"redis+socket://{settings.data_dir / 'nobody.sock'}"
+    place = open_workplace(settings.model_copy(update={"broker_url": url}), "one@test")
+    fill_pool(place, radiographs[2:4])
+    job_id = submit(place, radiographs[:1], top_k=1)
+    work_off(place)
+    assert dataset(place, job_id)
+    place.database.dispose()
+
+
+def test_a_lease_is_renewed_while_its_step_is_worked_at(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    fill_pool(place, radiographs[2:4])
+    submit(place, radiographs[:1], top_k=1)
+    claimed = claim(place)
+    before = steps(place)[0].leased_until
+    with Lease(place.database, claimed, lease_seconds=3) as lease:
+        time.sleep(2.2)
+        lease.check()
+    after = steps(place)[0].leased_until
+    assert before is not None and after is not None
+    assert datetime.now(UTC) < after < before
+    assert after > datetime.now(UTC) + timedelta(seconds=1)
+
+
+def test_who_holds_a_lease_that_was_freed_is_told_soon(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    fill_pool(place, radiographs[2:4])
+    submit(place, radiographs[:1], top_k=1)
+    with Lease(place.database, claim(place), lease_seconds=30) as lease:
+        release_leases(place)
+        time.sleep(1.2)
+        assert lease.lost()
+        with pytest.raises(LeaseLost):
+            lease.check()
+    assert [step.status for step in steps(place)] == ["ready"]
+
+
+def test_a_worker_is_seen_while_it_lives_and_not_after(place: Workplace) -> None:
+    def alive(later: float = 0) -> list[str]:
+        with place.database.read() as session:
+            return [w.id for w in queries.live_workers(session, datetime.now(UTC) + timedelta(seconds=later))]
+
+    heartbeat = Heartbeat(place).start()
+    assert alive() == [place.name]
+    assert alive(later=60) == []
+    heartbeat.stop()
+    assert alive() == []
+
+
+def test_workers_silent_for_a_day_are_forgotten(place: Workplace) -> None:
+    with place.database.write() as session:
+        long_ago = datetime.now(UTC) - timedelta(days=2)
+        session.add(Worker(id="gone", device="cpu", models=[], seen_at=long_ago))
+    beat(place)
+    with place.database.read() as session:
+        assert session.scalars(select(Worker.id)).all() == [place.name]
+
+
+def test_networks_stay_warm_and_only_a_few_of_them(place: Workplace) -> None:
+    assert place.settings.weights_dir is not None
+    first = place.networks.get("default")
+    assert place.networks.get("default") is first
+    for seed in range(KEPT):
+        make_tiny_weights(place.settings.weights_dir / f"more-{seed}", seed=10 + seed)
+        place.networks.get(f"more-{seed}")
+    assert place.networks.names() == [f"more-{seed}" for seed in range(KEPT)]
+
+
+def test_the_device_is_the_settings_choice() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_wake_ups_reach_the_queue(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    before = broker.waiting(place.celery)
+    fill_pool(place, radiographs[2:4])
+    assert broker.waiting(place.celery) > before

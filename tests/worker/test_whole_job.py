@@ -1,0 +1,156 @@
+"""A job from its submission to its zip: the same bytes however many work at it, in whatever pieces."""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from app import jobs, keys
+from app.errors import LeaseLost
+from app.records import Claim
+from app.tables import Sample, Step
+from models import pixels
+from models.phantoms import Phantom
+from tests.worker_service import claim, dataset, fill_pool, look, manifest, submit, work_off
+from worker import planning, sampling
+from worker.lease import Lease
+from worker.tasks import work
+from worker.workplace import Workplace
+
+pytestmark = pytest.mark.usefixtures("pool")
+
+
+@pytest.fixture
+def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
+    return fill_pool(place, radiographs[2:])
+
+
+def test_a_job_gives_a_zip_that_agrees_with_its_manifest(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    data = dataset(place, submit_and_do(place, radiographs))
+    rows = manifest(data)
+    assert [int(row["index"]) for row in rows] == list(range(6))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        names = archive.namelist()
+        assert names == sorted(names)
+        assert len(names) == 12 + 4
+        for row in rows:
+            assert pixels.sha256(archive.read(row["image"])) == row["image_sha256"]
+            assert pixels.sha256(archive.read(row["mask"])) == row["mask_sha256"]
+            guide = radiographs[int(row["guide_name"][6])]
+            assert (pixels.mask_from_png(archive.read(row["mask"])) == guide.mask).all()
+
+
+def submit_and_do(place: Workplace, radiographs: Sequence[Phantom]) -> str:
+    job_id = submit(place, radiographs[:2])
+    work_off(place)
+    return job_id
+
+
+def test_doing_the_same_again_gives_the_same_bytes(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    first, second = submit_and_do(place, radiographs), submit_and_do(place, radiographs)
+    assert dataset(place, first) == dataset(place, second)
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_the_pieces_a_job_is_cut_into_leave_no_trace(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    first = submit_and_do(place, radiographs)
+    monkeypatch.setattr(planning, "CHUNK_CPU", chunk)
+    monkeypatch.setattr(sampling, "TURN_CPU", chunk)
+    assert dataset(place, first) == dataset(place, submit_and_do(place, radiographs))
+
+
+def test_two_workers_by_turns_leave_no_trace(
+    place: Workplace,
+    second_place: Workplace,
+    radiographs: Sequence[Phantom],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = submit_and_do(place, radiographs)
+    monkeypatch.setattr(planning, "CHUNK_CPU", 2)
+    together = submit(place, radiographs[:2])
+    work_off(second_place, place)
+    assert dataset(place, alone) == dataset(place, together)
+
+
+def test_a_step_done_by_two_at_once_counts_once(
+    place: Workplace, second_place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    alone = submit_and_do(place, radiographs)
+    doubled = submit(place, radiographs[:2])
+    while look(place, doubled).stage != "sampling":
+        work(place)
+    slow = claim(place)
+    let_lease_run_out(place, slow)
+    work_off(second_place)
+    with pytest.raises(LeaseLost):
+        sampling.make_samples(place, Lease(place.database, slow, 9))
+    assert dataset(place, alone) == dataset(place, doubled)
+    assert look(place, doubled).done == 6
+
+
+def let_lease_run_out(place: Workplace, claimed: Claim) -> None:
+    """As on a machine that stalls."""
+    with place.database.write() as session:
+        session.get_one(Step, claimed.step_id).leased_until = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def test_a_crash_between_blob_and_commit_costs_nothing_but_time(
+    place: Workplace,
+    second_place: Workplace,
+    radiographs: Sequence[Phantom],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    undisturbed = submit_and_do(place, radiographs)
+    monkeypatch.setattr(sampling, "TURN_CPU", 2)
+    job_id = submit(place, radiographs[:2])
+    while look(place, job_id).stage != "sampling":
+        work(place)
+    claimed = claim(place)
+    with place.database.engine.connect() as connection:  # the database refuses the second turn's rows
+        connection.exec_driver_sql(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON samples WHEN NEW.position = 3 "
+            "BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        connection.commit()
+    with pytest.raises(IntegrityError, match="no"):
+        sampling.make_samples(place, Lease(place.database, claimed, 9))
+    assert look(place, job_id).done == 2
+    assert len(list(place.blobs.list(f"jobs/{job_id}/samples/"))) == 4
+    with place.database.engine.connect() as connection:
+        connection.exec_driver_sql("DROP TRIGGER refuse")
+        connection.commit()
+    let_lease_run_out(place, claimed)
+    work_off(second_place)
+    assert dataset(place, undisturbed) == dataset(place, job_id)
+
+
+def test_what_is_made_is_not_made_again_unless_its_blob_is_gone(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "TURN_CPU", 1)
+    job_id = submit(place, radiographs[:2])
+    while look(place, job_id).stage != "sampling":
+        work(place)
+    claimed = claim(place)
+    lease = Lease(place.database, claimed, 9)
+    with place.database.read() as session:
+        rows = [session.get_one(Sample, (job_id, position)) for position in range(6)]
+    with place.database.write() as session:
+        marker = pixels.image_png(radiographs[0].image)
+        for position in (0, 1):
+            jobs.finish_sample(
+                session, claimed, position=position, image_sha256=pixels.sha256(marker), quality={}
+            )
+    place.blobs.put(keys.sample(job_id, pixels.sha256(marker)), marker)
+    sampling.make_samples(place, lease)
+    with place.database.read() as session:
+        after = [session.get_one(Sample, (row.job_id, row.position)).image_sha256 for row in rows]
+    assert after[:2] == [pixels.sha256(marker)] * 2
+    assert all(sha256 not in (None, pixels.sha256(marker)) for sha256 in after[2:])

@@ -1,0 +1,120 @@
+"""What a client of the service does, without the HTTP: pools filled, jobs submitted and looked at."""
+
+import csv
+import io
+import zipfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from app import jobs, keys, pools, queries
+from app.presets import PRESETS
+from app.records import Claim, NewGuide
+from app.tables import Job
+from models import pixels
+from models.phantoms import Phantom
+from worker.tasks import work
+from worker.workplace import Workplace
+
+
+def make_pool(place: Workplace, name: str = "p") -> str:
+    with place.database.write() as session:
+        return pools.create(session, name).id
+
+
+def send_files(place: Workplace, files: Sequence[tuple[str, bytes]], pool: str = "p") -> str:
+    job_id = uuid4().hex
+    for position, (_, data) in enumerate(files):
+        place.blobs.put(keys.upload(job_id, position), data)
+    names = [name for name, _ in files]
+    with place.database.write() as session:
+        jobs.submit_import(session, job_id=job_id, pool=pool, names=names, max_queued_jobs=99)
+    return job_id
+
+
+def send_archive(place: Workplace, archive: bytes, pool: str = "p") -> str:
+    job_id = uuid4().hex
+    place.blobs.put(keys.archive(job_id), archive)
+    with place.database.write() as session:
+        jobs.submit_import(session, job_id=job_id, pool=pool, archive=True, max_queued_jobs=99)
+    return job_id
+
+
+def fill_pool(place: Workplace, radiographs: Sequence[Phantom], pool: str = "p") -> str:
+    """A pool with these images; its id."""
+    pool_id = make_pool(place, pool)
+    send_files(place, [(f"{n}.png", pixels.image_png(p.image)) for n, p in enumerate(radiographs)], pool)
+    work_off(place)
+    return pool_id
+
+
+def submit(place: Workplace, radiographs: Sequence[Phantom], **parameters: Any) -> str:
+    """A synthesis with these guides; its id."""
+    job_id = uuid4().hex
+    guides = []
+    for number, phantom in enumerate(radiographs):
+        image, mask = pixels.image_png(phantom.image), pixels.mask_png(phantom.mask)
+        for png in (image, mask):
+            place.blobs.put(keys.guide(job_id, pixels.sha256(png)), png)
+        guides.append(NewGuide(f"guide-{number}.png", 512, 256, pixels.sha256(image), pixels.sha256(mask)))
+    with place.database.write() as session:
+        jobs.submit_synthesis(
+            session,
+            job_id=job_id,
+            pool="p",
+            guides=guides,
+            parameters=all_parameters(**parameters),
+            max_queued_jobs=99,
+        )
+    return job_id
+
+
+def all_parameters(**given: Any) -> dict[str, Any]:
+    preset = vars(PRESETS["paper"])
+    chosen = {
+        "pool": "p",
+        "top_k": 3,
+        "preset": "paper",
+        "selection": "ssim",
+        "method": "diffusion",
+        "seed": 0,
+    }
+    return {**chosen, "model": "default", **preset, "steps": 3, "start_timestep": 30, **given}
+
+
+def work_off(*places: Workplace) -> None:
+    """The workers take turns until none finds anything to do."""
+    while any([work(place) for place in places]):
+        pass
+
+
+def look(place: Workplace, job_id: str) -> Job:
+    with place.database.read() as session:
+        return queries.find_job(session, job_id)
+
+
+def claim(place: Workplace) -> Claim:
+    with place.database.write() as session:
+        claimed = jobs.claim(
+            session,
+            worker=place.name,
+            now=datetime.now(UTC),
+            lease_seconds=place.settings.lease_seconds,
+            max_attempts=5,
+        )
+    assert claimed is not None
+    return claimed
+
+
+def dataset(place: Workplace, job_id: str) -> bytes:
+    job = look(place, job_id)
+    assert (job.status, job.error) == ("succeeded", None)
+    data = place.blobs.get(keys.dataset(job_id))
+    assert (pixels.sha256(data), len(data)) == (job.dataset_sha256, job.dataset_bytes)
+    return data
+
+
+def manifest(data: bytes) -> list[dict[str, str]]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return list(csv.DictReader(io.StringIO(archive.read("manifest.csv").decode())))

@@ -1,0 +1,62 @@
+"""The application of `celery -A worker.celery:app worker --pool prefork -c 1 -Q pansynth -n NAME@%h`.
+
+Nothing heavy is loaded here: the parent process forks the one that works, and CUDA does not survive a fork.
+"""
+
+import logging
+import os
+import signal
+from typing import Any
+
+from celery import signals
+
+from app import broker
+from app.settings import Settings
+
+settings = Settings()
+app = broker.celery_app(settings)
+log = logging.getLogger(__name__)
+
+
+def remember_name(sender: str, **_: Any) -> None:
+    """In the parent: NAME@host, which names the worker's process in the database."""
+    app.conf.pansynth_worker = sender
+
+
+def begin(**_: Any) -> None:
+    """In the forked process, before its first task. Celery passes over what this raises, so a failure ends all."""
+    try:
+        open_stores()
+    except Exception:
+        log.exception("this worker cannot begin")
+        os.kill(os.getppid(), signal.SIGTERM)
+
+
+def open_stores() -> None:
+    """Open the stores, free an earlier process's leases, show signs of life."""
+    from worker.heartbeat import Heartbeat
+    from worker.tasks import release_leases
+    from worker.workplace import open_workplace
+
+    place = open_workplace(settings, app.conf.pansynth_worker)
+    app.conf.pansynth_place = place
+    release_leases(place)
+    app.conf.pansynth_heartbeat = Heartbeat(place).start()
+
+
+def end(**_: Any) -> None:
+    if heartbeat := app.conf.get("pansynth_heartbeat"):
+        heartbeat.stop()
+
+
+def work(_job_id: str) -> None:
+    """A wake-up; the job's id is for the log alone."""
+    from worker.tasks import work as take_a_step
+
+    take_a_step(app.conf.pansynth_place)
+
+
+signals.celeryd_init.connect(remember_name)
+signals.worker_process_init.connect(begin)
+signals.worker_process_shutdown.connect(end)
+app.task(name=broker.TASK)(work)

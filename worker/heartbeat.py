@@ -1,0 +1,54 @@
+"""Signs of life: a row in `workers`, written every few seconds, so that /readyz knows of a worker."""
+
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import delete
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.tables import Worker
+from worker.workplace import Workplace
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 3.0
+FORGET = timedelta(days=1)  # rows of workers that were killed for good
+
+
+class Heartbeat:
+    def __init__(self, place: Workplace) -> None:
+        self._place = place
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
+
+    def start(self) -> "Heartbeat":
+        """The first sign is written before this returns."""
+        beat(self._place)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Ends the signs, and takes the row away: this worker has left."""
+        self._over.set()
+        self._thread.join()
+        with self._place.database.write() as session:
+            session.execute(delete(Worker).where(Worker.id == self._place.name))
+
+    def _keep(self) -> None:
+        while not self._over.wait(BEAT_SECONDS):
+            try:
+                beat(self._place)
+            except SQLAlchemyError:
+                log.warning("no sign of life could be written, trying again", exc_info=True)
+
+
+def beat(place: Workplace) -> None:
+    """Write that this worker lives; forget those silent for a day."""
+    now = datetime.now(UTC)
+    networks = place.networks
+    with place.database.write() as session:
+        session.merge(
+            Worker(id=place.name, device=str(networks.device), models=networks.names(), seen_at=now)
+        )
+        session.execute(delete(Worker).where(Worker.seen_at < now - FORGET))

@@ -1,0 +1,158 @@
+"""A pool's index: the latents of its images, in shards of a few dozen, for one set of weights.
+
+A shard is a blob, a float32 array (n, C, 32, 64); SQL knows which row is which image's, and its smallest and
+largest value. Shards are copied to this machine once and memory-mapped.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sqlalchemy import select
+from torch import Tensor
+
+from app import keys
+from app.errors import LastingError
+from app.records import NewLatent
+from app.tables import Job, PoolImage, PoolLatent
+from models import pixels
+from models.batches import FixedBatches
+from models.weights import Networks
+from worker.lease import Lease
+from worker.networks import batch_size
+from worker.workplace import Workplace
+
+PIECE_LATENTS = 256  # compared in one go: 32 MB at 16 channels
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A pool image and where its latent lies."""
+
+    image_id: int
+    name: str
+    sha256: str
+    shard: str
+    row: int
+
+
+@dataclass(frozen=True)
+class PoolIndex:
+    """The index of the images that belong to a job."""
+
+    entries: dict[str, Entry]  # by the image's sha256
+    data_range: float  # over all of them: SSIM's
+    folder: Path  # the shards, on this machine
+
+    def pieces(self) -> Iterator[tuple[Tensor, list[str]]]:
+        """The whole pool, piece by piece: latents (n, C, 32, 64) float32 and their images' sha256."""
+        entries = list(self.entries.values())
+        for start in range(0, len(entries), PIECE_LATENTS):
+            piece = entries[start : start + PIECE_LATENTS]
+            yield self._read(piece), [entry.sha256 for entry in piece]
+
+    def latents(self, sha256s: Sequence[str]) -> Tensor:
+        """The latents of some images (n, C, 32, 64), in the order asked for."""
+        return self._read([self.entries[sha256] for sha256 in sha256s])
+
+    def _read(self, entries: Sequence[Entry]) -> Tensor:
+        runs = groupby(entries, key=lambda entry: entry.shard)
+        parts = [
+            _open_shard(self.folder / f"{shard}.npy")[[entry.row for entry in run]] for shard, run in runs
+        ]
+        return torch.from_numpy(np.concatenate(parts))
+
+
+def open_index(place: Workplace, job: Job, model_sha256: str) -> PoolIndex:
+    """The job's index, its shards fetched. Raises LastingError where the pool is gone or incomplete."""
+    with place.database.read() as session:
+        rows = session.execute(
+            _images_of(job, select(PoolImage.id, PoolImage.name, PoolImage.sha256, PoolLatent))
+            .join(PoolLatent, PoolLatent.pool_image_id == PoolImage.id)
+            .where(PoolLatent.model_sha256 == model_sha256)
+            .order_by(PoolLatent.shard, PoolLatent.row)
+        ).all()
+    if not rows:
+        raise LastingError("the pool has no images any more; it was deleted while the job ran")
+    folder = place.cache / "latents" / model_sha256
+    for shard in sorted({latent.shard for *_, latent in rows}):
+        _fetch(place, keys.latents(job.pool_id or "", model_sha256, shard), folder / f"{shard}.npy")
+    entries = {
+        sha256: Entry(image_id, name, sha256, latent.shard, latent.row)
+        for image_id, name, sha256, latent in rows
+    }
+    low, high = min(latent.low for *_, latent in rows), max(latent.high for *_, latent in rows)
+    return PoolIndex(entries, high - low, folder)
+
+
+def images_without_latent(place: Workplace, job: Job, model_sha256: str, limit: int) -> Sequence[str]:
+    """sha256 of up to `limit` images of the job's pool that these weights have not encoded yet."""
+    encoded = select(PoolLatent.pool_image_id).where(PoolLatent.model_sha256 == model_sha256)
+    query = (
+        _images_of(job, select(PoolImage.sha256)).where(PoolImage.id.not_in(encoded)).order_by(PoolImage.id)
+    )
+    with place.database.read() as session:
+        return session.scalars(query.limit(limit)).all()
+
+
+def encode(
+    networks: Networks, images: Sequence[NDArray[np.uint8]], before_call: Callable[[], None]
+) -> NDArray[np.float32]:
+    """Images (256, 512) uint8 -> standardised latents (n, C, 32, 64), one image's the same in any company.
+
+    before_call: may stop it by raising, see `FixedBatches`.
+    """
+    units = torch.from_numpy(np.stack([pixels.to_unit(image) for image in images]))[:, None]
+    with FixedBatches(batch_size(networks.device), before_call=before_call) as batches:
+        latents: NDArray[np.float32] = (
+            batches.run(networks.vae.encode, units.to(networks.device)).float().cpu().numpy()
+        )
+    return latents
+
+
+def keep_shard(
+    place: Workplace,
+    lease: Lease,
+    pool_id: str,
+    networks: Networks,
+    images: Sequence[tuple[str, NDArray[np.uint8]]],
+) -> list[NewLatent]:
+    """Encode images, given with their sha256, and write their shard's blob; SQL does not know of it yet."""
+    latents = encode(networks, [image for _, image in images], lease.check)
+    if not np.isfinite(latents).all():
+        raise LastingError(
+            f"weights {networks.name!r} encode an image to values that are not finite; check the weights"
+        )
+    out = BytesIO()
+    np.save(out, latents, allow_pickle=False)
+    shard = pixels.sha256(out.getvalue())
+    place.blobs.put(keys.latents(pool_id, networks.sha256, shard), out.getvalue())
+    return [
+        NewLatent(sha256, networks.sha256, shard, row, float(latents[row].min()), float(latents[row].max()))
+        for row, (sha256, _) in enumerate(images)
+    ]
+
+
+def _images_of(job: Job, query: Any) -> Any:
+    return query.where(PoolImage.pool_id == job.pool_id, PoolImage.id <= job.pool_high_water)
+
+
+def _fetch(place: Workplace, key: str, file: Path) -> None:
+    if file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{uuid4().hex}")
+    aside.write_bytes(place.blobs.get(key))
+    aside.replace(file)
+
+
+def _open_shard(file: Path) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
+    return array

@@ -1,0 +1,79 @@
+"""A step's lease, kept alive by a thread while the step is worked at."""
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import jobs
+from app.database import Database
+from app.errors import LeaseLost
+from app.records import Claim
+from app.tables import Job, Step
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5  # how soon a cancellation is noticed
+
+
+class Lease:
+    """Renews a claim until the block ends; tells when the step is no longer the worker's."""
+
+    def __init__(self, database: Database, claim: Claim, lease_seconds: float) -> None:
+        self.claim = claim
+        self._database = database
+        self._lease_seconds = lease_seconds
+        self._lost = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name=f"lease of step {claim.step_id}", daemon=True)
+
+    def __enter__(self) -> "Lease":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def lost(self) -> bool:
+        """Whether to stop: the job is cancelled or has ended, or another worker has the step."""
+        return self._lost.is_set()
+
+    def check(self) -> None:
+        """Raises LeaseLost where `lost`."""
+        if self.lost():
+            raise LeaseLost(
+                f"step {self.claim.step_id} of job {self.claim.job_id} is no longer this worker's"
+            )
+
+    def _keep(self) -> None:
+        renewed = time.monotonic()
+        while not self._over.wait(LOOK_SECONDS):
+            try:
+                if time.monotonic() - renewed > self._lease_seconds / 3:
+                    with self._database.write() as session:
+                        jobs.renew(
+                            session, self.claim, now=datetime.now(UTC), lease_seconds=self._lease_seconds
+                        )
+                    renewed = time.monotonic()
+                elif not self._still_ours():
+                    self._lost.set()
+            except LeaseLost:
+                self._lost.set()
+            except SQLAlchemyError:
+                log.warning("the lease could not be renewed, trying again", exc_info=True)
+
+    def _still_ours(self) -> bool:
+        with self._database.read() as session:
+            query = (
+                select(Step.lease, Job.status)
+                .join(Job, Job.id == Step.job_id)
+                .where(Step.id == self.claim.step_id)
+            )
+            return session.execute(query).first() == (self.claim.lease, "running")

@@ -1,0 +1,75 @@
+"""Networks stay in memory from one step to the next; a few at a time, by name."""
+
+import logging
+from collections import OrderedDict
+
+import torch
+
+from app.errors import LastingError
+from app.settings import Settings
+from app.weights import Weights, list_weights
+from models.weights import Networks, load_networks
+
+log = logging.getLogger(__name__)
+
+KEPT = 2  # networks in memory at once
+
+
+class WarmNetworks:
+    """Loads networks by the name of their weights, and keeps those used last."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loaded: OrderedDict[str, Networks] = (
+            OrderedDict()
+        )  # by manifest sha256, the last used at the end
+        self.device = choose_device(settings.device)
+
+    def names(self) -> list[str]:
+        """The networks in memory."""
+        return sorted({networks.name for networks in list(self._loaded.values())})
+
+    def available(self, name: str) -> bool:
+        return name in list_weights(self._settings)
+
+    def weights(self, name: str) -> Weights:
+        """What the manifest says of these weights, as they lie on the disk now. Raises LastingError."""
+        found = list_weights(self._settings).get(name)
+        if found is None:
+            raise LastingError(
+                f"this worker has no weights {name!r}; put them into PANSYNTH_WEIGHTS_DIR on every worker"
+            )
+        return found
+
+    def get(self, name: str, sha256: str | None = None) -> Networks:
+        """The networks of these weights, loaded if need be. Raises LastingError, also if they changed."""
+        weights = self.weights(name)
+        check_same_weights(weights, sha256)
+        if weights.sha256 not in self._loaded:
+            while len(self._loaded) >= KEPT:
+                self._loaded.popitem(last=False)
+            log.info("loading weights %s onto %s", name, self.device)
+            self._loaded[weights.sha256] = load_networks(weights.folder, self.device)
+        self._loaded.move_to_end(weights.sha256)
+        return self._loaded[weights.sha256]
+
+
+def check_same_weights(weights: Weights, sha256: str | None) -> None:
+    """One dataset comes from one network. Raises LastingError."""
+    if sha256 is not None and weights.sha256 != sha256:
+        raise LastingError(
+            f"weights {weights.name!r} changed while the job ran (manifest {sha256[:12]} before, "
+            f"{weights.sha256[:12]} now); submit the job again"
+        )
+
+
+def batch_size(device: torch.device) -> int:
+    """Images to a call of the networks: always the same, see `models.batches`."""
+    return 1 if device.type == "cpu" else 64
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is the first CUDA device, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)

@@ -1,0 +1,140 @@
+"""The dataset: one zip whose bytes depend on its content alone, whoever made the samples and when."""
+
+import hashlib
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import jobs, keys, queries
+from app.errors import LastingError
+from app.tables import Guide, Job, Sample
+from models import pixels
+from worker.lease import Lease
+from worker.manifest import manifest_csv, readme
+from worker.networks import check_same_weights
+from worker.preview import Row, preview_png
+from worker.workplace import Workplace
+
+PREVIEW_ROWS = 8
+READ_AHEAD = 32  # blobs fetched before their turn
+EPOCH = (1980, 1, 1, 0, 0, 0)
+VERSIONED = ("pansynth", "torch", "diffusers", "numpy", "pillow")
+
+
+def package(place: Workplace, lease: Lease) -> int:
+    """The step `package`: every sample is made; write the zip aside, then as the job's dataset."""
+    with place.database.read() as session:
+        job = queries.find_job(session, lease.claim.job_id)
+        guides = queries.guides(session, job.id)
+        samples = _samples(session, job)
+    with tempfile.TemporaryDirectory(dir=place.cache) as folder:
+        file = Path(folder) / "dataset.zip"
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in _members(place, job, guides, samples):
+                lease.check()
+                archive.writestr(_entry(name), data)
+        with file.open("rb") as written:
+            sha256 = hashlib.file_digest(written, "sha256").hexdigest()
+        place.blobs.put_file(keys.dataset(job.id), file)
+        with place.database.write() as session:
+            jobs.packaged(session, lease.claim, sha256=sha256, size=file.stat().st_size)
+    return 0
+
+
+def _samples(session: Session, job: Job) -> Sequence[Sample]:
+    samples = session.scalars(select(Sample).where(Sample.job_id == job.id).order_by(Sample.position)).all()
+    unmade = [sample.position for sample in samples if sample.image_sha256 is None]
+    if unmade or len(samples) != job.total:
+        raise LastingError(
+            f"{len(samples) - len(unmade)} of {job.total} samples are there; submit the job again"
+        )
+    return samples
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.create_system = 3  # Unix, whatever this machine is
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+def _members(
+    place: Workplace, job: Job, guides: Sequence[Guide], samples: Sequence[Sample]
+) -> Iterator[tuple[str, bytes]]:
+    """Every file of the zip, sorted by name; images and masks are read as they are written."""
+    weights = place.networks.weights(job.parameters["model"])
+    check_same_weights(weights, job.parameters["model_sha256"])
+    described = {
+        "parameters": job.parameters,
+        "guides": [
+            {
+                "name": g.name,
+                "width": g.width,
+                "height": g.height,
+                "image_sha256": g.image_sha256,
+                "mask_sha256": g.mask_sha256,
+            }
+            for g in guides
+        ],
+        "samples": len(samples),
+        "versions": {name: version(name) for name in VERSIONED},
+        "model": {"name": weights.name, "sha256": weights.sha256, "card": weights.card},
+    }
+    yield "README.md", readme(job, len(guides), len(samples)).encode()
+    images = (
+        (f"images/{s.position:06d}.png", keys.sample(job.id, s.image_sha256 or ""), s.image_sha256 or "")
+        for s in samples
+    )
+    yield from _read_ahead(place, images)
+    yield "job.json", (json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    yield "manifest.csv", manifest_csv(job, guides, samples, weights.sha256).encode()
+    masks = ((guides[s.guide].mask_sha256, s) for s in samples)
+    yield from _read_ahead(
+        place, ((f"masks/{s.position:06d}.png", keys.guide(job.id, sha256), sha256) for sha256, s in masks)
+    )
+    yield "preview.png", preview_png(_preview_rows(place, job, guides, samples))
+
+
+def _read_ahead(place: Workplace, wanted: Iterator[tuple[str, str, str]]) -> Iterator[tuple[str, bytes]]:
+    """(name, key, sha256) -> (name, blob) in the same order, fetched a few at a time, and checked."""
+    with ThreadPoolExecutor(8) as threads:
+        while batch := list(islice(wanted, READ_AHEAD)):
+            fetched = threads.map(place.blobs.get, [key for _, key, _ in batch])
+            for (name, key, sha256), data in zip(batch, fetched, strict=True):
+                if pixels.sha256(data) != sha256:
+                    raise LastingError(
+                        f"the store's blob {key} has changed since it was written; submit the job again"
+                    )
+                yield name, data
+
+
+def _preview_rows(
+    place: Workplace, job: Job, guides: Sequence[Guide], samples: Sequence[Sample]
+) -> list[Row]:
+    """Some samples, evenly spread over the dataset."""
+    count = min(PREVIEW_ROWS, len(samples))
+    rows = []
+    for sample in (samples[turn * len(samples) // count] for turn in range(count)):
+        guide = guides[sample.guide]
+        rows.append(
+            Row(
+                guide=pixels.image_from_png(place.blobs.get(keys.guide(job.id, guide.image_sha256))),
+                mask=pixels.mask_from_png(place.blobs.get(keys.guide(job.id, guide.mask_sha256))),
+                unlabeled=pixels.image_from_png(
+                    place.blobs.get(keys.pool_image(job.pool_id or "", sample.pool_image_sha256))
+                ),
+                synthetic=pixels.image_from_png(
+                    place.blobs.get(keys.sample(job.id, sample.image_sha256 or ""))
+                ),
+                caption=f"{sample.position:06d}  rank {sample.rank}  SSIM {sample.ssim:.3f}",
+            )
+        )
+    return rows

@@ -1,0 +1,41 @@
+"""What a worker works with: opened once in its process, handed to every step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from celery import Celery
+
+from app import broker, database
+from app.blobs import Blobs
+from app.database import Database
+from app.settings import Settings
+from worker.networks import WarmNetworks
+
+
+@dataclass(frozen=True)
+class Workplace:
+    name: str  # the worker's, one per process and the same after a restart
+    settings: Settings
+    database: Database
+    blobs: Blobs
+    celery: Celery
+    networks: WarmNetworks
+
+    @property
+    def cache(self) -> Path:
+        """A folder of this machine for what can be fetched again."""
+        folder = self.settings.data_dir / "cache"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def open_workplace(settings: Settings, name: str) -> Workplace:
+    """Opens the stores; the networks are loaded when the first step needs them."""
+    return Workplace(
+        name=name,
+        settings=settings,
+        database=database.connect(settings.database()),
+        blobs=Blobs(settings.blobs()),
+        celery=broker.celery_app(settings),
+        networks=WarmNetworks(settings),
+    )
