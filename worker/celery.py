@@ -24,7 +24,7 @@ def remember_name(sender: str, **_: Any) -> None:
 
 
 def begin(**_: Any) -> None:
-    """In the forked process, before its first task. Celery passes over what this raises, so a failure ends all."""
+    """In the forked process, before its first task. Celery would pass over what this raises."""
     try:
         open_stores()
     except Exception:

@@ -48,7 +48,5 @@ def beat(place: Workplace) -> None:
     now = datetime.now(UTC)
     networks = place.networks
     with place.database.write() as session:
-        session.merge(
-            Worker(id=place.name, device=str(networks.device), models=networks.names(), seen_at=now)
-        )
+        session.merge(Worker(id=place.name, device=str(networks.device), models=networks.names(), seen_at=now))
         session.execute(delete(Worker).where(Worker.seen_at < now - FORGET))

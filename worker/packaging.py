@@ -53,9 +53,7 @@ def _samples(session: Session, job: Job) -> Sequence[Sample]:
     samples = session.scalars(select(Sample).where(Sample.job_id == job.id).order_by(Sample.position)).all()
     unmade = [sample.position for sample in samples if sample.image_sha256 is None]
     if unmade or len(samples) != job.total:
-        raise LastingError(
-            f"{len(samples) - len(unmade)} of {job.total} samples are there; submit the job again"
-        )
+        raise LastingError(f"{len(samples) - len(unmade)} of {job.total} samples are there; submit the job again")
     return samples
 
 
@@ -110,15 +108,11 @@ def _read_ahead(place: Workplace, wanted: Iterator[tuple[str, str, str]]) -> Ite
             fetched = threads.map(place.blobs.get, [key for _, key, _ in batch])
             for (name, key, sha256), data in zip(batch, fetched, strict=True):
                 if pixels.sha256(data) != sha256:
-                    raise LastingError(
-                        f"the store's blob {key} has changed since it was written; submit the job again"
-                    )
+                    raise LastingError(f"the store's blob {key} has changed since it was written; submit the job again")
                 yield name, data
 
 
-def _preview_rows(
-    place: Workplace, job: Job, guides: Sequence[Guide], samples: Sequence[Sample]
-) -> list[Row]:
+def _preview_rows(place: Workplace, job: Job, guides: Sequence[Guide], samples: Sequence[Sample]) -> list[Row]:
     """Some samples, evenly spread over the dataset."""
     count = min(PREVIEW_ROWS, len(samples))
     rows = []
@@ -131,9 +125,7 @@ def _preview_rows(
                 unlabeled=pixels.image_from_png(
                     place.blobs.get(keys.pool_image(job.pool_id or "", sample.pool_image_sha256))
                 ),
-                synthetic=pixels.image_from_png(
-                    place.blobs.get(keys.sample(job.id, sample.image_sha256 or ""))
-                ),
+                synthetic=pixels.image_from_png(place.blobs.get(keys.sample(job.id, sample.image_sha256 or ""))),
                 caption=f"{sample.position:06d}  rank {sample.rank}  SSIM {sample.ssim:.3f}",
             )
         )

@@ -28,9 +28,7 @@ def broker_by_tcp(tmp_path: Path) -> Iterator[str]:
     server.wait(10)
 
 
-def test_the_dataset_agrees_with_its_manifest(
-    reference: bytes, radiographs: Radiographs, tmp_path: Path
-) -> None:
+def test_the_dataset_agrees_with_its_manifest(reference: bytes, radiographs: Radiographs, tmp_path: Path) -> None:
     path = tmp_path / "dataset.zip"
     path.write_bytes(reference)
     assert verify(path) == 16
