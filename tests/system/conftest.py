@@ -93,5 +93,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One at a time, for each runs several processes; and services start slowly on a busy machine."""
     for item in items:
         if "tests/system" in item.path.as_posix():
-            item.add_marker(pytest.mark.timeout(300))
+            item.add_marker(pytest.mark.timeout(600))
             item.add_marker(pytest.mark.xdist_group("system"))
