@@ -95,7 +95,7 @@ def _carry_linearly(conv: Any, values: Tensor) -> Tensor:
     """
     group_width = conv.out_channels // NORM_GROUPS
     index = torch.arange(len(values))
-    positions = index % NORM_GROUPS * group_width + index // NORM_GROUPS * 2
+    positions: Tensor = index % NORM_GROUPS * group_width + index // NORM_GROUPS * 2
     for sign, channels in ((1, positions), (-1, positions + 1)):
         conv.weight[channels] = 0
         conv.weight[channels, :, 1, 1] = sign * values

@@ -31,7 +31,7 @@ def train_denoiser(
     held_out_images, images = split(len(latents) // 2)
     held_out = latents[2 * held_out_images].float()
     rows = np.concatenate([2 * images, 2 * images + 1])
-    denoiser = Denoiser(build_unet(latents.shape[1])).to(device, memory_format=torch.channels_last)
+    denoiser = Denoiser(build_unet(latents.shape[1]).to(memory_format=torch.channels_last)).to(device)
 
     def loss(network: nn.Module, step: int) -> Tensor:
         random = np.random.default_rng([plan.seed, step])
@@ -67,5 +67,5 @@ def _error(
     """Absolute error of the predicted noise, (B, C, 32, 64)."""
     noisy = schedule.add_noise(clean, levels, noise).to(device, memory_format=torch.channels_last)
     with autocast(device):
-        predicted = network(noisy, levels.to(device))
+        predicted: Tensor = network(noisy, levels.to(device))
     return (predicted.float() - noise.to(device)).abs()

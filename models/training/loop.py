@@ -115,8 +115,8 @@ def train(
 
 def _average(decay: float, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
     """Exponential moving average that forgets sooner in the beginning: a short run must not remember its start."""
-    count = float(count)
-    return torch.lerp(averaged, current, 1 - min(decay, (1 + count) / (10 + count)))
+    updates = float(count)
+    return torch.lerp(averaged, current, 1 - min(decay, (1 + updates) / (10 + updates)))
 
 
 def _annealed(step: int, plan: Plan, seconds: float) -> float:
