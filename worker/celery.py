@@ -34,6 +34,7 @@ def begin(**_: Any) -> None:
 
 def open_stores() -> None:
     """Open the stores, free an earlier process's leases, show signs of life."""
+    from worker.cache import remove_unused
     from worker.heartbeat import Heartbeat
     from worker.tasks import release_leases
     from worker.workplace import open_workplace
@@ -41,6 +42,7 @@ def open_stores() -> None:
     place = open_workplace(settings, app.conf.pansynth_worker)
     app.conf.pansynth_place = place
     release_leases(place)
+    remove_unused(place.cache)
     app.conf.pansynth_heartbeat = Heartbeat(place).start()
 
 

@@ -146,6 +146,7 @@ def _images_of(job: Job, query: Any) -> Any:
 
 def _fetch(place: Workplace, key: str, file: Path) -> None:
     if file.exists():
+        file.touch()  # `worker.cache` removes what is not used any more
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{uuid4().hex}")
