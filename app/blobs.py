@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 import obstore
 from obstore.exceptions import NotFoundError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from app.errors import BlobMissing
 
@@ -65,6 +65,12 @@ class Blobs:
         except BlobMissing:
             return False
         return True
+
+    def address(self, key: str, seconds: float) -> str | None:
+        """A URL under which the bucket itself serves a blob for a while; None: a folder serves nothing."""
+        if not isinstance(self._store, S3Store):
+            return None
+        return str(obstore.sign(self._store, "GET", key, timedelta(seconds=seconds)))
 
     def delete(self, key: str) -> None:
         """Remove a blob; one that is not there is no error."""

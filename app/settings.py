@@ -15,6 +15,7 @@ class Settings(BaseSettings):
     database_url: str = ""  # default: sqlite in data_dir
     broker_url: str = ""  # default: the bundled server on a unix socket in data_dir
     blob_url: str = ""  # default: a folder in data_dir; or s3://bucket/prefix
+    presigned_downloads: bool = False  # datasets come from the bucket itself, which clients must be able to reach
     weights_dir: Path | None = None  # more weights beside the shipped ones: one folder per name
     device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
     max_upload_bytes: int = Field(default=200_000_000, gt=0)

@@ -1,6 +1,5 @@
 """`pansynth demo`: what a newcomer types first."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
