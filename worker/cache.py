@@ -9,12 +9,12 @@ from app.broker import TASK_SECONDS
 UNUSED_SECONDS = 7 * 24 * 3600.0  # a shard fetched again costs one read from the store
 
 
-def remove_unused(cache: Path) -> int:
+def remove_unused(cache: Path, now: float | None = None) -> int:
     """Remove temporary files older than any step can run, and shards that no step has used for a week.
 
     Other workers of the machine may do the same at the same time. Returns how many went.
     """
-    now = time.time()
+    now = time.time() if now is None else now
     temporary = [*cache.glob("tmp*"), *cache.glob("latents/*/.*")]
     leftovers = [path for path in temporary if now - _touched(path) > 2 * TASK_SECONDS]
     shards = [path for path in cache.glob("latents/*/[!.]*") if now - _touched(path) > UNUSED_SECONDS]

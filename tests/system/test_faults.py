@@ -1,0 +1,25 @@
+"""The short form of the soak (`python -m benchmarks.faults`): real processes, real signals, nothing lost."""
+
+from pathlib import Path
+
+from benchmarks.faults.faults import FAULTS
+from benchmarks.faults.soak import soak, table
+from benchmarks.faults.stack import running
+
+SHORT = (
+    "kill -9 of a worker after a sample's blob",
+    "kill -9 of the API in the middle of an upload",
+    "broker wiped (FLUSHALL)",
+    "cancelled at any moment",
+)
+
+
+def test_faults_cost_time_and_nothing_else(tmp_path: Path, weights_dir: Path) -> None:
+    with running(tmp_path / "data", weights_dir, workers=1) as stack:
+        tallies = soak(stack, SHORT, seed=5, say=print)
+    assert not [words for tally in tallies.values() for words in tally.failures]
+    assert {name for name, tally in tallies.items() if tally.trials} >= set(SHORT[:3]), table(tallies)
+
+
+def test_the_short_form_is_part_of_the_long_one() -> None:
+    assert set(SHORT) <= set(FAULTS)
