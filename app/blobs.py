@@ -13,6 +13,7 @@ from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 from app.errors import BlobMissing
 
 PIECE = 1 << 20
+PARTS = 4  # of 5 MB each, of a large file, that are under way at once
 LISTED = 500  # entries handed over at once
 _STAGED = re.compile(r"#\d+$")  # how LocalStore names what it has not renamed yet
 
@@ -37,7 +38,7 @@ class Blobs:
 
     def put_file(self, key: str, file: Path | BinaryIO) -> None:
         """Write a file's content as a blob, in pieces."""
-        obstore.put(self._store, key, file)
+        obstore.put(self._store, key, file, max_concurrency=PARTS)
 
     def get(self, key: str) -> bytes:
         """Read a blob. Raises BlobMissing."""
