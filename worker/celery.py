@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import signals
 
-from app import broker
+from app import broker, logs
 from app.settings import Settings
 
 settings = Settings()
@@ -21,6 +21,11 @@ log = logging.getLogger(__name__)
 def remember_name(sender: str, **_: Any) -> None:
     """In the parent: NAME@host, which names the worker's process in the database."""
     app.conf.pansynth_worker = sender
+
+
+def write_logs(**_: Any) -> None:
+    """Celery then leaves the loggers alone."""
+    logs.write_json()
 
 
 def begin(**_: Any) -> None:
@@ -58,6 +63,8 @@ def work(_job_id: str) -> None:
     take_a_step(app.conf.pansynth_place)
 
 
+if settings.log_format == "json":
+    signals.setup_logging.connect(write_logs)
 signals.celeryd_init.connect(remember_name)
 signals.worker_process_init.connect(begin)
 signals.worker_process_shutdown.connect(end)
