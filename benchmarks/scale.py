@@ -38,9 +38,7 @@ QUALITY = {name: 0.123456 for name in ("canal_contrast", "canal_retention", "bac
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     package = commands.add_parser("package")
     package.add_argument("--samples", type=int, nargs="+", default=[100, 10_500])
