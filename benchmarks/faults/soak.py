@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from statistics import median
 
 from benchmarks.faults import points
 from benchmarks.faults.faults import FAULTS, Fault, NotInjected
@@ -84,8 +85,7 @@ def table(tallies: dict[str, Tally]) -> str:
     lines = ["| fault | trials | failures | median s | longest s |", "|---|---:|---:|---:|---:|"]
     tried = {name: tally for name, tally in tallies.items() if tally.trials}
     for name, tally in tried.items():
-        seconds = sorted(tally.seconds)
-        figures = f"{seconds[len(seconds) // 2]:.1f} | {seconds[-1]:.1f}"
+        figures = f"{median(tally.seconds):.1f} | {max(tally.seconds):.1f}"
         lines.append(f"| {name} | {tally.trials} | {failed(tally)} | {figures} |")
     total, lost = sum(tally.trials for tally in tried.values()), sum(failed(tally) for tally in tried.values())
     return "\n".join([*lines, f"| **all** | **{total}** | **{lost}** | | |"])
