@@ -20,7 +20,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	    exit 1; \
 	fi; \
 	$$python -m venv $(VENV) || { echo "$$python cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
-	$(VENV)/bin/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[test]'
+	@echo "installing pansynth and what it needs into $(VENV); this takes a few minutes ..."
+	@$(VENV)/bin/pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[test]'
 	@touch $@
 
 demo: setup

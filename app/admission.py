@@ -14,9 +14,7 @@ from app.tables import ACTIVE, IdempotencyKey, Job, Pool
 def check_queue(session: Session, max_queued_jobs: int) -> None:
     waiting = session.scalar(select(func.count()).where(Job.status.in_(ACTIVE))) or 0
     if waiting >= max_queued_jobs:
-        raise QueueFull(
-            f"{waiting} jobs wait or run, {max_queued_jobs} are allowed; try again when some have ended"
-        )
+        raise QueueFull(f"{waiting} jobs wait or run, {max_queued_jobs} are allowed; try again when some have ended")
 
 
 def lock_pool(session: Session, name: str, shared: bool) -> Pool:

@@ -62,9 +62,7 @@ class DrainUnreadBody:
             if message["type"] == "http.response.start":
                 refused = message["status"] >= 400
             elif refused and unread and not message.get("more_body", False):
-                await send(
-                    {**message, "more_body": True}
-                )  # the whole answer is out before anything is drained
+                await send({**message, "more_body": True})  # the whole answer is out before anything is drained
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(drain(), DRAIN_SECONDS)
                 message = {"type": "http.response.body", "body": b""}

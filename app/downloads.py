@@ -87,9 +87,7 @@ def wanted_range(request: Request, etag: str, size: int) -> tuple[int, int] | No
     if_range = request.headers.get("if-range")
     if if_range is not None and if_range.strip() != etag:
         return None
-    parsed = re.fullmatch(
-        r"bytes=\s*([0-9]{0,19})-([0-9]{0,19})\s*", request.headers.get("range", ""), re.ASCII
-    )
+    parsed = re.fullmatch(r"bytes=\s*([0-9]{0,19})-([0-9]{0,19})\s*", request.headers.get("range", ""), re.ASCII)
     if parsed is None or not any(parsed.groups()):
         return None
     first, last = parsed.groups()

@@ -54,15 +54,9 @@ class SynthesisForm(BaseModel):
     sampler: Literal["ddpm", "ddim"] | None = None
     dilation: Dilation | None = Field(None, description="of the anatomy mask, in latent pixels (8 px)")
     reblend: FormBoolean | None = Field(None, description="re-impose the known latents at every step")
-    match_statistics: FormBoolean | None = Field(
-        None, description="give the guide's anatomy the pool image's look"
-    )
-    transfer_detail: FormBoolean | None = Field(
-        None, description="put back the grain that the VAE takes away"
-    )
-    restore_background: FormBoolean | None = Field(
-        None, description="the pool image's own pixels outside the mask"
-    )
+    match_statistics: FormBoolean | None = Field(None, description="give the guide's anatomy the pool image's look")
+    transfer_detail: FormBoolean | None = Field(None, description="put back the grain that the VAE takes away")
+    restore_background: FormBoolean | None = Field(None, description="the pool image's own pixels outside the mask")
     selection: Literal["ssim", "random"] = "ssim"
     method: Literal["diffusion", "blend", "paste"] = "diffusion"
     seed: FormInteger = Field(0, ge=0, le=MAX_SEED, description="0 to 2**63 - 1")
@@ -95,9 +89,7 @@ def wrong_texts(form: Form) -> list[FieldError]:
         if len(values) > 1 and name not in FILE_FIELDS
     ]
     strays = [name for name in form.files if name not in FILE_FIELDS]
-    return wrong + [
-        FieldError(shown(name), "is not a file field; files go into image and mask") for name in strays
-    ]
+    return wrong + [FieldError(shown(name), "is not a file field; files go into image and mask") for name in strays]
 
 
 def wrong_files(form: Form) -> list[FieldError]:

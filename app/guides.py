@@ -40,9 +40,7 @@ async def read_guides(form: Form, max_pixels: int, decoding: CapacityLimiter) ->
     return guides
 
 
-def read_guide(
-    image: UploadedFile, mask: UploadedFile, max_pixels: int, place: str
-) -> GuideFiles | list[FieldError]:
+def read_guide(image: UploadedFile, mask: UploadedFile, max_pixels: int, place: str) -> GuideFiles | list[FieldError]:
     wrong = []
     radiograph = labels = None
     try:

@@ -32,6 +32,7 @@ from app.leases import (
     fairest,
     hold,
     is_held,
+    let_go,
     lock,
     may_claim,
     tried_in_vain,
@@ -72,14 +73,8 @@ def submit_synthesis(
     ).one()
     top_k = int(parameters["top_k"])
     if count < top_k:
-        raise PoolTooSmall(
-            f"pool {pool!r} has {count} images, top_k is {top_k}; "
-            + (
-                f"choose top_k between 1 and {count}"
-                if count
-                else f"import images with POST /pools/{pool}/images first"
-            )
-        )
+        remedy = f"choose top_k between 1 and {count}" if count else f"import some by POST /pools/{pool}/images"
+        raise PoolTooSmall(f"pool {pool!r} has {count} images, top_k is {top_k}; {remedy}")
     job = _new_job(session, job_id, "synthesis", home, parameters, total=len(guides) * top_k)
     job.pool_high_water = high_water
     session.add_all(Guide(job_id=job_id, position=n, **asdict(guide)) for n, guide in enumerate(guides))
@@ -116,9 +111,7 @@ def submit_import(
 # --- Claiming, holding, giving back ---
 
 
-def claim(
-    session: Session, *, worker: str, now: datetime, lease_seconds: float, max_attempts: int
-) -> Claim | None:
+def claim(session: Session, *, worker: str, now: datetime, lease_seconds: float, max_attempts: int) -> Claim | None:
     """Lease the fairest claimable step of any job: of the job with the fewest leased steps, then the oldest.
 
     A step leased `max_attempts` times without getting on fails its job. None: nothing to do.
@@ -152,7 +145,8 @@ def renew(session: Session, claim: Claim, *, now: datetime, lease_seconds: float
 def hand_back(session: Session, claim: Claim) -> None:
     """Leave an unfinished step that got on to whoever comes next, so that no step runs for minutes."""
     _, step = hold(session, claim)
-    step.status, step.lease, step.worker, step.leased_until, step.attempts = "ready", None, None, None, 0
+    let_go(step, "ready")
+    step.attempts = 0
 
 
 def retry_later(session: Session, claim: Claim, *, now: datetime, max_attempts: int, detail: str) -> None:
@@ -170,7 +164,7 @@ def stop(session: Session, claim: Claim, *, now: datetime) -> None:
     job = lock(session, claim.job_id)
     step = session.get(Step, claim.step_id, populate_existing=True)
     if job is not None and step is not None and step.lease == claim.lease:
-        step.status, step.lease, step.worker, step.leased_until = "ready", None, None, None
+        let_go(step, "ready")
         session.flush()
     if job is not None:
         _finish_cancelling(session, job, now)
@@ -193,9 +187,7 @@ def release(session: Session, worker: str) -> list[str]:
 # --- Importing ---
 
 
-def unpacked(
-    session: Session, claim: Claim, names: Sequence[str], rejected: Sequence[tuple[str, str]]
-) -> int:
+def unpacked(session: Session, claim: Claim, names: Sequence[str], rejected: Sequence[tuple[str, str]]) -> int:
     """The archive's files are uploads now; `rejected` are (name, detail) of what was left out.
 
     Returns the number of steps made.
@@ -210,14 +202,11 @@ def unpacked(
     return made
 
 
-def imported(
-    session: Session, claim: Claim, outcomes: Sequence[Outcome], latents: Sequence[NewLatent]
-) -> None:
+def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latents: Sequence[NewLatent]) -> None:
     """The files of an import step were read: keep the images that are new to the pool, and their latents."""
     job, step = hold(session, claim)
-    pool = session.scalar(
-        select(Pool).where(Pool.id == job.pool_id).with_for_update()
-    )  # ids grow in commit order
+    # Locked, so that the ids of images grow in the order of commits: a later job's set of images is settled.
+    pool = session.scalar(select(Pool).where(Pool.id == job.pool_id).with_for_update())
     if pool is None:
         raise PoolNotFound(f"the pool of job {job.id} is gone")
     now = datetime.now(UTC)
@@ -259,9 +248,7 @@ def index_done(session: Session, claim: Claim, model_sha256: str) -> int:
 def plan_done(session: Session, claim: Claim, samples: Sequence[NewSample], chunk: int) -> int:
     """The guides' pool images are chosen: make the samples' rows, `chunk` to a step. Returns the steps."""
     job, step = hold(session, claim)
-    session.add_all(
-        Sample(job_id=job.id, image_sha256=None, quality=None, **asdict(sample)) for sample in samples
-    )
+    session.add_all(Sample(job_id=job.id, image_sha256=None, quality=None, **asdict(sample)) for sample in samples)
     made = add_steps(session, job.id, "sample", samples[0].position, samples[-1].position + 1, chunk)
     job.stage = "sampling"
     _step_done(session, job, step)
@@ -314,12 +301,10 @@ def cancel(session: Session, job_id: str, *, now: datetime) -> tuple[Job, bool]:
 
     Raises JobNotFound; JobEnded if it succeeded or failed before.
     """
-    job = lock(session, job_id)
-    if job is None:
-        raise JobNotFound(f"there is no job {job_id!r}")
+    job = _lock_known(session, job_id)
     if job.status in ("succeeded", "failed"):
         raise JobEnded(f"job {job_id} has {job.status}; only a job that has not ended can be cancelled")
-    if job.status != "queued" and job.status != "running":
+    if job.status not in WORKABLE:
         return job, False
     job.status = "cancelling"
     job.version += 1
@@ -332,9 +317,7 @@ def delete_job(session: Session, job_id: str) -> str:
 
     Raises JobNotFound; JobRunning while it has not ended.
     """
-    job = lock(session, job_id)
-    if job is None:
-        raise JobNotFound(f"there is no job {job_id!r}")
+    job = _lock_known(session, job_id)
     if job.status in ACTIVE:
         raise JobRunning(f"job {job_id} is {job.status}; cancel it and wait for its end before deleting it")
     session.execute(delete(Job).where(Job.id == job_id))
@@ -365,7 +348,7 @@ def sweep(session: Session, *, now: datetime, limit: int = 64) -> list[str]:
 
 def _step_done(session: Session, job: Job, step: Step) -> None:
     """Mark a step done; where it was the job's last, the next stage begins or the job has succeeded."""
-    step.status, step.lease, step.worker, step.leased_until = "done", None, None, None
+    let_go(step, "done")
     job.version += 1
     session.flush()
     if session.scalar(select(exists().where(Step.job_id == job.id, Step.status != "done"))):
@@ -385,6 +368,13 @@ def _end(session: Session, job: Job, status: str, error: dict[str, Any] | None =
     session.execute(delete(Step).where(Step.job_id == job.id))
 
 
+def _lock_known(session: Session, job_id: str) -> Job:
+    job = lock(session, job_id)
+    if job is None:
+        raise JobNotFound(f"there is no job {job_id!r}")
+    return job
+
+
 def _finish_cancelling(session: Session, job: Job, now: datetime) -> None:
     if job.status != "cancelling":
         return
@@ -393,13 +383,9 @@ def _finish_cancelling(session: Session, job: Job, now: datetime) -> None:
         _end(session, job, "cancelled")
 
 
-def _new_job(
-    session: Session, job_id: str, kind: str, pool: Pool, parameters: Mapping[str, Any], total: int
-) -> Job:
-    job = Job(
-        id=job_id, kind=kind, status="queued", pool_id=pool.id, parameters=dict(parameters), total=total
-    )
-    job.created_at = datetime.now(UTC)
+def _new_job(session: Session, job_id: str, kind: str, pool: Pool, parameters: Mapping[str, Any], total: int) -> Job:
+    job = Job(id=job_id, kind=kind, status="queued", pool_id=pool.id, total=total)
+    job.parameters, job.created_at = dict(parameters), datetime.now(UTC)
     session.add(job)
     session.flush()  # first: what is added after it refers to it
     return job

@@ -22,9 +22,7 @@ def hold(session: Session, claim: Claim) -> tuple[Job, Step]:
     job = lock(session, claim.job_id)
     step = session.get(Step, claim.step_id, populate_existing=True)
     if job is None or job.status != "running" or step is None or step.lease != claim.lease:
-        raise LeaseLost(
-            f"step {claim.step_id} ({claim.kind}) of job {claim.job_id} is no longer this worker's"
-        )
+        raise LeaseLost(f"step {claim.step_id} ({claim.kind}) of job {claim.job_id} is no longer this worker's")
     return job, step
 
 
@@ -38,9 +36,7 @@ def may_claim(step: Step, now: datetime) -> bool:
 
 
 def fairest(session: Session, now: datetime) -> tuple[str, int] | None:
-    nexts = (
-        select(Step.job_id, func.min(Step.id).label("step_id")).where(claimable(now)).group_by(Step.job_id)
-    )
+    nexts = select(Step.job_id, func.min(Step.id).label("step_id")).where(claimable(now)).group_by(Step.job_id)
     busy = (
         select(Step.job_id, func.count().label("leases"))
         .where(Step.status == "leased", Step.leased_until >= now)
@@ -72,6 +68,10 @@ def is_held(session: Session, job_id: str, now: datetime) -> bool:
 
 def tried_in_vain(step: Step, why: str) -> str:
     return f"step {step.kind} {step.position} was tried {step.attempts} times, {why}; see the workers' logs"
+
+
+def let_go(step: Step, status: str) -> None:
+    step.status, step.lease, step.worker, step.leased_until = status, None, None, None
 
 
 def add_steps(session: Session, job_id: str, kind: str, first: int, last: int, chunk: int) -> int:

@@ -39,9 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own page loads its scripts from elsewhere; ours is in routes.page
         redoc_url=None,
-        responses={
-            "default": {"model": ProblemBody, "description": "A problem, as application/problem+json"}
-        },
+        responses={"default": {"model": ProblemBody, "description": "A problem, as application/problem+json"}},
     )
     app.state.service = service
     app.state.metrics = metrics

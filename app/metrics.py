@@ -28,9 +28,7 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
-        self._accepted = Counter(
-            "pansynth_jobs_accepted", "Jobs accepted, by kind", ["kind"], registry=self.registry
-        )
+        self._accepted = Counter("pansynth_jobs_accepted", "Jobs accepted, by kind", ["kind"], registry=self.registry)
 
     def refused(self, reason: str) -> None:
         self._refusals.labels(reason).inc()

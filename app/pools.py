@@ -34,9 +34,7 @@ def find(session: Session, name: str) -> Pool:
     return pool
 
 
-def list_(
-    session: Session, *, limit: int = 100, cursor: str | None = None
-) -> tuple[Sequence[Pool], str | None]:
+def list_(session: Session, *, limit: int = 100, cursor: str | None = None) -> tuple[Sequence[Pool], str | None]:
     """Pools by name, at most `limit`, after `cursor` -> (pools, cursor of the next page or None)."""
     query = select(Pool).order_by(Pool.name).limit(limit + 1)
     if cursor:
@@ -91,9 +89,7 @@ def keep_latents(session: Session, pool_id: str, latents: Sequence[NewLatent]) -
             )
         )
     }
-    rows = [
-        {"pool_image_id": ids[latent.sha256], **asdict(latent)} for latent in latents if latent.sha256 in ids
-    ]
+    rows = [{"pool_image_id": ids[latent.sha256], **asdict(latent)} for latent in latents if latent.sha256 in ids]
     for row in rows:
         del row["sha256"]
     insert_new(session, PoolLatent, rows, "row")
@@ -108,9 +104,7 @@ def delete(session: Session, name: str) -> str:
     pool = session.scalar(select(Pool).where(Pool.name == name).with_for_update())
     if pool is None:
         pool = find(session, name)
-    busy = session.scalars(
-        select(Job.id).where(Job.pool_id == pool.id, Job.status.in_(ACTIVE)).limit(3)
-    ).all()
+    busy = session.scalars(select(Job.id).where(Job.pool_id == pool.id, Job.status.in_(ACTIVE)).limit(3)).all()
     if busy:
         raise PoolInUse(f"pool {name!r} is used by job {', '.join(busy)}; wait for it to end or cancel it")
     session.delete(pool)
@@ -119,7 +113,5 @@ def delete(session: Session, name: str) -> str:
 
 def _image_id(cursor: str) -> int:
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise BadCursor(
-            f"cursor {cursor!r} is none of this list's; take `next` of the page before, unchanged"
-        )
+        raise BadCursor(f"cursor {cursor!r} is none of this list's; take `next` of the page before, unchanged")
     return int(cursor)

@@ -78,9 +78,7 @@ def unavailable(detail: str, fields: Sequence[FieldError] = ()) -> Problem:
 
 def answer(request: Request, problem: Problem) -> Response:
     request.app.state.metrics.refused(problem.kind)
-    return JSONResponse(
-        problem.body(), problem.status, headers=problem.headers, media_type="application/problem+json"
-    )
+    return JSONResponse(problem.body(), problem.status, headers=problem.headers, media_type="application/problem+json")
 
 
 DOMAIN_ERRORS: dict[type[errors.PansynthError], tuple[int, str]] = {
@@ -188,9 +186,7 @@ def install(app: FastAPI) -> None:
 
     async def on_anything(request: Request, error: Exception) -> Response:
         log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
-        return answer(
-            request, Problem(500, "internal-error", "the service made a mistake; its log says more")
-        )
+        return answer(request, Problem(500, "internal-error", "the service made a mistake; its log says more"))
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(errors.PansynthError, on_domain_error)

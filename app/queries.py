@@ -90,12 +90,8 @@ class ImportOutcome:
 def import_outcome(session: Session, job_id: str) -> ImportOutcome:
     counted = select(Upload.outcome, func.count()).where(Upload.job_id == job_id).group_by(Upload.outcome)
     counts = {outcome: count for outcome, count in session.execute(counted)}
-    bad = (
-        select(Upload).where(Upload.job_id == job_id, Upload.outcome == "rejected").order_by(Upload.position)
-    )
-    rejected = [
-        {"name": upload.name, "detail": upload.detail or ""} for upload in session.scalars(bad.limit(1000))
-    ]
+    bad = select(Upload).where(Upload.job_id == job_id, Upload.outcome == "rejected").order_by(Upload.position)
+    rejected = [{"name": upload.name, "detail": upload.detail or ""} for upload in session.scalars(bad.limit(1000))]
     return ImportOutcome(counts.get("stored", 0), counts.get("duplicate", 0), rejected)
 
 

@@ -68,15 +68,11 @@ class PoolLatent(Base):
     """Where a pool image's latent lies: in row `row` of an array, blob `keys.latents(pool, model, shard)`."""
 
     __tablename__ = "pool_latents"
-    pool_image_id: Mapped[int] = mapped_column(
-        ForeignKey("pool_images.id", ondelete="CASCADE"), primary_key=True
-    )
+    pool_image_id: Mapped[int] = mapped_column(ForeignKey("pool_images.id", ondelete="CASCADE"), primary_key=True)
     model_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     shard: Mapped[str] = mapped_column(String(64))
     row: Mapped[int]
-    low: Mapped[
-        float
-    ]  # the latent's smallest and largest value: the pool's SSIM data range is their extremes
+    low: Mapped[float]  # the latent's smallest and largest value: the pool's SSIM data range is their extremes
     high: Mapped[float]
 
 
@@ -85,15 +81,11 @@ class Job(Base):
     __table_args__ = (Index("jobs_by_age", "created_at", "id"), Index("jobs_by_status", "status"))
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))  # synthesis | pool_import
-    status: Mapped[str] = mapped_column(
-        String(16)
-    )  # queued | running | cancelling | succeeded | failed | cancelled
+    status: Mapped[str] = mapped_column(String(16))  # queued | running | cancelling | succeeded | failed | cancelled
     stage: Mapped[str | None] = mapped_column(String(16))  # planning | sampling | packaging | None
     parameters: Mapped[dict[str, Any]]
     pool_id: Mapped[str | None] = mapped_column(ForeignKey("pools.id", ondelete="SET NULL"))
-    pool_high_water: Mapped[int] = mapped_column(
-        BigInteger, default=0
-    )  # pool images up to this id belong to the job
+    pool_high_water: Mapped[int] = mapped_column(BigInteger, default=0)  # pool images up to this id belong to the job
     done: Mapped[int] = mapped_column(default=0)
     total: Mapped[int] = mapped_column(default=0)
     version: Mapped[int] = mapped_column(default=1)  # grows with every change a client can see: the event id
@@ -125,9 +117,7 @@ class Upload(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(255))
-    outcome: Mapped[str | None] = mapped_column(
-        String(16)
-    )  # stored | duplicate | rejected; None: not read yet
+    outcome: Mapped[str | None] = mapped_column(String(16))  # stored | duplicate | rejected; None: not read yet
     detail: Mapped[str | None] = mapped_column(Text)
 
 
@@ -160,9 +150,7 @@ class Step(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     kind: Mapped[str] = mapped_column(String(16))  # unpack, import | index, plan, sample, package
     position: Mapped[int]
-    first: Mapped[int] = mapped_column(
-        default=0
-    )  # the rows (uploads, guides, samples) first <= position < last
+    first: Mapped[int] = mapped_column(default=0)  # the rows (uploads, guides, samples) first <= position < last
     last: Mapped[int] = mapped_column(default=0)
     status: Mapped[str] = mapped_column(String(16))  # ready | leased | done
     attempts: Mapped[int] = mapped_column(default=0)  # leases given since the step last got on

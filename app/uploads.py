@@ -205,9 +205,7 @@ def checked_name(field_name: str, given: str) -> str:
         raise bad_name(field_name, given, "has control characters; rename the file")
     if len(parts[-1]) > MAX_NAME_LENGTH:
         length = len(parts[-1])
-        raise bad_name(
-            field_name, given, f"has {length} characters, at most {MAX_NAME_LENGTH} are kept; shorten it"
-        )
+        raise bad_name(field_name, given, f"has {length} characters, at most {MAX_NAME_LENGTH} are kept; shorten it")
     return parts[-1]
 
 
@@ -224,7 +222,5 @@ def malformed(reason: str) -> Problem:
 
 
 def too_large(max_bytes: int) -> Problem:
-    detail = (
-        f"the upload is larger than {max_bytes} bytes, the limit of this service; send less in one request"
-    )
+    detail = f"the upload is larger than {max_bytes} bytes, the limit of this service; send less in one request"
     return Problem(413, "upload-too-large", detail)

@@ -39,9 +39,7 @@ def list_weights(settings: Settings) -> dict[str, Weights]:
             try:
                 found[manifest.parent.name] = read_weights(manifest)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                log.warning(
-                    "weights in %s are left out, their manifest cannot be read: %r", manifest.parent, error
-                )
+                log.warning("weights in %s are left out, their manifest cannot be read: %r", manifest.parent, error)
     return found
 
 

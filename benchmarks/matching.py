@@ -30,9 +30,7 @@ def timed(work: Callable[[], Result], times: int) -> tuple[Result, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--guides", type=int, default=4)
     parser.add_argument("--pool", type=int, default=200)
     parser.add_argument("--channels", type=int, default=16)
@@ -58,9 +56,7 @@ def main() -> None:
 
     few = pool[:20].numpy()
     theirs, seconds = timed(
-        lambda: [
-            structural_similarity(guides[0].numpy(), b, channel_axis=0, data_range=data_range) for b in few
-        ],
+        lambda: [structural_similarity(guides[0].numpy(), b, channel_axis=0, data_range=data_range) for b in few],
         times=1,
     )
     difference = np.abs(ours[0, : len(few)].cpu().numpy() - theirs).max()

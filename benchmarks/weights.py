@@ -27,13 +27,9 @@ SEED = 900_001
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, default=Path("models/weights/default"))
-    parser.add_argument(
-        "--images", type=Path, help="folder of radiographs for the round trip instead of phantoms"
-    )
+    parser.add_argument("--images", type=Path, help="folder of radiographs for the round trip instead of phantoms")
     parser.add_argument("--count", type=int, default=200, help="phantoms for the round trip, and in the pool")
     parser.add_argument("--guides", type=int, default=8, help="guides for the synthesis, 5 samples each")
     parser.add_argument("--device", default="cpu")
@@ -53,9 +49,7 @@ def round_trip(networks: Networks, found: list[Phantom]) -> None:
     print(f"VAE round trip, {len(found)} phantoms")
     report("PSNR, dB", [psnr(networks, phantom.image) for phantom in found], bar=34)
     kept = [
-        retention(
-            contrast(decoded(networks, phantom.image), phantom.mask), contrast(phantom.image, phantom.mask)
-        )
+        retention(contrast(decoded(networks, phantom.image), phantom.mask), contrast(phantom.image, phantom.mask))
         for phantom in found
     ]
     report("canal contrast retention", [value for value in kept if value is not None], bar=0.85)

@@ -31,11 +31,11 @@ class Away(Failure):
 @contextmanager
 def connect(url: str) -> Iterator[httpx.Client]:
     """A client of the service at `url`. Raises Failure if nothing answers there."""
-    loopback = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
     timeout = httpx.Timeout(60.0, connect=10.0)
     try:
+        loopback = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
         client = httpx.Client(base_url=url, timeout=timeout, trust_env=not loopback, follow_redirects=True)
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, ValueError) as error:
         raise Failure(f"--url {url}: {error}; it looks like http://127.0.0.1:8000") from error
     with client:
         answer_of(client, "GET", "/livez")
@@ -63,15 +63,11 @@ def words_of(answer: httpx.Response) -> str:
         return f"status {answer.status_code}, {answer.text[:200]!r}"
     errors = problem.get("errors", [])
     if len(errors) > 1:
-        return "\n".join(
-            [str(problem["title"]), *(f"  {error['field']}: {error['detail']}" for error in errors)]
-        )
+        return "\n".join([str(problem["title"]), *(f"  {error['field']}: {error['detail']}" for error in errors)])
     return str(problem.get("detail", problem))
 
 
-def submit(
-    client: httpx.Client, path: str, files: Sequence[File], fields: Mapping[str, object] | None = None
-) -> Json:
+def submit(client: httpx.Client, path: str, files: Sequence[File], fields: Mapping[str, object] | None = None) -> Json:
     """POST a form; the job. The key makes the repetition after a lost answer harmless."""
     data = {name: _text(value) for name, value in (fields or {}).items()}
     headers = {"Idempotency-Key": uuid4().hex}
@@ -111,9 +107,7 @@ def download(client: httpx.Client, path: str, out: Path, show: Callable[..., Non
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != stated:
         part.unlink()
-        raise Failure(
-            f"{client.base_url}{path} arrived with sha256 {found}, {stated} was promised; try again"
-        )
+        raise Failure(f"{client.base_url}{path} arrived with sha256 {found}, {stated} was promised; try again")
     part.replace(out)
     return found
 

@@ -23,9 +23,7 @@ def verify(path: Path) -> int:
 def _verify(dataset: zipfile.ZipFile) -> int:
     with io.TextIOWrapper(dataset.open("manifest.csv"), encoding="utf-8", newline="") as manifest:
         rows = list(csv.DictReader(manifest))
-    expected = {
-        name: row[f"{kind}_sha256"] for row in rows for kind in ("image", "mask") if (name := row[kind])
-    }
+    expected = {name: row[f"{kind}_sha256"] for row in rows for kind in ("image", "mask") if (name := row[kind])}
     names = {*expected, *ALWAYS}
     if names != set(dataset.namelist()):
         odd = sorted(names ^ set(dataset.namelist()))

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,9 +40,7 @@ def demo(
             phantoms = _write_phantoms(folder)  # while the service starts
             count = _make_dataset(wait_until_ready(), folder, *phantoms)
     except Failure as failure:
-        raise Failure(
-            f"the demo failed: {failure}\nLogs: {log} and {folder / 'service' / 'logs'}"
-        ) from failure
+        raise Failure(f"the demo failed: {failure}\nLogs: {log} and {folder / 'service' / 'logs'}") from failure
     except KeyboardInterrupt:
         raise Failure("the demo was interrupted; everything is stopped") from None
     _say_what_next(folder, log, count, time.monotonic() - started)
@@ -59,9 +58,7 @@ def _make_dataset(url: str, folder: Path, pool: list[Path], images: list[Path], 
         with progress("importing") as show:
             outcome = import_files(client, "demo", [("images", path.name, path) for path in pool], show)
         if outcome["stored"] != POOL_COUNT:
-            raise Failure(
-                f"{outcome['stored']} of {POOL_COUNT} pool images were stored: {outcome['rejected']}"
-            )
+            raise Failure(f"{outcome['stored']} of {POOL_COUNT} pool images were stored: {outcome['rejected']}")
         _say(f"pool of {POOL_COUNT} unlabeled phantoms imported")
         with progress("queued") as show:
             fields = {"pool": "demo", "top_k": TOP_K}
@@ -128,6 +125,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> str:
 
 
 def _say_what_next(folder: Path, log: Path, count: int, seconds: float) -> None:
+    program = "pansynth" if shutil.which("pansynth") else Path(sys.executable).with_name("pansynth")
     _say(
         f"""
 Done in {seconds:.0f} s: {count} synthetic labeled radiographs.
@@ -138,9 +136,9 @@ Done in {seconds:.0f} s: {count} synthetic labeled radiographs.
 
 Next, with your own radiographs:
 
-  pansynth up
-  pansynth pool import default FOLDER_OF_UNLABELED_IMAGES
-  pansynth synthesize --image IMAGE.png --mask MASK.png --pool default --top-k 5 --out dataset.zip
+  {program} up
+  {program} pool import default FOLDER_OF_UNLABELED_IMAGES
+  {program} synthesize --image IMAGE.png --mask MASK.png --pool default --top-k 5 --out dataset.zip
 """
     )
 

@@ -15,9 +15,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of the embedded store. Default: $PANSYNTH_DATA_DIR or pansynth-data."),
 ]
-AllowOpen = Annotated[
-    bool, typer.Option("--allow-open", help="Bind beyond loopback although anybody may then use it.")
-]
+AllowOpen = Annotated[bool, typer.Option("--allow-open", help="Bind beyond loopback although anybody may then use it.")]
 
 
 def serve(
@@ -29,13 +27,11 @@ def serve(
 ) -> None:
     """Answer HTTP; needs a migrated database, a broker and workers elsewhere."""
     refuse_open(host, allow_open)
-    set_data_dir(data_dir)
+    settings = settings_for(data_dir)
     import uvicorn
 
     from app.main import create_app
-    from app.settings import Settings
 
-    settings = Settings()
     config = uvicorn.Config(
         create_app(settings),
         **configured(settings),
@@ -66,7 +62,7 @@ def worker(
     data_dir: DataDir = None,
 ) -> None:
     """Move jobs along: plan, sample, package. One process per device; takes no port."""
-    set_data_dir(data_dir)
+    settings_for(data_dir)
     from celery.signals import worker_process_init
 
     from worker.celery import app
@@ -79,21 +75,41 @@ def worker(
 
 def migrate(data_dir: DataDir = None) -> None:
     """Create the database's tables or bring them to this version; safe to repeat."""
-    set_data_dir(data_dir)
-    from app.database import migrate as migrate_database
-    from app.settings import Settings
-
-    settings = Settings()
+    settings = settings_for(data_dir)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    migrate_database(settings.database())
+    migrate_tables(settings)
 
 
-def set_data_dir(data_dir: Path | None) -> None:
-    """The option is the environment variable by another name, so that whatever this process starts agrees."""
+def migrate_tables(settings: "Settings") -> None:
+    """Bring the database to this version. Raises Failure where it cannot be reached or is no database."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from app.database import migrate
+
+    try:
+        migrate(settings.database())
+    except SQLAlchemyError as error:
+        where = "PANSYNTH_DATABASE_URL" if settings.database_url else f"the database in {settings.data_dir}"
+        raise Failure(f"{where}: {str(error).splitlines()[0]}") from error
+
+
+def settings_for(data_dir: Path | None) -> "Settings":
+    """The environment's settings; --data-dir goes there too, so that whatever this process starts agrees."""
     import os
+
+    from pydantic import ValidationError
+
+    from app.settings import Settings
 
     if data_dir is not None:
         os.environ["PANSYNTH_DATA_DIR"] = str(data_dir.resolve())
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [
+            f"PANSYNTH_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}" for item in error.errors()
+        ]
+        raise Failure("; ".join(wrong)) from error
 
 
 def refuse_open(host: str, allow_open: bool) -> None:

@@ -1,13 +1,20 @@
 """`pansynth phantoms`: write procedural radiographs with their true masks."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.failure import Failure
+
+KINDS = ("images", "masks", "regions")
+WORTH_PROCESSES = 64
 
 
 def phantoms(
@@ -33,27 +40,38 @@ def phantoms(
 class Written:
     """The files of a set of phantoms, one of each a phantom."""
 
-    images: list[Path] = field(default_factory=list)
-    masks: list[Path] = field(default_factory=list)
+    images: list[Path]
+    masks: list[Path]
 
 
-def write_phantoms(
-    out: Path, count: int, seed: int, looks: Sequence[str], show: Callable[..., None]
-) -> Written:
+def write_phantoms(out: Path, count: int, seed: int, looks: Sequence[str], show: Callable[..., None]) -> Written:
     """Write a set of phantoms under `out`; the same arguments give the same bytes."""
-    from models.phantoms import phantoms as make_phantoms
+    for kind in KINDS:
+        (out / kind).mkdir(parents=True, exist_ok=True)
+    write = partial(_write_phantom, out, seed, tuple(looks))
+    names = []
+    with ExitStack() as stack:
+        for name in _in_parallel(stack, write, count):
+            names.append(name)
+            show(len(names), count)
+    return Written([out / "images" / name for name in names], [out / "masks" / name for name in names])
+
+
+def _in_parallel(stack: ExitStack, write: Callable[[int], str], count: int) -> Iterable[str]:
+    """`write` of 0 ... count - 1 in order, on all cores where that is worth starting processes for."""
+    if count < WORTH_PROCESSES:
+        return map(write, range(count))
+    pool = stack.enter_context(ProcessPoolExecutor(mp_context=get_context("spawn")))
+    return pool.map(write, range(count), chunksize=8)
+
+
+def _write_phantom(out: Path, seed: int, looks: Sequence[str], index: int) -> str:
+    from models.phantoms import nth_phantom
     from models.pixels import image_png, mask_png
 
-    folders = [out / kind for kind in ("images", "masks", "regions")]
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-    written = Written()
-    for index, phantom in enumerate(make_phantoms(seed, count, looks)):
-        image, mask, region = (folder / f"phantom-{seed}-{index:06d}.png" for folder in folders)
-        image.write_bytes(image_png(phantom.image))
-        mask.write_bytes(mask_png(phantom.mask))
-        region.write_bytes(mask_png(phantom.region))
-        written.images.append(image)
-        written.masks.append(mask)
-        show(index + 1, count)
-    return written
+    name = f"phantom-{seed}-{index:06d}.png"
+    phantom = nth_phantom(seed, index, looks)
+    pngs = (image_png(phantom.image), mask_png(phantom.mask), mask_png(phantom.region))
+    for kind, png in zip(KINDS, pngs, strict=True):
+        (out / kind / name).write_bytes(png)
+    return name

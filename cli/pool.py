@@ -31,9 +31,7 @@ def pool() -> None:
 @app.command("import")
 def import_(
     name: Annotated[str, typer.Argument(help="The pool; made if it is not there.")],
-    paths: Annotated[
-        list[Path], typer.Argument(help="Image files, folders of them (with all below), zip files.")
-    ],
+    paths: Annotated[list[Path], typer.Argument(help="Image files, folders of them (with all below), zip files.")],
     url: Url = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
@@ -81,13 +79,9 @@ def _files(paths: Sequence[Path]) -> "Iterator[File]":
     """The files under `paths` by the names they get. Raises Failure for a path that holds none."""
     for path in paths:
         if path.is_dir():
-            found = [
-                file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()
-            ]
+            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
             if not found:
-                raise Failure(
-                    f"{path}: no image under this folder; known endings: {', '.join(sorted(SUFFIXES))}"
-                )
+                raise Failure(f"{path}: no image under this folder; known endings: {', '.join(sorted(SUFFIXES))}")
             yield from (("images", file.relative_to(path).as_posix(), file) for file in found)
         elif path.is_file():
             yield ("archive" if path.suffix.lower() == ".zip" else "images", path.name, path)
@@ -102,9 +96,7 @@ def _batches(files: "Sequence[File]") -> "Iterator[list[File]]":
     for file in files:
         field, _, path = file
         bytes_ = path.stat().st_size
-        if batch and (
-            "archive" in (field, batch[-1][0]) or len(batch) == BATCH_FILES or size + bytes_ > BATCH_BYTES
-        ):
+        if batch and ("archive" in (field, batch[-1][0]) or len(batch) == BATCH_FILES or size + bytes_ > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(file)

@@ -60,9 +60,7 @@ class Supervisor:
     `run` returns when all of them have ended, and raises `Failure` where one cannot even start.
     """
 
-    def __init__(
-        self, children: Sequence[Child], is_ready: Callable[[], bool], on_ready: Callable[[], None]
-    ) -> None:
+    def __init__(self, children: Sequence[Child], is_ready: Callable[[], bool], on_ready: Callable[[], None]) -> None:
         self.children = children
         self.is_ready = is_ready
         self.on_ready = on_ready
@@ -96,9 +94,7 @@ class Supervisor:
             raise Failure(f"{child.name} {how} {child.deaths} times in a row; {_last_words(child.log)}")
         pause = max(0.0, child.due - time.monotonic())
         again = f"in {pause:.0f} s" if pause else "now"
-        print(
-            f"{child.name} {how}; starting it again {again} (log: {child.log})", file=sys.stderr, flush=True
-        )
+        print(f"{child.name} {how}; starting it again {again} (log: {child.log})", file=sys.stderr, flush=True)
 
     def _look_whether_ready(self) -> None:
         if not self.ready and self.is_ready():

@@ -13,9 +13,7 @@ from cli.pool import DEFAULT_URL, Url
 if TYPE_CHECKING:
     import httpx
 
-Images = Annotated[
-    list[Path], typer.Option("--image", help="A labeled radiograph; repeat, masks in the same order.")
-]
+Images = Annotated[list[Path], typer.Option("--image", help="A labeled radiograph; repeat, masks in the same order.")]
 Masks = Annotated[list[Path], typer.Option("--mask", help="Its mask, the same size, binary.")]
 OverrideInt = Annotated[int | None, typer.Option(help="Default: the preset's.")]
 OverrideBool = Annotated[bool | None, typer.Option(help="Default: the preset's.")]
@@ -32,9 +30,7 @@ def synthesize(
     steps: OverrideInt = None,
     start_timestep: OverrideInt = None,
     sampler: Annotated[str | None, typer.Option(help="ddpm or ddim. Default: the preset's.")] = None,
-    dilation: Annotated[
-        int | None, typer.Option(help="Of the mask, in latent pixels. Default: the preset's.")
-    ] = None,
+    dilation: Annotated[int | None, typer.Option(help="Of the mask, in latent pixels. Default: the preset's.")] = None,
     reblend: OverrideBool = None,
     match_statistics: OverrideBool = None,
     transfer_detail: OverrideBool = None,
@@ -67,11 +63,7 @@ def synthesize(
     with connect(url) as client, progress("queued") as show:
         job = fetch_dataset(client, image, mask, fields, out, show)
     count = verify(out)
-    typer.echo(
-        json.dumps({"job": job, "out": str(out), "samples": count})
-        if as_json
-        else f"{count} samples in {out}"
-    )
+    typer.echo(json.dumps({"job": job, "out": str(out), "samples": count}) if as_json else f"{count} samples in {out}")
 
 
 def fetch_dataset(
@@ -100,9 +92,7 @@ def fetch_dataset(
 
 def _check(images: Sequence[Path], masks: Sequence[Path], out: Path) -> None:
     if len(images) != len(masks):
-        raise Failure(
-            f"{len(images)} --image and {len(masks)} --mask; give one mask per image, in the same order"
-        )
+        raise Failure(f"{len(images)} --image and {len(masks)} --mask; give one mask per image, in the same order")
     for path in (*images, *masks):
         if not path.is_file():
             raise Failure(f"{path}: no such file")

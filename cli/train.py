@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
     from models.training.loop import Plan, Progress
 
-Data = Annotated[
-    Path, typer.Option(help="Folder of radiographs: PNG, JPEG, TIFF, BMP or DICOM, searched below too.")
-]
+Data = Annotated[Path, typer.Option(help="Folder of radiographs: PNG, JPEG, TIFF, BMP or DICOM, searched below too.")]
 Out = Annotated[Path, typer.Option(help="Folder of the weights; its last part is their name in the service.")]
 Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps.")]
 Minutes = Annotated[float | None, typer.Option(min=0.1, help="End after so many minutes, fully annealed.")]
@@ -50,9 +48,7 @@ def train_vae(
     plan = _plan(steps, minutes, batch, learning_rate, seed)
     with progress("vae") as show:
         images = open_images(data, _beside(out) / "cache", show, typer.echo)
-        trained, facts = vae.train_vae(
-            images, plan, _beside(out) / "vae", _device(device), _training(show, "vae")
-        )
+        trained, facts = vae.train_vae(images, plan, _beside(out) / "vae", _device(device), _training(show, "vae"))
     save_vae(out, trained, facts)
     typer.echo(f"VAE in {out}: {facts}\nnext: pansynth train denoiser --data {data} --out {out}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.failure import Failure
-from cli.fleet import AllowOpen, DataDir, refuse_open, set_data_dir
+from cli.fleet import AllowOpen, DataDir, migrate_tables, refuse_open, settings_for
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -26,14 +26,11 @@ def up(
 ) -> None:
     """Run everything here: the API, its page, workers and, unless BROKER_URL is set, the bundled broker."""
     refuse_open(host, allow_open)
-    set_data_dir(data_dir)
-    from app.settings import Settings
-
-    settings = Settings()
+    settings = settings_for(data_dir)
     with ExitStack() as stack:
         stack.enter_context(_only_one(settings.data_dir))
         listener = stack.enter_context(_listen(host, port))
-        _migrate(settings)
+        migrate_tables(settings)
         bundled = [] if settings.broker_url else [stack.enter_context(_broker(settings))]
         broker_url = settings.broker_url or f"redis+socket://{broker_socket(settings.data_dir)}"
         environment = _environment(settings, broker_url, workers)
@@ -89,12 +86,6 @@ def _environment(settings: "Settings", broker_url: str, workers: int) -> dict[st
     return environment
 
 
-def _migrate(settings: "Settings") -> None:
-    from app.database import migrate
-
-    migrate(settings.database())
-
-
 @contextmanager
 def _only_one(data_dir: Path) -> Iterator[None]:
     """Hold the data folder's lock, which ends with this process, kill -9 or not."""
@@ -104,9 +95,7 @@ def _only_one(data_dir: Path) -> Iterator[None]:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (data_dir / "up.lock").open("a+")
     except OSError as error:
-        raise Failure(
-            f"--data-dir {data_dir}: {error.strerror}; choose a folder that can be written"
-        ) from error
+        raise Failure(f"--data-dir {data_dir}: {error.strerror}; choose a folder that can be written") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,9 +119,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server(address[4][:2], family=address[0])
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise Failure(
-            f"cannot listen on {host}:{port}: {reason}; choose another --port, 0 for a free one"
-        ) from error
+        raise Failure(f"cannot listen on {host}:{port}: {reason}; choose another --port, 0 for a free one") from error
     with listener:
         yield listener
 
@@ -161,9 +148,7 @@ def _broker(settings: "Settings") -> "Iterator[Child]":
     ]
     command = [str(_valkey()), *options, "--dir", str(settings.data_dir.resolve())]
     try:
-        yield Child(
-            "broker", command, _log(settings.data_dir, "broker"), dict(os.environ), needed_by_others=True
-        )
+        yield Child("broker", command, _log(settings.data_dir, "broker"), dict(os.environ), needed_by_others=True)
     finally:
         path.unlink(missing_ok=True)
         if path.parent != settings.data_dir.resolve():
@@ -191,9 +176,7 @@ def _valkey() -> Path:
 
         return Path(get_binary_path())
     except Exception as error:
-        raise Failure(
-            f"no bundled broker for this machine ({error}); set PANSYNTH_BROKER_URL=redis://..."
-        ) from error
+        raise Failure(f"no bundled broker for this machine ({error}); set PANSYNTH_BROKER_URL=redis://...") from error
 
 
 def _log(data_dir: Path, name: str, largest: int = 10_000_000) -> Path:

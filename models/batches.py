@@ -39,8 +39,7 @@ class FixedBatches:
         """`network(*rows)` without gradients, for any number of rows above 0: (N, ...) each -> (N, ...)."""
         starts = range(0, len(rows[0]), self._batch_size)
         batches = [
-            tuple(self._padded(argument[start : start + self._batch_size]) for argument in rows)
-            for start in starts
+            tuple(self._padded(argument[start : start + self._batch_size]) for argument in rows) for start in starts
         ]
         if rows[0].is_cuda:
             results = [self._call(network, batch) for batch in batches]

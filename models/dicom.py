@@ -63,9 +63,7 @@ def read_brightness(data: bytes, max_pixels: int) -> NDArray[np.float32]:
         if dataset.PhotometricInterpretation == "MONOCHROME1":
             shown = 1 - shown
         if not np.isfinite(shown).all():
-            raise UnsupportedImage(
-                "the DICOM file's rescale or window values are not finite; export the image as PNG"
-            )
+            raise UnsupportedImage("the DICOM file's rescale or window values are not finite; export the image as PNG")
         return shown.clip(0, 1).astype(np.float32)
 
 
@@ -83,13 +81,9 @@ def _open(data: bytes, max_pixels: int) -> "Dataset":
     check_pixel_count(int(dataset.Columns), int(dataset.Rows), max_pixels)
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames != 1:
-        raise UnsupportedImage(
-            f"the DICOM file holds {frames:,} frames; export the panoramic view as a single frame"
-        )
+        raise UnsupportedImage(f"the DICOM file holds {frames:,} frames; export the panoramic view as a single frame")
     if dataset.PhotometricInterpretation not in {"MONOCHROME1", "MONOCHROME2", *_COLOURS}:
-        raise UnsupportedImage(
-            "the DICOM file's colours are not grayscale, RGB or YBR; export the image as PNG"
-        )
+        raise UnsupportedImage("the DICOM file's colours are not grayscale, RGB or YBR; export the image as PNG")
     _check_compressed_size(dataset)
     return dataset
 
@@ -101,11 +95,7 @@ def _check_compression(data: bytes) -> None:
     meta = read_dataset(BytesIO(data[132:]), False, True, stop_when=lambda tag, _vr, _length: tag >> 16 != 2)
     syntax = meta.TransferSyntaxUID
     if syntax not in {*_PLAIN_SYNTAXES, _RLE, *_PILLOW_SYNTAXES}:
-        kind = (
-            f"compressed as {syntax.name}"
-            if syntax.is_transfer_syntax
-            else "stored in a syntax of its maker's own"
-        )
+        kind = f"compressed as {syntax.name}" if syntax.is_transfer_syntax else "stored in a syntax of its maker's own"
         raise UnsupportedImage(f"the DICOM file is {kind}, which is not read here; {_UNCOMPRESSED}")
 
 
@@ -115,13 +105,9 @@ def _check_compressed_size(dataset: "Dataset") -> None:
 
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax == _RLE and len(dataset.PixelData) > _RLE_MAX_BYTES:
-        raise UnsupportedImage(
-            f"the DICOM file holds {len(dataset.PixelData):,} bytes of RLE data; {_UNCOMPRESSED}"
-        )
+        raise UnsupportedImage(f"the DICOM file holds {len(dataset.PixelData):,} bytes of RLE data; {_UNCOMPRESSED}")
     if syntax in _PILLOW_SYNTAXES:
-        stream = Image.open(
-            BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1)), formats=("JPEG", "JPEG2000")
-        )
+        stream = Image.open(BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1)), formats=("JPEG", "JPEG2000"))
         if stream.size != (dataset.Columns, dataset.Rows):
             raise TruncatedImage(
                 f"the DICOM header says {dataset.Columns} x {dataset.Rows} pixels, its compressed picture is "
@@ -135,9 +121,7 @@ def _pixels(dataset: "Dataset") -> NDArray[Any]:
     values: NDArray[Any]
     values, _ = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, raw=False)
     if values.ndim == 3 and values.dtype != np.uint8:
-        raise UnsupportedImage(
-            f"the DICOM file holds colours of {dataset.BitsAllocated} bits; export the image as PNG"
-        )
+        raise UnsupportedImage(f"the DICOM file holds colours of {dataset.BitsAllocated} bits; export the image as PNG")
     return values
 
 
@@ -149,12 +133,8 @@ def _grayscale(values: NDArray[Any], dataset: "Dataset") -> NDArray[Any]:
         bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
         return np.asarray(apply_voi(apply_modality_lut(values, dataset), dataset)) / ((1 << bits) - 1)
     center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
-    if (
-        center is not None and width is not None and width >= 1
-    ):  # narrower ones are void: some scanners write 0
-        return _window(
-            apply_modality_lut(values, dataset), center, width, dataset.get("VOILUTFunction") or "LINEAR"
-        )
+    if center is not None and width is not None and width >= 1:  # narrower ones are void: some scanners write 0
+        return _window(apply_modality_lut(values, dataset), center, width, dataset.get("VOILUTFunction") or "LINEAR")
     if dataset.get("ModalityLUTSequence"):
         bits = int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
         return np.asarray(apply_modality_lut(values, dataset)) / ((1 << bits) - 1)

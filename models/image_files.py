@@ -136,9 +136,7 @@ def brightness(values: NDArray[Any]) -> NDArray[np.float32]:
         return values.astype(np.float32) / np.float32(255)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
-        raise UnsupportedImage(
-            "some pixels are infinite or not a number; save the image with whole gray levels"
-        )
+        raise UnsupportedImage("some pixels are infinite or not a number; save the image with whole gray levels")
     floating = np.issubdtype(values.dtype, np.floating)
     if low < 0 or high > _CEILINGS[-1]:
         return ((values.astype(np.float64) - low) / max(high - low, 1e-30)).clip(0, 1).astype(np.float32)

@@ -52,14 +52,10 @@ def latent_ssim(guides: Tensor, pool: Tensor, data_range: float) -> Tensor:
     of 0 and for latents of different shapes.
     """
     if data_range <= 0:
-        raise ValueError(
-            f"data_range is {data_range}; give the largest minus the smallest latent value, above 0"
-        )
+        raise ValueError(f"data_range is {data_range}; give the largest minus the smallest latent value, above 0")
     if guides.shape[1:] != pool.shape[1:]:
         shapes = tuple(guides.shape[1:]), tuple(pool.shape[1:])
-        raise ValueError(
-            f"guides are {shapes[0]}, the pool's latents {shapes[1]}; encode both with one model"
-        )
+        raise ValueError(f"guides are {shapes[0]}, the pool's latents {shapes[1]}; encode both with one model")
     if len(pool) == 0:
         return guides.new_empty(len(guides), 0)
     guide_windows = [_windows(guide[None]) for guide in guides]
@@ -67,9 +63,7 @@ def latent_ssim(guides: Tensor, pool: Tensor, data_range: float) -> Tensor:
     def compare(some: Tensor) -> Tensor:
         windows = _windows(some)
         # Summed in float64, the order of summation leaves no trace in float32.
-        columns = [
-            _ssim(windows, own, data_range).mean(dim=(1, 2, 3), dtype=torch.float64) for own in guide_windows
-        ]
+        columns = [_ssim(windows, own, data_range).mean(dim=(1, 2, 3), dtype=torch.float64) for own in guide_windows]
         return torch.stack(columns, dim=1).float()
 
     with FixedBatches(_CHUNK_CUDA if guides.is_cuda else _CHUNK_CPU) as batches:

@@ -148,9 +148,7 @@ def image_from_png(data: bytes) -> NDArray[np.uint8]:
     with decoding("PNG"):
         pixels = np.array(Image.open(BytesIO(data), formats=("PNG",)))
     if pixels.shape != (HEIGHT, WIDTH) or pixels.dtype != np.uint8:
-        raise UnsupportedImage(
-            f"the stored PNG is {pixels.shape} {pixels.dtype}, not ({HEIGHT}, {WIDTH}) uint8"
-        )
+        raise UnsupportedImage(f"the stored PNG is {pixels.shape} {pixels.dtype}, not ({HEIGHT}, {WIDTH}) uint8")
     return pixels
 
 

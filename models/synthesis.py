@@ -79,9 +79,7 @@ def synthesize(
     shapes.
     """
     _check_rows(guide_images, guide_masks, unlabeled_images, seeds)
-    guides, masks, unlabeled = (
-        rows.to(networks.device) for rows in (guide_images, guide_masks, unlabeled_images)
-    )
+    guides, masks, unlabeled = (rows.to(networks.device) for rows in (guide_images, guide_masks, unlabeled_images))
     schedule = networks.schedule
     anatomy_mask = dilate(downsample_mask(masks), recipe.dilation)  # G'
 
@@ -149,9 +147,7 @@ def _stop_if(should_stop: Callable[[], bool] | None) -> None:
         raise Stopped
 
 
-def _check_rows(
-    guide_images: Tensor, guide_masks: Tensor, unlabeled_images: Tensor, seeds: Sequence[int]
-) -> None:
+def _check_rows(guide_images: Tensor, guide_masks: Tensor, unlabeled_images: Tensor, seeds: Sequence[int]) -> None:
     shapes = {tuple(rows.shape) for rows in (guide_images, guide_masks, unlabeled_images)}
     if len(shapes) != 1 or len(seeds) != len(guide_images):
         raise ValueError(

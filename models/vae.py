@@ -1,14 +1,14 @@
 """The variational autoencoder: radiographs to latents of an eighth of their size and back (paper section 2.1)."""
 
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 NORM_GROUPS = 8
-CARRIER = (
-    4.0  # constant channels of this size dominate a group's variance, so its normalisation is nearly linear
-)
+CARRIER = 4.0  # constant channels of this size dominate a group's variance, so its normalisation is nearly linear
 
 
 class Vae(nn.Module):
@@ -71,7 +71,7 @@ def build_autoencoder(latent_channels: int = 16, width: int = 128, layers: int =
     return autoencoder
 
 
-def _start_encoder(encoder: nn.Module, latent_channels: int) -> None:
+def _start_encoder(encoder: Any, latent_channels: int) -> None:
     halved = nn.functional.avg_pool2d(torch.eye(64).view(64, 1, 8, 8), 2).view(64, 16).T  # (16, 64)
     values = halved[:latent_channels] if latent_channels <= 16 else halved
     positions = _carry_linearly(encoder.conv_in, values)
@@ -80,7 +80,7 @@ def _start_encoder(encoder: nn.Module, latent_channels: int) -> None:
     _read_linearly(encoder.conv_out, positions, torch.eye(len(values)))
 
 
-def _start_decoder(decoder: nn.Module, latent_channels: int) -> None:
+def _start_decoder(decoder: Any, latent_channels: int) -> None:
     values = torch.eye(latent_channels)[:16]
     positions = _carry_linearly(decoder.conv_in, values)
     doubled = torch.eye(16).view(16, 4, 4).repeat_interleave(2, 1).repeat_interleave(2, 2).view(16, 64)
@@ -88,7 +88,7 @@ def _start_decoder(decoder: nn.Module, latent_channels: int) -> None:
     _read_linearly(decoder.conv_out, positions, doubled[: len(values)].T)
 
 
-def _carry_linearly(conv: nn.Conv2d, values: Tensor) -> Tensor:
+def _carry_linearly(conv: Any, values: Tensor) -> Tensor:
     """Put each row of `values` (N, in) into a pair of output channels x, -x beside constants; -> their positions (N,).
 
     A later normalisation and SiLU leave them intact but for a gain: silu(x) - silu(-x) = x.
@@ -107,13 +107,13 @@ def _carry_linearly(conv: nn.Conv2d, values: Tensor) -> Tensor:
     return positions
 
 
-def _read_linearly(conv: nn.Conv2d, positions: Tensor, values: Tensor) -> None:
+def _read_linearly(conv: Any, positions: Tensor, values: Tensor) -> None:
     """Make output o the sum over n of `values` (O, N) [o, n] times the value that was carried at `positions[n]`."""
     gain = CARRIER * (2 / (conv.in_channels // NORM_GROUPS)) ** 0.5
     conv.weight[: len(values), positions, 1, 1] = gain * values
     conv.weight[: len(values), positions + 1, 1, 1] = -gain * values
 
 
-def _zero(conv: nn.Conv2d) -> None:
+def _zero(conv: Any) -> None:
     nn.init.zeros_(conv.weight)
     nn.init.zeros_(conv.bias)

@@ -21,9 +21,7 @@ from models.vae import Vae
 
 SAFE_SUFFIXES = {".json", ".safetensors", ".md"}  # pickles run code when they are read
 REQUIRED = [
-    f"{net}/{file}"
-    for net in ("vae", "denoiser")
-    for file in ("config.json", "diffusion_pytorch_model.safetensors")
+    f"{net}/{file}" for net in ("vae", "denoiser") for file in ("config.json", "diffusion_pytorch_model.safetensors")
 ]
 
 
@@ -51,11 +49,11 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
     for name in REQUIRED:
         if name not in manifest["files"]:
             net = name.split("/")[0]
-            raise WeightsError(
-                f"weights {folder.name!r} lack {name}; train it: pansynth train {net} --out {folder}"
-            )
+            raise WeightsError(f"weights {folder.name!r} lack {name}; train it: pansynth train {net} --out {folder}")
     _verify(folder, manifest["files"])
-    unet = UNet2DModel.from_pretrained(folder / "denoiser", use_safetensors=True, local_files_only=True)
+    unet = UNet2DModel.from_pretrained(
+        folder / "denoiser", use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True
+    )
     channels = manifest["latent"]["channels"]
     if unet.config.in_channels != channels:
         raise WeightsError(
@@ -114,7 +112,9 @@ def read_schedule(manifest: dict[str, Any]) -> Schedule:
 
 def _read_vae(folder: Path, manifest: dict[str, Any]) -> Vae:
     latent = manifest["latent"]
-    autoencoder = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, local_files_only=True)
+    autoencoder = AutoencoderKL.from_pretrained(
+        folder / "vae", use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True
+    )
     return Vae(autoencoder, latent["patch_size"], torch.tensor(latent["mean"]), torch.tensor(latent["scale"]))
 
 
@@ -146,15 +146,11 @@ def _verify(folder: Path, files: dict[str, dict[str, Any]]) -> None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != facts["sha256"]:
-            raise WeightsError(
-                f"{path} has sha256 {found}, its manifest says {facts['sha256']}; restore or retrain it"
-            )
+            raise WeightsError(f"{path} has sha256 {found}, its manifest says {facts['sha256']}; restore or retrain it")
 
 
 def _write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    files = sorted(
-        p for net in ("vae", "denoiser") for p in (folder / net).glob("*") if p.suffix in SAFE_SUFFIXES
-    )
+    files = sorted(p for net in ("vae", "denoiser") for p in (folder / net).glob("*") if p.suffix in SAFE_SUFFIXES)
     described = {
         path.relative_to(folder).as_posix(): {
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

@@ -197,9 +197,7 @@ def not_images() -> dict[str, Upload]:
         "dicom cut in the middle": Upload(dicom[: len(dicom) // 2], TruncatedImage),
         "png bomb": Upload(png_bomb(), TooManyPixels),
         "tiff bomb": Upload(tiff_bomb(), TooManyPixels),
-        "dicom bomb": Upload(
-            dicom_file(dicom_dataset(gradient(), Rows=30_000, Columns=30_000)), TooManyPixels
-        ),
+        "dicom bomb": Upload(dicom_file(dicom_dataset(gradient(), Rows=30_000, Columns=30_000)), TooManyPixels),
         "icon": Upload(_png(gradient(16, 16)), TooFewPixels),
         "dicom without pixels": Upload(_dicom_without_pixels(), UnsupportedImage),
         "dicom in lossless jpeg": Upload(_dicom_in(JPEGLosslessSV1), UnsupportedImage),
@@ -221,9 +219,7 @@ def images() -> dict[str, Upload]:
         "16-bit png": Upload(encode(deep), None),
         "16-bit tiff": Upload(encode(deep, "TIFF", compression="tiff_deflate"), None),
         "float tiff": Upload(encode(gradient().astype(np.float32) / 255, "TIFF"), None),
-        "float tiff with a hole": Upload(
-            encode(np.full((96, 160), np.nan, np.float32), "TIFF"), UnsupportedImage
-        ),
+        "float tiff with a hole": Upload(encode(np.full((96, 160), np.nan, np.float32), "TIFF"), UnsupportedImage),
         "colour png": Upload(encode(colour), None),
         "cmyk jpeg": Upload(encode(Image.fromarray(colour).convert("CMYK"), "JPEG"), None),
         "palette png": Upload(encode(Image.fromarray(colour).convert("P")), None),

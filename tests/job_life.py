@@ -19,9 +19,7 @@ def make_pool(db: Database, name: str = "p", images: int = 10) -> str:
         session.flush()
         for n in range(images):
             session.add(
-                PoolImage(
-                    pool_id=pool.id, name=f"{n}.png", width=9, height=8, sha256=f"{n:064}", created_at=NOW
-                )
+                PoolImage(pool_id=pool.id, name=f"{n}.png", width=9, height=8, sha256=f"{n:064}", created_at=NOW)
             )
     return pool.id
 

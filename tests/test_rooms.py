@@ -89,10 +89,5 @@ def test_the_command_line_loads_nothing_heavy_before_a_command_runs() -> None:
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
-    long = [
-        path
-        for room in (*ROOMS, "tests")
-        for path in sources(room)
-        if len(path.read_text().splitlines()) > 400
-    ]
+    long = [path for room in (*ROOMS, "tests") for path in sources(room) if len(path.read_text().splitlines()) > 400]
     assert not long

@@ -26,9 +26,7 @@ def name_of(requirement: str) -> str:
 def commands() -> set[str]:
     from cli.main import app
 
-    return {
-        command.name or command.callback.__name__ for command in app.registered_commands if command.callback
-    }
+    return {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
 
 
 def test_every_dependency_is_pinned_in_the_constraints_to_a_version_that_every_index_has() -> None:
@@ -46,9 +44,7 @@ def test_the_makefile_has_the_promised_targets() -> None:
 
 def test_make_says_what_is_missing_where_there_is_no_python(tmp_path: Path) -> None:
     for tool in ("make", "sh", "touch"):
-        (tmp_path / tool).symlink_to(
-            next(Path(d) / tool for d in os.get_exec_path() if (Path(d) / tool).exists())
-        )
+        (tmp_path / tool).symlink_to(next(Path(d) / tool for d in os.get_exec_path() if (Path(d) / tool).exists()))
     command = ["make", "-C", str(ROOT), "setup", f"VENV={tmp_path}/venv"]
     done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
     assert done.returncode != 0
@@ -103,9 +99,7 @@ def test_the_fleet_is_reached_from_this_machine_alone() -> None:
 
 
 def test_the_image_copies_what_is_there_and_is_let_in() -> None:
-    let_in = {
-        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if "!" in line
-    }
+    let_in = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if "!" in line}
     for sources in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE):
         for source in sources.split():
             assert (ROOT / source).exists(), source
@@ -129,6 +123,5 @@ def test_the_package_holds_what_the_service_reads_beside_its_code() -> None:
         room, *rest = path.relative_to(ROOT).parts
         inside = Path(*rest)
         assert any(
-            inside.match(pattern) or inside.parts[0] == pattern.split("/")[0]
-            for pattern in data.get(room, [])
+            inside.match(pattern) or inside.parts[0] == pattern.split("/")[0] for pattern in data.get(room, [])
         ), path

@@ -10,7 +10,7 @@ from models.weights import save_denoiser, save_vae
 
 
 def make_tiny_weights(folder: Path, seed: int = 0) -> Path:
-    """Write weights that load in milliseconds into `folder`; their name is the folder's. Returns the folder."""
+    """Write weights that load in milliseconds into `folder`, whose name is theirs. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     channels = 4
     with torch.random.fork_rng(devices=[]):

@@ -29,7 +29,7 @@ def write_logs(**_: Any) -> None:
 
 
 def begin(**_: Any) -> None:
-    """In the forked process, before its first task. Celery passes over what this raises, so a failure ends all."""
+    """In the forked process, before its first task. Celery would pass over what this raises."""
     try:
         open_stores()
     except Exception:

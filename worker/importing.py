@@ -34,9 +34,7 @@ def unpack(place: Workplace, lease: Lease) -> int:
         try:
             names, rejected = _expand(place, lease, file)
         except (zipfile.BadZipFile, NotImplementedError) as error:
-            raise LastingError(
-                f"archive is no zip file that can be read ({error}); pack the images again"
-            ) from error
+            raise LastingError(f"archive is no zip file that can be read ({error}); pack the images again") from error
     with place.database.write() as session:
         made = jobs.unpacked(session, lease.claim, names, rejected)
     place.blobs.delete(keys.archive(job_id))
@@ -76,9 +74,7 @@ def _check_size(place: Workplace, entries: list[zipfile.ZipInfo], packed: int) -
     unpacked = sum(entry.file_size for entry in entries)
     allowed = max(place.settings.max_upload_bytes, MAX_EXPANSION * packed)
     if unpacked > allowed:
-        raise LastingError(
-            f"archive unpacks to {unpacked:,} bytes, {allowed:,} are allowed; send it in parts"
-        )
+        raise LastingError(f"archive unpacks to {unpacked:,} bytes, {allowed:,} are allowed; send it in parts")
 
 
 def _why_not(entry: zipfile.ZipInfo, max_bytes: int) -> str | None:
@@ -136,9 +132,7 @@ def _read(place: Workplace, job: Job, upload: Upload) -> tuple[Outcome, NDArray[
     return Outcome(upload.position, NewImage(upload.name, width, height, sha256)), image
 
 
-def _encode_new(
-    place: Workplace, lease: Lease, job: Job, images: dict[str, NDArray[np.uint8]]
-) -> list[NewLatent]:
+def _encode_new(place: Workplace, lease: Lease, job: Job, images: dict[str, NDArray[np.uint8]]) -> list[NewLatent]:
     """Latents of the images that are new to the pool; none where this worker has no default weights."""
     with place.database.read() as session:
         known = set(

@@ -66,9 +66,7 @@ class PoolIndex:
 
     def _read(self, entries: Sequence[Entry]) -> Tensor:
         runs = groupby(entries, key=lambda entry: entry.shard)
-        parts = [
-            _open_shard(self.folder / f"{shard}.npy")[[entry.row for entry in run]] for shard, run in runs
-        ]
+        parts = [_open_shard(self.folder / f"{shard}.npy")[[entry.row for entry in run]] for shard, run in runs]
         return torch.from_numpy(np.concatenate(parts))
 
 
@@ -83,8 +81,7 @@ def open_index(place: Workplace, job: Job, model_sha256: str) -> PoolIndex:
         )
         # A shard's name stands in many entries, and is held once.
         entries = {
-            sha256: Entry(image_id, name, sha256, sys.intern(shard), row)
-            for image_id, name, sha256, shard, row in rows
+            sha256: Entry(image_id, name, sha256, sys.intern(shard), row) for image_id, name, sha256, shard, row in rows
         }
         low, high = session.execute(_encoded(job, extremes, model_sha256)).one()
     if not entries:
@@ -98,9 +95,7 @@ def open_index(place: Workplace, job: Job, model_sha256: str) -> PoolIndex:
 def images_without_latent(place: Workplace, job: Job, model_sha256: str, limit: int) -> Sequence[str]:
     """sha256 of up to `limit` images of the job's pool that these weights have not encoded yet."""
     encoded = select(PoolLatent.pool_image_id).where(PoolLatent.model_sha256 == model_sha256)
-    query = (
-        _images_of(job, select(PoolImage.sha256)).where(PoolImage.id.not_in(encoded)).order_by(PoolImage.id)
-    )
+    query = _images_of(job, select(PoolImage.sha256)).where(PoolImage.id.not_in(encoded)).order_by(PoolImage.id)
     with place.database.read() as session:
         return session.scalars(query.limit(limit)).all()
 
@@ -114,9 +109,7 @@ def encode(
     """
     units = torch.from_numpy(np.stack([pixels.to_unit(image) for image in images]))[:, None]
     with FixedBatches(batch_size(networks.device), before_call=before_call) as batches:
-        latents: NDArray[np.float32] = (
-            batches.run(networks.vae.encode, units.to(networks.device)).float().cpu().numpy()
-        )
+        latents: NDArray[np.float32] = batches.run(networks.vae.encode, units.to(networks.device)).float().cpu().numpy()
     return latents
 
 

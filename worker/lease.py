@@ -48,9 +48,7 @@ class Lease:
     def check(self) -> None:
         """Raises LeaseLost where `lost`."""
         if self.lost():
-            raise LeaseLost(
-                f"step {self.claim.step_id} of job {self.claim.job_id} is no longer this worker's"
-            )
+            raise LeaseLost(f"step {self.claim.step_id} of job {self.claim.job_id} is no longer this worker's")
 
     def _keep(self) -> None:
         renewed = time.monotonic()
@@ -58,9 +56,7 @@ class Lease:
             try:
                 if time.monotonic() - renewed > self._lease_seconds / 3:
                     with self._database.write() as session:
-                        jobs.renew(
-                            session, self.claim, now=datetime.now(UTC), lease_seconds=self._lease_seconds
-                        )
+                        jobs.renew(session, self.claim, now=datetime.now(UTC), lease_seconds=self._lease_seconds)
                     renewed = time.monotonic()
                 elif not self._still_ours():
                     self._lost.set()
@@ -71,9 +67,5 @@ class Lease:
 
     def _still_ours(self) -> bool:
         with self._database.read() as session:
-            query = (
-                select(Step.lease, Job.status)
-                .join(Job, Job.id == Step.job_id)
-                .where(Step.id == self.claim.step_id)
-            )
+            query = select(Step.lease, Job.status).join(Job, Job.id == Step.job_id).where(Step.id == self.claim.step_id)
             return session.execute(query).first() == (self.claim.lease, "running")

@@ -56,11 +56,7 @@ def readme(job: Job, guides: int, samples: int) -> str:
         "blend": "decoded without diffusion (a control)",
         "paste": "made by copying pixels, without networks (a control)",
     }[chosen["method"]]
-    choice = (
-        "most similar by SSIM of their latents"
-        if chosen["selection"] == "ssim"
-        else "drawn by lot (a control)"
-    )
+    choice = "most similar by SSIM of their latents" if chosen["selection"] == "ssim" else "drawn by lot (a control)"
     return f"""# Synthetic labeled panoramic radiographs
 
 **These images are synthetic.** They were made to train segmentation networks. They show no patient, and are

@@ -20,9 +20,7 @@ class WarmNetworks:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._loaded: OrderedDict[str, Networks] = (
-            OrderedDict()
-        )  # by manifest sha256, the last used at the end
+        self._loaded: OrderedDict[str, Networks] = OrderedDict()  # by manifest sha256, the last used at the end
         self.device = choose_device(settings.device)
 
     def names(self) -> list[str]:

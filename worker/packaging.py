@@ -54,9 +54,7 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _members(
-    place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeSamples
-) -> Iterator[tuple[str, bytes]]:
+def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeSamples) -> Iterator[tuple[str, bytes]]:
     """Every file of the zip, sorted by name; images and masks are read as they are written."""
     weights = place.networks.weights(job.parameters["model"])
     check_same_weights(weights, job.parameters["model_sha256"])
@@ -98,15 +96,11 @@ def _read_ahead(place: Workplace, wanted: Iterator[tuple[str, str, str]]) -> Ite
             fetched = threads.map(place.blobs.get, [key for _, key, _ in batch])
             for (name, key, sha256), data in zip(batch, fetched, strict=True):
                 if pixels.sha256(data) != sha256:
-                    raise LastingError(
-                        f"the store's blob {key} has changed since it was written; submit the job again"
-                    )
+                    raise LastingError(f"the store's blob {key} has changed since it was written; submit the job again")
                 yield name, data
 
 
-def _preview_rows(
-    place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeSamples
-) -> list[Row]:
+def _preview_rows(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeSamples) -> list[Row]:
     """Some samples, evenly spread over the dataset."""
     count = min(PREVIEW_ROWS, len(samples))
     rows = []
@@ -119,9 +113,7 @@ def _preview_rows(
                 unlabeled=pixels.image_from_png(
                     place.blobs.get(keys.pool_image(job.pool_id or "", sample.pool_image_sha256))
                 ),
-                synthetic=pixels.image_from_png(
-                    place.blobs.get(keys.sample(job.id, sample.image_sha256 or ""))
-                ),
+                synthetic=pixels.image_from_png(place.blobs.get(keys.sample(job.id, sample.image_sha256 or ""))),
                 caption=f"{sample.position:06d}  rank {sample.rank}  SSIM {sample.ssim:.3f}",
             )
         )

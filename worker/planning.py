@@ -73,9 +73,7 @@ def _choose(job: Job, guides: Sequence[Guide], latents: torch.Tensor, found: Poo
     return chosen
 
 
-def _samples(
-    job: Job, guides: Sequence[Guide], found: PoolIndex, chosen: list[list[Match]]
-) -> list[NewSample]:
+def _samples(job: Job, guides: Sequence[Guide], found: PoolIndex, chosen: list[list[Match]]) -> list[NewSample]:
     count = job.parameters["top_k"]
     if any(len(matches) != count for matches in chosen):
         raise LastingError(f"the pool lost images while the job ran: fewer than top_k {count} are left")

@@ -39,9 +39,7 @@ def preview_png(rows: Sequence[Row]) -> bytes:
         top = HEAD + number * (CELL_HEIGHT + CAPTION + GAP)
         cells = (outlined(row.guide, row.mask), coloured(row.unlabeled), outlined(row.synthetic, row.mask))
         for left, cell in zip(lefts, cells, strict=True):
-            sheet.paste(
-                Image.fromarray(cell).resize((CELL_WIDTH, CELL_HEIGHT), Image.Resampling.LANCZOS), (left, top)
-            )
+            sheet.paste(Image.fromarray(cell).resize((CELL_WIDTH, CELL_HEIGHT), Image.Resampling.LANCZOS), (left, top))
         draw.text((GAP, top + CELL_HEIGHT + 1), row.caption, fill=(170, 170, 170), font=font)
     out = BytesIO()
     sheet.save(out, "PNG")

@@ -31,9 +31,7 @@ def readyz(service: ServiceDep) -> dict[str, Any]:
         "broker": check_broker,
         "worker": check_worker,
     }
-    missing = [
-        FieldError(name, words) for name, check in checks.items() if (words := failure(check, service))
-    ]
+    missing = [FieldError(name, words) for name, check in checks.items() if (words := failure(check, service))]
     if missing:
         names = " and ".join(error.field for error in missing)
         raise unavailable(f"not ready: {names} missing", missing)

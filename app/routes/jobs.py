@@ -124,9 +124,7 @@ def get_dataset(job_id: JobId, request: Request, service: ServiceDep) -> Respons
         raise Problem(404, "no-dataset", f"job {job_id} is a {job.kind}; only synthesis jobs make a dataset")
     if job.dataset_sha256 is None:
         remedy = "it never will be" if has_ended(job) else f"wait for it, /jobs/{job_id}/events tells"
-        raise Problem(
-            409, "dataset-not-ready", f"job {job_id} is {job.status}, its dataset is not there; {remedy}"
-        )
+        raise Problem(409, "dataset-not-ready", f"job {job_id} is {job.status}, its dataset is not there; {remedy}")
     file_name = f"pansynth-{job_id}.zip"
     download = Download(keys.dataset(job_id), job.dataset_sha256, "application/zip", REVALIDATE, file_name)
     answer = redirect if service.settings.presigned_downloads else serve

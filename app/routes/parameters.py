@@ -28,7 +28,5 @@ def pool_name_of(name: Annotated[str, Path(description="the pool's name")]) -> s
 
 def cursor_of(cursor: Cursor = None) -> str | None:
     if cursor is not None and not cursor.isprintable():
-        raise invalid(
-            [FieldError("cursor", "is none of this list's; take `next` of the page before, unchanged")]
-        )
+        raise invalid([FieldError("cursor", "is none of this list's; take `next` of the page before, unchanged")])
     return cursor

@@ -68,9 +68,7 @@ def delete_pool(name: PoolName, service: ServiceDep) -> None:
 
 
 @router.get("/pools/{name}/images")
-def list_pool_images(
-    name: PoolName, service: ServiceDep, cursor: CursorDep, limit: Limit = 100
-) -> PoolImageList:
+def list_pool_images(name: PoolName, service: ServiceDep, cursor: CursorDep, limit: Limit = 100) -> PoolImageList:
     """A pool's images in the order they came."""
     with service.database.read() as session:
         rows, following = pools.images(session, name, limit=limit, cursor=cursor)
@@ -87,9 +85,7 @@ def get_pool_image(name: PoolName, image_id: int, request: Request, service: Ser
     return serve(request, service.blobs, Download(key, image.sha256, "image/png", IMMUTABLE))
 
 
-@router.post(
-    "/pools/{name}/images", status_code=202, response_model=JobBody, openapi_extra=openapi_body(IMPORT_SCHEMA)
-)
+@router.post("/pools/{name}/images", status_code=202, response_model=JobBody, openapi_extra=openapi_body(IMPORT_SCHEMA))
 async def import_images(name: PoolName, request: Request, service: ServiceDep) -> Response:
     """Add images, each in a field `images`, or one zip in `archive`. The job reports bad files one by one."""
     await to_thread.run_sync(require_pool, service, name)
@@ -112,9 +108,7 @@ def check_import(form: Form) -> None:
     if texts:
         raise invalid(texts)
     if not form.files:
-        raise invalid(
-            [FieldError("images", "is missing; send at least one image file, or a zip of images as archive")]
-        )
+        raise invalid([FieldError("images", "is missing; send at least one image file, or a zip of images as archive")])
     if archives and (len(archives) > 1 or form.files.get("images")):
         raise invalid([FieldError("archive", "comes once and alone; send further files in further requests")])
 

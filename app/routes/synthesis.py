@@ -45,9 +45,7 @@ def list_presets() -> dict[str, Preset]:
     openapi_extra=openapi_body(synthesis_schema()),
     responses={200: {"model": JobBody, "description": "This Idempotency-Key was used before: its job"}},
 )
-async def synthesize(
-    request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None
-) -> Response:
+async def synthesize(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Submit labeled radiographs; the job makes `top_k` synthetic ones from each."""
     async with read_form(request, service.settings.max_upload_bytes) as form:
         parameters = parse_synthesis(form)
@@ -76,9 +74,7 @@ def check_named(service: Service, parameters: dict[str, Any], idempotency_key: s
         if pool is None:
             name = shown(parameters["pool"])
             wrong.append(
-                FieldError(
-                    "pool", f"there is no pool {name!r}; make it with POST /pools or choose one of GET /pools"
-                )
+                FieldError("pool", f"there is no pool {name!r}; make it with POST /pools or choose one of GET /pools")
             )
         else:
             count = pools.image_counts(session, [pool])[pool.id]
@@ -86,23 +82,17 @@ def check_named(service: Service, parameters: dict[str, Any], idempotency_key: s
     available = list_weights(service.settings)
     if parameters["model"] not in available:
         names = ", ".join(sorted(available)) or "none"
-        wrong.append(
-            FieldError("model", f"there is no model {shown(parameters['model'])!r}; available: {names}")
-        )
+        wrong.append(FieldError("model", f"there is no model {shown(parameters['model'])!r}; available: {names}"))
     if wrong:
         raise invalid(wrong)
 
 
 def pool_size_errors(name: str, count: int, top_k: int) -> list[FieldError]:
     if count == 0:
-        return [
-            FieldError("pool", f"pool {name!r} is empty; import images with POST /pools/{name}/images first")
-        ]
+        return [FieldError("pool", f"pool {name!r} is empty; import images with POST /pools/{name}/images first")]
     if top_k > count:
         return [
-            FieldError(
-                "top_k", f"is {top_k}, but pool {name!r} has {count} images; choose 1 to {min(count, 1000)}"
-            )
+            FieldError("top_k", f"is {top_k}, but pool {name!r} has {count} images; choose 1 to {min(count, 1000)}")
         ]
     return []
 

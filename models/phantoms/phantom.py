@@ -47,10 +47,12 @@ def phantoms(seed: int, count: int, looks: Sequence[str] = LOOKS) -> Iterator[Ph
     uint8 in 0..255, mask and region (256, 512) bool.
     """
     _check_looks(looks)
-    return (_element(seed, index, looks) for index in range(count))
+    return (nth_phantom(seed, index, looks) for index in range(count))
 
 
-def _element(seed: int, index: int, looks: Sequence[str]) -> Phantom:
+def nth_phantom(seed: int, index: int, looks: Sequence[str] = LOOKS) -> Phantom:
+    """The element `index` (0 or more) of the set that `phantoms` draws from `seed`: sets can be made in parallel."""
+    _check_looks(looks)
     high, low = np.random.SeedSequence([seed, index]).generate_state(2)
     own_seed = (int(high) << 31) ^ int(low)
     return phantom(own_seed, _draw_look(own_seed, looks))

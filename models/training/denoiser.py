@@ -52,9 +52,7 @@ def train_denoiser(
         for level in (25, 100, 500):
             with torch.inference_mode():
                 levels = torch.full((len(held_out),), level)
-                figures[f"l1_at_{level}"] = float(
-                    _error(network, held_out, levels, noise, schedule, device).mean()
-                )
+                figures[f"l1_at_{level}"] = float(_error(network, held_out, levels, noise, schedule, device).mean())
         return figures
 
     average, facts = train(denoiser, loss, validate, plan, folder, show)

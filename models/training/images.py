@@ -31,15 +31,11 @@ def open_images(
         _write(paths, stored, show, say)
     images: NDArray[np.uint8] = np.load(stored, mmap_mode="r")
     if len(images) < 8:
-        raise TrainingDataError(
-            f"{folder} holds {len(images)} readable radiographs; training needs at least 8"
-        )
+        raise TrainingDataError(f"{folder} holds {len(images)} readable radiographs; training needs at least 8")
     return images
 
 
-def _write(
-    paths: list[Path], stored: Path, show: Callable[[int, int], None], say: Callable[[str], None]
-) -> None:
+def _write(paths: list[Path], stored: Path, show: Callable[[int, int], None], say: Callable[[str], None]) -> None:
     stored.parent.mkdir(parents=True, exist_ok=True)
     aside = stored.with_suffix(".part")
     count = 0

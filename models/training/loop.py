@@ -5,12 +5,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,8 @@ def train(
     a resumed run continues as the uninterrupted one would. Checkpoints and the curve (`curve.csv`) lie in `folder`; a
     run killed at any moment continues from the last checkpoint.
     """
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.ema_decay))
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=1e-4
-    )
+    average = AveragedModel(network, avg_fn=partial(_average, plan.ema_decay))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=1e-4)
     run = _Run(folder, network, average, optimizer)
     step, seconds = run.resume()
     figures: dict[str, float] = {}
@@ -93,9 +92,7 @@ def train(
 
         recent = value.item() if math.isnan(recent) else 0.98 * recent + 0.02 * value.item()
         if not math.isfinite(recent):
-            raise FloatingPointError(
-                f"the loss is {recent} at step {step}; restart with a lower --learning-rate"
-            )
+            raise FloatingPointError(f"the loss is {recent} at step {step}; restart with a lower --learning-rate")
         if now - validated > plan.validate_seconds:
             figures, validated = validate(average.module), now
             run.note(step, seconds, recent, figures)
@@ -114,6 +111,12 @@ def train(
         "minutes": round(seconds / 60, 1),
         **{k: round(v, 4) for k, v in figures.items()},
     }
+
+
+def _average(decay: float, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    """Exponential moving average that forgets sooner in the beginning: a short run must not remember its start."""
+    count = float(count)
+    return torch.lerp(averaged, current, 1 - min(decay, (1 + count) / (10 + count)))
 
 
 def _annealed(step: int, plan: Plan, seconds: float) -> float:

@@ -32,15 +32,13 @@ def train_vae(
 
     def loss(network: nn.Module, step: int) -> Tensor:
         random = np.random.default_rng([plan.seed, step])
-        crops = np.stack(
-            [draw_crop(images[kept[random.integers(len(kept))]], random) for _ in range(plan.batch)]
-        )
+        crops = np.stack([draw_crop(images[kept[random.integers(len(kept))]], random) for _ in range(plan.batch)])
         batch = torch.from_numpy(crops).unsqueeze(1).to(device)  # (B, 1, 128, 128)
         generator = torch.Generator(device).manual_seed(plan.seed * 1_000_003 + step)
         with autocast(device):
             return reconstruction_loss(network, batch, generator)
 
-    def validate(network: nn.Module) -> dict[str, float]:
+    def validate(network: Any) -> dict[str, float]:
         vae = Vae(network, PATCH, torch.zeros(16), torch.ones(16)).to(device)
         return {"psnr": float(np.median([_psnr(vae, image, device) for image in images[held_out]]))}
 
@@ -56,14 +54,12 @@ def split(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return held_out, np.setdiff1d(indices, held_out)
 
 
-def reconstruction_loss(network: nn.Module, image: Tensor, generator: torch.Generator) -> Tensor:
+def reconstruction_loss(network: Any, image: Tensor, generator: torch.Generator) -> Tensor:
     """L1 over pixels, L1 over 4x4 means, KL.
 
     The second term is for the canal: a faint canal is a small but coherent difference, which the first hardly sees.
     """
-    posterior = network.encode(
-        pixel_unshuffle(image, PATCH).contiguous(memory_format=torch.channels_last)
-    ).latent_dist
+    posterior = network.encode(pixel_unshuffle(image, PATCH).contiguous(memory_format=torch.channels_last)).latent_dist
     decoded = network.decode(posterior.sample(generator)).sample
     error = pixel_shuffle(decoded.float(), PATCH) - image
     kl: Tensor = posterior.kl().float().mean() / image[0].numel()
@@ -94,13 +90,11 @@ def draw_crop(image: Images, random: np.random.Generator) -> NDArray[np.float32]
     return np.ascontiguousarray(np.clip(crop, 0, 1) * 2 - 1, dtype=np.float32)
 
 
-def latent_statistics(autoencoder: nn.Module, images: Images, device: torch.device) -> tuple[Tensor, Tensor]:
+def latent_statistics(autoencoder: Any, images: Images, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every latent channel over `images` (N, 256, 512) uint8: (C,), (C,) float32."""
     count = autoencoder.config.latent_channels
     raw = Vae(autoencoder, PATCH, torch.zeros(count), torch.ones(count)).to(device)
-    latents = torch.cat(
-        [encode(raw, images[start : start + 8], device) for start in range(0, len(images), 8)]
-    )
+    latents = torch.cat([encode(raw, images[start : start + 8], device) for start in range(0, len(images), 8)])
     return latents.mean((0, 2, 3)), latents.std((0, 2, 3))
 
 

@@ -64,9 +64,7 @@ def test_a_range_beyond_the_end_cannot_be_satisfied(client: httpx.Client, datase
     "asked",
     ["bytes=", "bytes=-", "bytes=5-2", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes=" + "9" * 50 + "-"],
 )
-def test_a_range_that_means_nothing_here_gets_the_whole(
-    client: httpx.Client, dataset: str, asked: str
-) -> None:
+def test_a_range_that_means_nothing_here_gets_the_whole(client: httpx.Client, dataset: str, asked: str) -> None:
     answer = client.get(dataset, headers={"Range": asked})
     assert (answer.status_code, answer.content) == (200, DATASET)
 
@@ -91,9 +89,7 @@ def test_head_tells_size_and_etag_without_the_bytes(client: httpx.Client, datase
     assert (answer.headers["Content-Length"], answer.headers["ETag"]) == (str(len(DATASET)), ETAG)
 
 
-def test_a_dataset_whose_blob_is_gone_is_a_problem(
-    client: httpx.Client, service: Service, dataset: str
-) -> None:
+def test_a_dataset_whose_blob_is_gone_is_a_problem(client: httpx.Client, service: Service, dataset: str) -> None:
     service.blobs.delete(f"{dataset.removeprefix('/')}.zip")
     answer = client.get(dataset)
     assert answer.status_code == 404

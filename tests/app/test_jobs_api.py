@@ -95,9 +95,7 @@ def test_a_waiting_job_is_cancelled_at_once_and_once(client: httpx.Client, pool:
     assert (second.status_code, second.json()["status"]) == (200, "cancelled")
 
 
-def test_a_running_job_is_cancelling_while_a_worker_is_at_it(
-    client: httpx.Client, service: Service, pool: str
-) -> None:
+def test_a_running_job_is_cancelling_while_a_worker_is_at_it(client: httpx.Client, service: Service, pool: str) -> None:
     cancel = submit(client, pool)["links"]["cancel"]
     claim(service)
     assert client.post(cancel).json()["status"] == "cancelling"

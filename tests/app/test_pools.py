@@ -15,9 +15,7 @@ def add_images(db: Database, pool_id: str, count: int) -> None:
         for n in range(count):
             now = datetime.now(UTC)
             session.add(
-                PoolImage(
-                    pool_id=pool_id, name=f"{n}.png", width=5, height=4, sha256=f"{n:064}", created_at=now
-                )
+                PoolImage(pool_id=pool_id, name=f"{n}.png", width=5, height=4, sha256=f"{n:064}", created_at=now)
             )
 
 

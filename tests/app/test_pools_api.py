@@ -54,12 +54,8 @@ def test_lists_go_on_at_their_cursor(client: httpx.Client, service: Service) -> 
     assert second["next"] is None
 
 
-@pytest.mark.parametrize(
-    "query", [{"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"cursor": "\0"}, {"cursor": "y"}]
-)
-def test_a_bad_limit_or_cursor_is_refused_by_its_field(
-    client: httpx.Client, pool: str, query: dict[str, str]
-) -> None:
+@pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"cursor": "\0"}, {"cursor": "y"}])
+def test_a_bad_limit_or_cursor_is_refused_by_its_field(client: httpx.Client, pool: str, query: dict[str, str]) -> None:
     answer = client.get(f"/pools/{pool}/images", params=query)
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == list(query)

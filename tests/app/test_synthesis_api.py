@@ -47,9 +47,7 @@ def test_guides_are_stored_at_the_working_size_in_their_order(
     job = submit(client, pool, guides=3)
     with service.database.read() as session:
         rows = guides(session, job["id"])
-    assert [(row.name, row.height, row.width) for row in rows] == [
-        (f"guide-{n}.png", 96 + n, 160) for n in range(3)
-    ]
+    assert [(row.name, row.height, row.width) for row in rows] == [(f"guide-{n}.png", 96 + n, 160) for n in range(3)]
     for row in rows:
         image = service.blobs.get(f"jobs/{job['id']}/guides/{row.image_sha256}.png")
         mask = service.blobs.get(f"jobs/{job['id']}/guides/{row.mask_sha256}.png")
@@ -177,9 +175,7 @@ def test_every_bad_guide_is_named_by_its_place(client: httpx.Client, pool: str) 
     assert first.startswith("file 1 of 3, 'first.png'") and last.startswith("file 3 of 3, 'last.png'")
 
 
-@pytest.mark.parametrize(
-    "kind", ["application/json", "application/x-www-form-urlencoded", "text/plain", None]
-)
+@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", "text/plain", None])
 def test_another_content_type_is_not_supported(client: httpx.Client, kind: str | None) -> None:
     answer = client.post("/synthesize", content=b"pool=held", headers={"Content-Type": kind} if kind else {})
     assert answer.status_code == 415
@@ -199,9 +195,7 @@ def test_the_same_key_and_content_is_the_same_job(client: httpx.Client, service:
     assert stored(service) == after_first
 
 
-def test_the_same_key_with_other_content_is_refused(
-    client: httpx.Client, service: Service, pool: str
-) -> None:
+def test_the_same_key_with_other_content_is_refused(client: httpx.Client, service: Service, pool: str) -> None:
     key = {"Idempotency-Key": "once"}
     client.post("/synthesize", data={"pool": pool, "top_k": "1"}, files=guide_files(), headers=key)
     before = stored(service)

@@ -126,9 +126,7 @@ def test_any_file_name_is_taken_or_refused_but_never_an_error(client: httpx.Clie
         b"%00",
     ]
     for name in names:
-        part = (
-            b'--xyz\r\nContent-Disposition: form-data; name="images"; filename="' + name + b'"\r\n\r\nx\r\n'
-        )
+        part = b'--xyz\r\nContent-Disposition: form-data; name="images"; filename="' + name + b'"\r\n\r\nx\r\n'
         headers = {"Content-Type": "multipart/form-data; boundary=xyz", "X-Request": "name"}
         answer = client.post("/pools/default/images", content=part + b"--xyz--\r\n", headers=headers)
         assert answer.status_code < 500, name

@@ -15,7 +15,10 @@ from pathlib import Path
 from cli.failure import Failure
 from cli.supervisor import Child, Supervisor
 folder = Path(sys.argv[1])
-children = [Child(f"child-{i}", ["bash", "-c", code], folder / f"{i}.log", os.environ) for i, code in enumerate(sys.argv[2:])]
+children = [
+    Child(f"child-{i}", ["bash", "-c", code], folder / f"{i}.log", os.environ)
+    for i, code in enumerate(sys.argv[2:])
+]
 try:
     Supervisor(children, (folder / "ready").exists, lambda: print("ready", flush=True)).run()
 except Failure as failure:
@@ -81,9 +84,7 @@ def test_what_a_killed_child_had_started_ends_with_it(supervise, tmp_path: Path)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_every_child_and_their_children(
-    supervise, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_signal_ends_every_child_and_their_children(supervise, tmp_path: Path, number: signal.Signals) -> None:
     code = f"sleep 60 & echo $! >> {tmp_path}/pids; echo $$ >> {tmp_path}/pids; wait"
     process = supervise(code, code)
     found = pids(tmp_path / "pids", 4)

@@ -47,9 +47,7 @@ def test_signed_values_begin_at_the_lowest_that_their_bits_hold() -> None:
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize("rescale", [{}, {"RescaleSlope": 2.5, "RescaleIntercept": -1000}])
 @pytest.mark.parametrize("signed", [False, True])
-def test_rescale_and_window_are_those_of_pydicom(
-    function: str, rescale: dict[str, Any], signed: bool
-) -> None:
+def test_rescale_and_window_are_those_of_pydicom(function: str, rescale: dict[str, Any], signed: bool) -> None:
     values = STORED.astype(np.int16) - np.int16(2048) if signed else STORED
     window = {"WindowCenter": 500 if signed else 1800, "WindowWidth": 1500, "VOILUTFunction": function}
     dataset = dicom_dataset(values, BitsStored=12, **window, **rescale)
@@ -79,10 +77,7 @@ def test_a_voi_lut_comes_before_the_window() -> None:
     table.LUTData = (65_535 - np.arange(4096, dtype=np.uint16) * 16).tobytes()
     table["LUTData"].VR = "OW"
     dataset = dicom_dataset(STORED, BitsStored=12, VOILUTSequence=[table], WindowCenter=1, WindowWidth=2)
-    assert (
-        np.abs(read_image(dicom_file(dataset)) - apply_voi(dataset.pixel_array, dataset) / 65_535).max()
-        < 1e-6
-    )
+    assert np.abs(read_image(dicom_file(dataset)) - apply_voi(dataset.pixel_array, dataset) / 65_535).max() < 1e-6
 
 
 def test_a_modality_lut_is_applied() -> None:

@@ -31,9 +31,7 @@ def test_white_is_that_of_the_bits_that_the_brightest_pixel_needs(kind: str, bit
     assert np.abs(read_image(encode(values, kind)) - values / white).max() < 1e-6
 
 
-@pytest.mark.parametrize(
-    ("highest", "white"), [(1, 255), (256, 1023), (1024, 4095), (4096, 16_383), (65_535, 65_535)]
-)
+@pytest.mark.parametrize(("highest", "white"), [(1, 255), (256, 1023), (1024, 4095), (4096, 16_383), (65_535, 65_535)])
 def test_the_ceiling_is_the_next_depth_in_use(highest: int, white: int) -> None:
     assert ceiling(np.array([0, highest])) == white
 
@@ -90,10 +88,7 @@ def test_gray_stored_as_colour_is_that_gray() -> None:
     for picture in (Image.fromarray(levels).convert(mode) for mode in ("RGB", "P", "RGBA", "LA")):
         assert np.abs(read_image(encode(picture)) - levels / 255).max() < 1e-6
     for mode in ("CMYK", "YCbCr"):
-        assert (
-            np.abs(read_image(encode(Image.fromarray(levels).convert(mode), "TIFF")) - levels / 255).max()
-            < 0.01
-        )
+        assert np.abs(read_image(encode(Image.fromarray(levels).convert(mode), "TIFF")) - levels / 255).max() < 0.01
 
 
 def test_16_bit_colour_keeps_its_upper_8_bits() -> None:
@@ -102,8 +97,7 @@ def test_16_bit_colour_keeps_its_upper_8_bits() -> None:
     body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 50, 40, 16, 2, 0, 0, 0)), (b"IDAT", body), (b"IEND", b"")]
     data = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(text)) + name + text + struct.pack(">I", zlib.crc32(name + text))
-        for name, text in chunks
+        struct.pack(">I", len(text)) + name + text + struct.pack(">I", zlib.crc32(name + text)) for name, text in chunks
     )
     assert np.abs(read_image(data) - values / 65_535).max() < 1 / 255
 

@@ -63,9 +63,7 @@ points = st.tuples(st.floats(0.02, 0.98), st.floats(0.02, 0.98))
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(
-    st.lists(points, min_size=2, max_size=5), st.integers(1, 5), st.integers(90, 900), st.integers(90, 1500)
-)
+@given(st.lists(points, min_size=2, max_size=5), st.integers(1, 5), st.integers(90, 900), st.integers(90, 1500))
 def test_a_drawn_line_of_any_course_stays_one_component(
     path: list[tuple[float, float]], thickness: int, height: int, width: int
 ) -> None:

@@ -70,9 +70,7 @@ def test_the_selection_is_the_ranking_of_scikit_image() -> None:
     order = np.argsort(-reference(guides, pool, data_range), axis=1)
     names = [name(i) for i in range(25)]
     chosen = top_k(guides, [(pool, names)], 6, data_range)
-    assert [[match.sha256 for match in row] for row in chosen] == [
-        [names[i] for i in row[:6]] for row in order
-    ]
+    assert [[match.sha256 for match in row] for row in chosen] == [[names[i] for i in row[:6]] for row in order]
     assert all(row == sorted(row, key=lambda match: -match.ssim) for row in chosen)
 
 

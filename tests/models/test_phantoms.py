@@ -67,9 +67,7 @@ from models.phantoms import phantom
 item = phantom(7, "equalised")
 sys.stdout.buffer.write(item.image.tobytes() + item.mask.tobytes() + item.region.tobytes())
 """
-    elsewhere = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, check=True
-    )
+    elsewhere = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, check=True)
     assert hashlib.sha256(elsewhere.stdout).hexdigest() == fingerprint(phantom(7, "equalised"))
 
 

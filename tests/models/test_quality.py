@@ -95,13 +95,9 @@ def test_background_similarity_is_that_of_scikit_image_where_no_window_touches_t
     first, second = phantom(11, PLAIN), phantom(12, PLAIN)
     _, local = structural_similarity(first.image, second.image, data_range=255, full=True)
     band = np.zeros((256, 512), bool)
-    assert background_ssim(first.image, second.image, band) == pytest.approx(
-        local[3:-3, 3:-3].mean(), abs=1e-5
-    )
+    assert background_ssim(first.image, second.image, band) == pytest.approx(local[3:-3, 3:-3].mean(), abs=1e-5)
     band[:, 253:] = True
-    assert background_ssim(first.image, second.image, band) == pytest.approx(
-        local[3:-3, 3:250].mean(), abs=1e-5
-    )
+    assert background_ssim(first.image, second.image, band) == pytest.approx(local[3:-3, 3:250].mean(), abs=1e-5)
 
 
 def test_figures_are_json_and_none_where_nothing_can_be_told() -> None:

@@ -71,9 +71,7 @@ def test_ancestral_sampling_is_that_of_diffusers(denoiser, steps: int) -> None: 
         predicted = denoiser(theirs, torch.full((2,), int(t) + 1))
         theirs = scheduler.step(predicted, int(t), theirs, generator=own).prev_sample
 
-    ours = sample(
-        denoiser, start([1, 2]), timestep_pairs(1000, steps), Schedule.linear(), generators(1, 2), "ddpm"
-    )
+    ours = sample(denoiser, start([1, 2]), timestep_pairs(1000, steps), Schedule.linear(), generators(1, 2), "ddpm")
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -99,9 +97,7 @@ def test_deterministic_sampling_is_that_of_diffusers(denoiser) -> None:  # type:
         predicted = denoiser(theirs, torch.full((2,), int(t) + 1))
         theirs = scheduler.step(predicted, int(t), theirs).prev_sample
 
-    ours = sample(
-        denoiser, start([1, 2]), timestep_pairs(1000, 20), Schedule.linear(), generators(1, 2), "ddim"
-    )
+    ours = sample(denoiser, start([1, 2]), timestep_pairs(1000, 20), Schedule.linear(), generators(1, 2), "ddim")
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -118,9 +114,7 @@ def test_the_whole_loop_is_that_of_the_equations(sampler: Sampler, reblend: bool
     mask[..., 2:5, 3:9] = 1
     noisy = start([5]).double()
     pairs = timestep_pairs(100, 20)
-    ours = sample(
-        denoiser, noisy, pairs, Schedule.linear(), generators(5), sampler, (known, mask) if reblend else None
-    )
+    ours = sample(denoiser, noisy, pairs, Schedule.linear(), generators(5), sampler, (known, mask) if reblend else None)
 
     betas = [1e-4 + (0.02 - 1e-4) * i / 999 for i in range(1000)]
     alpha_bar = [math.prod(1 - beta for beta in betas[:t]) for t in range(1001)]
@@ -190,9 +184,7 @@ def test_reblending_ends_with_the_known_latent_itself_outside_the_anatomy(denois
     ("sampler", "reblend", "draws"),
     [("ddpm", False, 3), ("ddim", False, 0), ("ddim", True, 3), ("ddpm", True, 6)],
 )
-def test_how_often_a_generator_is_used_is_part_of_the_result(
-    sampler: Sampler, reblend: bool, draws: int
-) -> None:
+def test_how_often_a_generator_is_used_is_part_of_the_result(sampler: Sampler, reblend: bool, draws: int) -> None:
     known = (torch.zeros(1, *SHAPE), torch.ones(1, 1, *SHAPE[1:])) if reblend else None
     used, counted = generators(7, 7)
     sample(lambda z, _: z, start([1]), timestep_pairs(4, 4), Schedule.linear(), [used], sampler, known)

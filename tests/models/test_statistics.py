@@ -37,9 +37,7 @@ def test_the_spread_alone_leaves_zero_at_zero() -> None:
     values[:, :, 10, 20] = 0
     matched = match_spread(values, reference, where)
     assert bool((matched[:, :, 10, 20] == 0).all())
-    torch.testing.assert_close(
-        inside(matched, where, 0).std(1), inside(reference, where, 0).std(1), atol=0.1, rtol=0
-    )
+    torch.testing.assert_close(inside(matched, where, 0).std(1), inside(reference, where, 0).std(1), atol=0.1, rtol=0)
 
 
 def test_what_is_alike_already_stays() -> None:

@@ -46,9 +46,7 @@ def networks() -> Networks:
     return Networks(
         name="tiny",
         sha256="0" * 64,
-        vae=Vae(build_autoencoder(16, width=64), 8, torch.zeros(16), torch.ones(16))
-        .eval()
-        .requires_grad_(False),
+        vae=Vae(build_autoencoder(16, width=64), 8, torch.zeros(16), torch.ones(16)).eval().requires_grad_(False),
         denoiser=Denoiser(unet).eval().requires_grad_(False),
         schedule=Schedule.linear(),
         latent_channels=16,
@@ -82,9 +80,7 @@ def to_pixels(images: Tensor) -> Tensor:
     return ((images + 1) * 127.5).round().to(torch.uint8)
 
 
-@pytest.mark.parametrize(
-    "recipe", [PAPER, HARMONIZE, BLEND, PASTE], ids=["paper", "harmonize", "blend", "paste"]
-)
+@pytest.mark.parametrize("recipe", [PAPER, HARMONIZE, BLEND, PASTE], ids=["paper", "harmonize", "blend", "paste"])
 def test_samples_are_images_of_the_same_size_in_range(networks: Networks, recipe: Recipe) -> None:
     samples = synthesize(networks, *rows(2)[:3], recipe, rows(2)[3])
     assert samples.shape == (2, 1, 256, 512)
@@ -143,9 +139,7 @@ def test_a_sample_has_the_same_bits_in_any_company_on_any_number_of_cores(
 
 def test_the_seed_decides(networks: Networks) -> None:
     guides, masks, unlabeled, _ = rows(1)
-    first, again, other = (
-        synthesize(networks, guides, masks, unlabeled, PAPER, [seed]) for seed in (1, 1, 2)
-    )
+    first, again, other = (synthesize(networks, guides, masks, unlabeled, PAPER, [seed]) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

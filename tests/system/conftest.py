@@ -1,13 +1,27 @@
 """What the system tests share: tiny weights, radiographs as files, and the dataset that each must make."""
 
 import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from models.phantoms import phantoms
 from models.pixels import image_png, mask_png
-from tests.system.running import FirstRun, Left, Radiographs, embedded, family, make_dataset, sockets
+from tests.system.running import (
+    FirstRun,
+    Left,
+    Radiographs,
+    Restarted,
+    embedded,
+    family,
+    import_pool,
+    make_dataset,
+    sockets,
+    submit_job,
+    until_halfway,
+)
 from tests.tiny import make_tiny_weights
 
 
@@ -37,9 +51,7 @@ def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Radiographs:
 
 
 @pytest.fixture(scope="session")
-def first_run(
-    tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, radiographs: Radiographs
-) -> FirstRun:
+def first_run(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, radiographs: Radiographs) -> FirstRun:
     """The main job on the default service (one worker, SQLite, the bundled broker), ended by Ctrl-C."""
     folder = tmp_path_factory.mktemp("first")
     with embedded(folder / "data", weights_dir) as service:
@@ -55,6 +67,26 @@ def first_run(
 def reference(first_run: FirstRun) -> bytes:
     """The dataset that every way to run the same job must make."""
     return first_run.dataset
+
+
+@pytest.fixture(scope="session")
+def restarted(
+    tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, radiographs: Radiographs
+) -> Iterator[Restarted]:
+    data = tmp_path_factory.mktemp("killed") / "data"
+    with embedded(data, weights_dir) as service, service.client() as client:
+        import_pool(client, radiographs)
+        job = submit_job(client, radiographs)
+        until_halfway(client, job)
+        running = family(service.process)
+        service.process.kill()
+        service.process.wait()
+        end = time.monotonic() + 10
+        while any(process.is_running() for process in running) and time.monotonic() < end:
+            time.sleep(0.05)
+        left = Left([process for process in running if process.is_running()], sockets(data))
+    with embedded(data, weights_dir) as service:
+        yield Restarted(service, data, job, left)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -71,6 +71,16 @@ class FirstRun:
     output: str
 
 
+@dataclass(frozen=True)
+class Restarted:
+    """A service that was killed in the middle of `job`, and what was left of it; then started again."""
+
+    service: Running
+    data_dir: Path
+    job: dict[str, Any]
+    left: Left
+
+
 @contextmanager
 def started(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[str]]:
     """A process; at the end it is asked to stop, and what is left of it then is an error."""
@@ -108,15 +118,11 @@ def embedded(data_dir: Path, weights_dir: Path, workers: int = 1) -> Iterator[Ru
     log.unlink(missing_ok=True)
     with started(command, {"PANSYNTH_WEIGHTS_DIR": str(weights_dir)}, log) as process:
         until(lambda: "pansynth is ready at " in log.read_text(), process, log)
-        yield Running(
-            re.findall(r"^pansynth is ready at (\S+)$", log.read_text(), re.MULTILINE)[0], process, log
-        )
+        yield Running(re.findall(r"^pansynth is ready at (\S+)$", log.read_text(), re.MULTILINE)[0], process, log)
 
 
 @contextmanager
-def fleet(
-    folder: Path, weights_dir: Path, database_url: str, broker_url: str, workers: int
-) -> Iterator[Running]:
+def fleet(folder: Path, weights_dir: Path, database_url: str, broker_url: str, workers: int) -> Iterator[Running]:
     """`pansynth migrate`, `serve` and `worker`, over servers of their own."""
     environment = {
         "PANSYNTH_DATABASE_URL": database_url,

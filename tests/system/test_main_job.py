@@ -10,9 +10,7 @@ from models.pixels import image_from_png, mask_from_png
 from tests.system.running import FIELDS, Radiographs, embedded, fleet, make_dataset
 
 
-def test_the_dataset_agrees_with_its_manifest(
-    reference: bytes, radiographs: Radiographs, tmp_path: Path
-) -> None:
+def test_the_dataset_agrees_with_its_manifest(reference: bytes, radiographs: Radiographs, tmp_path: Path) -> None:
     path = tmp_path / "dataset.zip"
     path.write_bytes(reference)
     assert verify(path) == 16

@@ -4,10 +4,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,48 +13,15 @@ from cli.client import download, wait
 from cli.failure import Failure
 from cli.up import broker_socket
 from tests.system.running import (
+    ENVIRONMENT,
     FirstRun,
     Left,
     Radiographs,
-    Running,
-    embedded,
-    family,
-    import_pool,
+    Restarted,
     quiet,
-    sockets,
     submit_job,
     until_halfway,
 )
-
-
-@dataclass(frozen=True)
-class Restarted:
-    """A service that was killed in the middle of `job`, and what was left of it; then started again."""
-
-    service: Running
-    data_dir: Path
-    job: dict[str, Any]
-    left: Left
-
-
-@pytest.fixture(scope="module")
-def restarted(
-    tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, radiographs: Radiographs
-) -> Iterator[Restarted]:
-    data = tmp_path_factory.mktemp("killed") / "data"
-    with embedded(data, weights_dir) as service, service.client() as client:
-        import_pool(client, radiographs)
-        job = submit_job(client, radiographs)
-        until_halfway(client, job)
-        running = family(service.process)
-        service.process.kill()
-        service.process.wait()
-        end = time.monotonic() + 10
-        while any(process.is_running() for process in running) and time.monotonic() < end:
-            time.sleep(0.05)
-        left = Left([process for process in running if process.is_running()], sockets(data))
-    with embedded(data, weights_dir) as service:
-        yield Restarted(service, data, job, left)
 
 
 def up(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -133,6 +97,20 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "choose a folder that can be written" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_worker_that_cannot_begin_ends_and_says_why(tmp_path: Path, broker_url: str) -> None:
+    environment = {"PANSYNTH_BROKER_URL": broker_url, "PANSYNTH_DEVICE": "abacus"}
+    subprocess.run(pansynth("migrate", "--data-dir", str(tmp_path)), check=True)
+    done = subprocess.run(
+        pansynth("worker", "--data-dir", str(tmp_path)),
+        env=ENVIRONMENT | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "this worker cannot begin" in done.stderr
+    assert "device string: abacus" in done.stderr
 
 
 def test_a_long_data_folder_gets_a_socket_that_fits(tmp_path: Path) -> None:

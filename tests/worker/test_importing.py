@@ -57,9 +57,7 @@ def test_uploads_leave_nothing_behind(place: Workplace, radiographs: Sequence[Ph
     assert list(place.blobs.list(f"jobs/{job_id}")) == []
 
 
-def test_an_image_that_is_there_is_not_encoded_again(
-    place: Workplace, radiographs: Sequence[Phantom]
-) -> None:
+def test_an_image_that_is_there_is_not_encoded_again(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     pool_id = make_pool(place)
     for _ in range(2):
         job_id = send_files(place, [("a.png", png(radiographs[0]))])
@@ -76,9 +74,7 @@ def archive(entries: Sequence[tuple[str | zipfile.ZipInfo, bytes]]) -> bytes:
     return out.getvalue()
 
 
-def test_an_archive_brings_its_images_and_nothing_else(
-    place: Workplace, radiographs: Sequence[Phantom]
-) -> None:
+def test_an_archive_brings_its_images_and_nothing_else(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     make_pool(place)
     link = zipfile.ZipInfo("link.png")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16

@@ -67,9 +67,7 @@ def test_the_manifest_says_how_each_sample_was_made(place: Workplace, job_id: st
     rows = manifest(dataset(place, job_id))
     assert [row["rank"] for row in rows] == ["1", "2", "3"] * 2
     assert {row["guide_name"] for row in rows[:3]} == {"guide-0.png"}
-    wanted = {
-        name: str(value) for name, value in all_parameters().items() if name in COLUMNS and name != "seed"
-    }
+    wanted = {name: str(value) for name, value in all_parameters().items() if name in COLUMNS and name != "seed"}
     for row in rows:
         assert {name: row[name] for name in wanted} == wanted
         assert row["model_sha256"] == look(place, job_id).parameters["model_sha256"]

@@ -44,10 +44,7 @@ def test_the_ranking_is_scikit_images_pair_by_pair(place: Workplace, radiographs
     pool_latents = latents_of(place, radiographs[2:]).numpy()
     data_range = float(pool_latents.max() - pool_latents.min())
     for guide, latent in enumerate(latents_of(place, radiographs[:2]).numpy()):
-        ssim = [
-            structural_similarity(latent, other, channel_axis=0, data_range=data_range)
-            for other in pool_latents
-        ]
+        ssim = [structural_similarity(latent, other, channel_axis=0, data_range=data_range) for other in pool_latents]
         best = sorted(range(len(ssim)), key=lambda n: -ssim[n])[:5]
         mine = [row for row in rows if row.guide == guide]
         assert [row.pool_image_name for row in mine] == [f"{n}.png" for n in best]
@@ -55,9 +52,7 @@ def test_the_ranking_is_scikit_images_pair_by_pair(place: Workplace, radiographs
         assert [row.ssim for row in mine] == pytest.approx([ssim[n] for n in best], abs=1e-5)
 
 
-def test_a_samples_seed_comes_from_what_it_is_made_of(
-    place: Workplace, radiographs: Sequence[Phantom]
-) -> None:
+def test_a_samples_seed_comes_from_what_it_is_made_of(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     guide = pixels.sha256(pixels.image_png(radiographs[0].image))
     for row in planned(place, submit(place, radiographs[:1], seed=7)):
         assert row.seed == sample_seed(7, guide, row.pool_image_sha256)
@@ -75,19 +70,13 @@ def test_a_random_selection_repeats_itself_and_follows_the_seed(
     assert drawn(1) != drawn(2)
 
 
-def test_the_ssim_of_a_random_choice_is_that_of_the_ranking(
-    place: Workplace, radiographs: Sequence[Phantom]
-) -> None:
+def test_the_ssim_of_a_random_choice_is_that_of_the_ranking(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     drawn = planned(place, submit(place, radiographs[:1], top_k=3, selection="random"))
     ranked = planned(place, submit(place, radiographs[:1], top_k=12))
-    assert {(row.pool_image_sha256, row.ssim) for row in drawn} < {
-        (row.pool_image_sha256, row.ssim) for row in ranked
-    }
+    assert {(row.pool_image_sha256, row.ssim) for row in drawn} < {(row.pool_image_sha256, row.ssim) for row in ranked}
 
 
-def test_an_image_is_encoded_to_the_same_bits_in_any_company(
-    place: Workplace, radiographs: Sequence[Phantom]
-) -> None:
+def test_an_image_is_encoded_to_the_same_bits_in_any_company(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     together = latents_of(place, radiographs[:5])
     for number, alone in enumerate(radiographs[:5]):
         assert torch.equal(latents_of(place, [alone])[0], together[number])

@@ -51,9 +51,7 @@ def test_an_error_that_passes_is_tried_again_and_leaves_no_trace(
     assert dataset(place, job_id)
 
 
-def test_an_error_that_stays_fails_the_job_in_words(
-    settings: Settings, radiographs: Sequence[Phantom]
-) -> None:
+def test_an_error_that_stays_fails_the_job_in_words(settings: Settings, radiographs: Sequence[Phantom]) -> None:
     place = open_workplace(settings.model_copy(update={"max_attempts": 1}), "one@test")
     fill_pool(place, radiographs[2:6])
     job_id = submit(place, radiographs[:1], top_k=2)
@@ -69,9 +67,7 @@ def test_an_error_that_stays_fails_the_job_in_words(
     place.database.dispose()
 
 
-def test_without_a_broker_steps_are_done_all_the_same(
-    settings: Settings, radiographs: Sequence[Phantom]
-) -> None:
+def test_without_a_broker_steps_are_done_all_the_same(settings: Settings, radiographs: Sequence[Phantom]) -> None:
     url = f"redis+socket://{settings.data_dir / 'nobody.sock'}"
     place = open_workplace(settings.model_copy(update={"broker_url": url}), "one@test")
     fill_pool(place, radiographs[2:4])
@@ -81,9 +77,7 @@ def test_without_a_broker_steps_are_done_all_the_same(
     place.database.dispose()
 
 
-def test_a_lease_is_renewed_while_its_step_is_worked_at(
-    place: Workplace, radiographs: Sequence[Phantom]
-) -> None:
+def test_a_lease_is_renewed_while_its_step_is_worked_at(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     fill_pool(place, radiographs[2:4])
     submit(place, radiographs[:1], top_k=1)
     claimed = claim(place)
@@ -97,9 +91,7 @@ def test_a_lease_is_renewed_while_its_step_is_worked_at(
     assert after > datetime.now(UTC) + timedelta(seconds=1)
 
 
-def test_who_holds_a_lease_that_was_freed_is_told_soon(
-    place: Workplace, radiographs: Sequence[Phantom]
-) -> None:
+def test_who_holds_a_lease_that_was_freed_is_told_soon(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     fill_pool(place, radiographs[2:4])
     submit(place, radiographs[:1], top_k=1)
     with Lease(place.database, claim(place), lease_seconds=30) as lease:

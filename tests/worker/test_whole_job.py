@@ -28,9 +28,7 @@ def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
     return fill_pool(place, radiographs[2:])
 
 
-def test_a_job_gives_a_zip_that_agrees_with_its_manifest(
-    place: Workplace, radiographs: Sequence[Phantom]
-) -> None:
+def test_a_job_gives_a_zip_that_agrees_with_its_manifest(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     data = dataset(place, submit_and_do(place, radiographs))
     rows = manifest(data)
     assert [int(row["index"]) for row in rows] == list(range(6))
@@ -115,8 +113,7 @@ def test_a_crash_between_blob_and_commit_costs_nothing_but_time(
     claimed = claim(place)
     with place.database.engine.connect() as connection:  # the database refuses the second turn's rows
         connection.exec_driver_sql(
-            "CREATE TRIGGER refuse BEFORE UPDATE ON samples WHEN NEW.position = 3 "
-            "BEGIN SELECT RAISE(ABORT, 'no'); END"
+            "CREATE TRIGGER refuse BEFORE UPDATE ON samples WHEN NEW.position = 3 BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
         connection.commit()
     with pytest.raises(IntegrityError, match="no"):
@@ -145,9 +142,7 @@ def test_what_is_made_is_not_made_again_unless_its_blob_is_gone(
     with place.database.write() as session:
         marker = pixels.image_png(radiographs[0].image)
         for position in (0, 1):
-            jobs.finish_sample(
-                session, claimed, position=position, image_sha256=pixels.sha256(marker), quality={}
-            )
+            jobs.finish_sample(session, claimed, position=position, image_sha256=pixels.sha256(marker), quality={})
     place.blobs.put(keys.sample(job_id, pixels.sha256(marker)), marker)
     sampling.make_samples(place, lease)
     with place.database.read() as session:

@@ -37,9 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_folder_of_radiographs_becomes_networks_that_the_service_loads(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_a_folder_of_radiographs_becomes_networks_that_the_service_loads(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     images = open_images(folder, tmp_path / "cache", silent, said.append)
     assert images.shape == (12, 256, 512)

@@ -1,0 +1,100 @@
+"""What the commands do before and without a service."""
+
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.children import pansynth
+from cli.failure import Failure
+from cli.fleet import migrate_tables, refuse_open, settings_for
+from cli.main import app
+from cli.pool import _batches, _files
+from cli.progress import progress
+from models.pixels import image_from_png, mask_from_png
+
+
+def test_help_comes_at_once() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(pansynth("--help"), capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime < 0.5  # of the processor's time: the machine may be busy
+    for command in ("up", "serve", "worker", "migrate", "pool", "synthesize", "demo", "phantoms", "train"):
+        assert command in done.stdout
+
+
+def test_phantoms_come_as_images_masks_and_regions_of_the_same_names(tmp_path: Path) -> None:
+    CliRunner().invoke(app, ["phantoms", "--out", str(tmp_path), "--count", "2", "--seed", "5"], catch_exceptions=False)
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert len(names) == 2
+    for name in names:
+        image = image_from_png((tmp_path / "images" / name).read_bytes())
+        mask = mask_from_png((tmp_path / "masks" / name).read_bytes())
+        region = mask_from_png((tmp_path / "regions" / name).read_bytes())
+        assert image.shape == mask.shape == region.shape == (256, 512)
+        assert 0 < mask.mean() < region.mean() < 1
+
+
+def test_an_unknown_look_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="unknown look 'sepia'; choose from plain"):
+        CliRunner().invoke(app, ["phantoms", "--out", str(tmp_path), "--looks", "plain,sepia"], catch_exceptions=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
+def test_loopback_needs_no_leave(host: str) -> None:
+    refuse_open(host, allow_open=False)
+
+
+def test_an_open_host_needs_leave() -> None:
+    refuse_open("0.0.0.0", allow_open=True)
+    with pytest.raises(Failure, match="--allow-open"):
+        refuse_open("0.0.0.0", allow_open=False)
+
+
+def test_a_wrong_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PANSYNTH_MAX_PIXELS", "-3")
+    with pytest.raises(Failure, match="PANSYNTH_MAX_PIXELS is '-3'"):
+        settings_for(None)
+
+
+def test_the_files_of_a_folder_are_named_by_where_they_lie_in_it(tmp_path: Path) -> None:
+    (tmp_path / "clinic").mkdir()
+    for name in ("b.PNG", "clinic/a.dcm", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [name for _, name, _ in _files([tmp_path])] == ["b.PNG", "clinic/a.dcm"]
+
+
+@pytest.mark.parametrize("path", ["nothing", "empty"])
+def test_a_path_without_images_is_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Failure, match=path):
+        list(_files([tmp_path / path]))
+
+
+def test_uploads_are_cut_into_batches_and_archives_go_alone(tmp_path: Path) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.touch()
+    with large.open("wb") as file:
+        file.truncate(30_000_000)
+    files = [("images", "a", large), ("images", "b", large), ("archive", "c", small), ("images", "d", small)]
+    files += [("images", "e", small)] * 100
+    assert [len(batch) for batch in _batches(files)] == [1, 1, 1, 100, 1]
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("queued") as show:
+        for done in range(1000):
+            show(done, 1000, "sampling")
+        show(1000, 1000, "packaging")
+        show(1000, 1000, "packaging")
+    assert capsys.readouterr().err.splitlines() == ["sampling 0/1000", "packaging 1000/1000"]
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://nobody@127.0.0.1:1/none", "nonsense"])
+def test_a_database_that_is_not_there_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("PANSYNTH_DATABASE_URL", url)
+    with pytest.raises(Failure, match=r"^PANSYNTH_DATABASE_URL: .+$"):
+        migrate_tables(settings_for(None))

@@ -1,0 +1,90 @@
+"""`pansynth pool import` and `pansynth synthesize` against a running service."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cli.children import pansynth
+from cli.dataset import verify
+from tests.system.running import Radiographs, Restarted, Running
+
+
+@pytest.fixture(scope="module")
+def service(restarted: Restarted, radiographs: Radiographs) -> Running:
+    """A service whose default pool holds the pool's images and the guides with their masks."""
+    folder = str(radiographs.pool[0].parent)
+    done = command("pool", "import", "default", folder, "--url", restarted.service.url)
+    assert done.returncode == 0, done.stderr
+    return restarted.service
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(pansynth(*words), capture_output=True, text=True, timeout=120)
+
+
+def synthesize(service: Running, radiographs: Radiographs, *options: str) -> subprocess.CompletedProcess[str]:
+    guide = ["--image", str(radiographs.guides[0]), "--mask", str(radiographs.masks[0])]
+    return command("synthesize", *guide, "--url", service.url, *options)
+
+
+def test_bad_files_are_listed_and_good_ones_go_in(service: Running, radiographs: Radiographs, tmp_path: Path) -> None:
+    bad = tmp_path / "broken.png"
+    bad.write_bytes(radiographs.pool[0].read_bytes()[:500])
+    done = command("pool", "import", "other", str(bad), str(radiographs.pool[1]), "--url", service.url)
+    assert done.returncode == 0, done.stderr
+    assert "pool other: 1 images stored, 0 were there already, 1 rejected" in done.stdout
+    assert "  broken.png: " in done.stdout
+    again = command("pool", "import", "other", str(radiographs.pool[1]), "--url", service.url, "--json")
+    assert json.loads(again.stdout) == {"pool": "other", "stored": 0, "duplicates": 1, "rejected": []}
+
+
+def test_synthesize_downloads_a_whole_dataset(service: Running, radiographs: Radiographs, tmp_path: Path) -> None:
+    out = tmp_path / "dataset.zip"
+    options = ["--top-k", "2", "--steps", "3", "--reblend", "--preset", "harmonize", "--json", "--out", str(out)]
+    done = synthesize(service, radiographs, *options)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["samples"] == verify(out) == 2
+    parameters = said["job"]["parameters"]
+    assert (parameters["steps"], parameters["reblend"], parameters["sampler"]) == (3, True, "ddim")
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset.zip"]
+
+
+def test_a_dataset_that_is_there_is_not_written_over(
+    service: Running, radiographs: Radiographs, tmp_path: Path
+) -> None:
+    out = tmp_path / "dataset.zip"
+    out.write_text("mine")
+    done = synthesize(service, radiographs, "--out", str(out))
+    assert done.returncode == 1
+    assert "is there already" in done.stderr
+    assert out.read_text() == "mine"
+
+
+def test_what_the_service_refuses_is_said_in_its_words(
+    service: Running, radiographs: Radiographs, tmp_path: Path
+) -> None:
+    done = synthesize(service, radiographs, "--pool", "nowhere", "--out", str(tmp_path / "dataset.zip"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("pansynth: POST /synthesize: ")
+    assert "nowhere" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_no_service_is_the_command_says_so(radiographs: Radiographs) -> None:
+    done = command("pool", "import", "default", str(radiographs.pool[0]), "--url", "http://127.0.0.1:1")
+    assert done.returncode == 1
+    assert "is `pansynth up` running?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_service_of_ours_is_reached_whatever_the_proxy(
+    service: Running, monkeypatch: pytest.MonkeyPatch, radiographs: Radiographs
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    done = command("pool", "import", "default", str(radiographs.pool[0]), "--url", service.url)
+    assert done.returncode == 0, done.stderr
+    assert httpx.get(f"{service.url}/pools/default", trust_env=False).json()["image_count"] == 16
