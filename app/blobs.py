@@ -1,15 +1,21 @@
 """The blob store: bytes by key (`app.keys`) in a local folder or an S3-compatible bucket."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import obstore
 from obstore.exceptions import NotFoundError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from app.errors import BlobMissing
 
 PIECE = 1 << 20
+PARTS = 4  # of 5 MB each, of a large file, that are under way at once
+LISTED = 500  # entries handed over at once
+_STAGED = re.compile(r"#\d+$")  # how LocalStore names what it has not renamed yet
 
 
 class Blobs:
@@ -20,17 +26,19 @@ class Blobs:
         self._store: ObjectStore
         if url.startswith("file://"):
             # The path is taken literally: a percent sign in a folder's name is no escape.
-            self._store = LocalStore(Path(url.removeprefix("file://")), mkdir=True, automatic_cleanup=True)
+            self._folder: Path | None = Path(url.removeprefix("file://"))
+            self._store = LocalStore(self._folder, mkdir=True, automatic_cleanup=True)
         else:
+            self._folder = None
             self._store = from_url(url)
 
     def put(self, key: str, data: bytes) -> None:
         """Write a blob, replacing what was there."""
         obstore.put(self._store, key, data)
 
-    def put_file(self, key: str, path: Path) -> None:
+    def put_file(self, key: str, file: Path | BinaryIO) -> None:
         """Write a file's content as a blob, in pieces."""
-        obstore.put(self._store, key, path)
+        obstore.put(self._store, key, file, max_concurrency=PARTS)
 
     def get(self, key: str) -> bytes:
         """Read a blob. Raises BlobMissing."""
@@ -59,6 +67,12 @@ class Blobs:
             return False
         return True
 
+    def address(self, key: str, seconds: float) -> str | None:
+        """A URL under which the bucket itself serves a blob for a while; None: a folder serves nothing."""
+        if not isinstance(self._store, S3Store):
+            return None
+        return str(obstore.sign(self._store, "GET", key, timedelta(seconds=seconds)))
+
     def delete(self, key: str) -> None:
         """Remove a blob; one that is not there is no error."""
         _delete(self._store, [key])
@@ -72,6 +86,26 @@ class Blobs:
         """The keys below a folder, in no particular order."""
         for keys in _listed(self._store, prefix):
             yield from keys
+
+    def written_before(self, moment: datetime, prefix: str = "") -> Iterator[Sequence[str]]:
+        """The keys below a folder whose blobs were last written before `moment`, some hundreds at a time."""
+        for entries in obstore.list(self._store, prefix=prefix.rstrip("/") or None, chunk_size=LISTED):
+            if old := [entry["path"] for entry in entries if entry["last_modified"] < moment]:
+                yield old
+
+    def remove_unfinished(self, moment: datetime) -> int:
+        """Remove what writers that were killed before `moment` left beside the blobs of a folder.
+
+        A bucket does that itself: give it a rule that aborts incomplete multipart uploads. Returns how many.
+        """
+        if self._folder is None:
+            return 0
+        removed = 0
+        for file in self._folder.rglob("*#*"):
+            if _STAGED.search(file.name) and _untouched_since(file, moment):
+                file.unlink(missing_ok=True)
+                removed += 1
+        return removed
 
 
 class _named:
@@ -88,7 +122,7 @@ class _named:
 
 
 def _listed(store: ObjectStore, prefix: str) -> Iterator[list[str]]:
-    for entries in obstore.list(store, prefix=prefix.rstrip("/") or None, chunk_size=500):
+    for entries in obstore.list(store, prefix=prefix.rstrip("/") or None, chunk_size=LISTED):
         yield [entry["path"] for entry in entries]
 
 
@@ -98,3 +132,10 @@ def _delete(store: ObjectStore, keys: list[str]) -> None:
             obstore.delete(store, key)
         except (NotFoundError, FileNotFoundError):
             continue
+
+
+def _untouched_since(file: Path, moment: datetime) -> bool:
+    try:
+        return file.is_file() and file.stat().st_mtime < moment.timestamp()
+    except FileNotFoundError:
+        return False  # it was finished, or another janitor was faster

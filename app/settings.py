@@ -1,6 +1,7 @@
 """Settings, read from the environment once, in `create_app` or when a worker starts."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -15,8 +16,10 @@ class Settings(BaseSettings):
     database_url: str = ""  # default: sqlite in data_dir
     broker_url: str = ""  # default: the bundled server on a unix socket in data_dir
     blob_url: str = ""  # default: a folder in data_dir; or s3://bucket/prefix
+    presigned_downloads: bool = False  # datasets come from the bucket itself, which clients must be able to reach
     weights_dir: Path | None = None  # more weights beside the shipped ones: one folder per name
     device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
+    log_format: Literal["text", "json"] = "text"
     max_upload_bytes: int = Field(default=200_000_000, gt=0)
     max_pixels: int = Field(default=60_000_000, gt=0)
     max_queued_jobs: int = Field(default=1000, gt=0)

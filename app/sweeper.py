@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, datetime
 
 from anyio import to_thread
 
-from app import broker, database, jobs, pools, queries
-from app.errors import JobNotFound, JobRunning, PoolExists
+from app import broker, database, janitor, jobs, pools
+from app.errors import PoolExists
 from app.service import Service
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 2.0
+TIDY_SECONDS = 600.0
 DEFAULT_POOL = "default"
 
 
@@ -30,30 +32,24 @@ def prepare(service: Service) -> None:
 
 
 def sweep(service: Service) -> None:
-    """Wake workers for steps that stopped moving, and remove what is past its retention."""
+    """Wake workers for steps that stopped moving."""
     now = datetime.now(UTC)
     with service.database.write() as session:
         waiting = jobs.sweep(session, now=now)
     broker.top_up(service.celery, waiting)
-    if service.settings.retention_days is not None:
-        remove_old_jobs(service, now - timedelta(days=service.settings.retention_days))
 
 
-def remove_old_jobs(service: Service, moment: datetime) -> None:
-    with service.database.read() as session:
-        expired = queries.ended_before(session, moment)
-    for job_id in expired:
-        try:
-            with service.database.write() as session:
-                prefix = jobs.delete_job(session, job_id)
-        except (JobNotFound, JobRunning):
-            continue
-        service.blobs.delete_prefix(prefix)
+def tidy(service: Service) -> None:
+    """Remove leftovers and what is past its time; rarely, for it walks through the whole store."""
+    removed = janitor.tidy(service.database, service.blobs, service.settings.retention_days, datetime.now(UTC))
+    if any(removed.values()):
+        log.info("tidied up: %s", ", ".join(f"{count} {what}" for what, count in removed.items() if count))
 
 
 async def keep_sweeping(service: Service, prepared: bool) -> None:
     """Until cancelled: prepare the database if that was not possible yet, then sweep; wait outages out."""
     trouble = ""
+    tidied = float("-inf")
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
@@ -61,6 +57,9 @@ async def keep_sweeping(service: Service, prepared: bool) -> None:
                 await to_thread.run_sync(prepare, service)
                 prepared = True
             await to_thread.run_sync(sweep, service)
+            if time.monotonic() - tidied > TIDY_SECONDS:
+                await to_thread.run_sync(tidy, service)
+                tidied = time.monotonic()
             trouble = ""
         except Exception as error:  # the loop must outlive whatever the stores raise while they are away
             if trouble != type(error).__name__:

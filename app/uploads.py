@@ -6,7 +6,6 @@ import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from anyio import to_thread
@@ -39,12 +38,11 @@ class UploadedFile:
     def read(self) -> bytes:
         return os.pread(self.stored.fileno(), self.size, self.start)
 
-    def copy_to(self, path: Path) -> None:
+    def copy_to(self, out: BinaryIO) -> None:
         """Write the contents to a file, in pieces."""
         end = self.start + self.size
-        with path.open("wb") as out:
-            for start in range(self.start, end, FLUSH_BYTES):
-                out.write(os.pread(self.stored.fileno(), min(FLUSH_BYTES, end - start), start))
+        for start in range(self.start, end, FLUSH_BYTES):
+            out.write(os.pread(self.stored.fileno(), min(FLUSH_BYTES, end - start), start))
 
 
 @dataclass

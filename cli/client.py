@@ -130,7 +130,8 @@ def _fetch(client: httpx.Client, path: str, part: Path, show: Callable[..., None
                 for block in answer.iter_bytes():
                     file.write(block)
                     show(file.tell(), total)
-            return str(answer.headers["ETag"]).strip('"')
+            ours = (answer.history or [answer])[0]  # a bucket that we are sent on to has an ETag of its own
+            return str(ours.headers["ETag"]).strip('"')
     except httpx.HTTPError as error:
         raise Away(f"GET {path}: {error}") from error
 

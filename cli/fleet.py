@@ -2,7 +2,7 @@
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,6 +34,7 @@ def serve(
 
     config = uvicorn.Config(
         create_app(settings),
+        **configured(settings),
         host=host,
         port=port,
         ws="none",
@@ -42,6 +43,16 @@ def serve(
         timeout_graceful_shutdown=3,  # event streams never end by themselves
     )
     uvicorn.Server(config).run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+
+
+def configured(settings: "Settings") -> dict[str, Any]:
+    """Uvicorn's options for the logs that the settings ask for: as JSON they are ours, and it leaves them alone."""
+    if settings.log_format == "text":
+        return {}
+    from app.logs import write_json
+
+    write_json()
+    return {"log_config": None}
 
 
 def worker(

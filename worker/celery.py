@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import signals
 
-from app import broker
+from app import broker, logs
 from app.settings import Settings
 
 settings = Settings()
@@ -21,6 +21,11 @@ log = logging.getLogger(__name__)
 def remember_name(sender: str, **_: Any) -> None:
     """In the parent: NAME@host, which names the worker's process in the database."""
     app.conf.pansynth_worker = sender
+
+
+def write_logs(**_: Any) -> None:
+    """Celery then leaves the loggers alone."""
+    logs.write_json()
 
 
 def begin(**_: Any) -> None:
@@ -34,6 +39,7 @@ def begin(**_: Any) -> None:
 
 def open_stores() -> None:
     """Open the stores, free an earlier process's leases, show signs of life."""
+    from worker.cache import remove_unused
     from worker.heartbeat import Heartbeat
     from worker.tasks import release_leases
     from worker.workplace import open_workplace
@@ -41,6 +47,7 @@ def open_stores() -> None:
     place = open_workplace(settings, app.conf.pansynth_worker)
     app.conf.pansynth_place = place
     release_leases(place)
+    remove_unused(place.cache)
     app.conf.pansynth_heartbeat = Heartbeat(place).start()
 
 
@@ -56,6 +63,8 @@ def work(_job_id: str) -> None:
     take_a_step(app.conf.pansynth_place)
 
 
+if settings.log_format == "json":
+    signals.setup_logging.connect(write_logs)
 signals.celeryd_init.connect(remember_name)
 signals.worker_process_init.connect(begin)
 signals.worker_process_shutdown.connect(end)

@@ -2,18 +2,20 @@
 
 import logging
 import threading
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, datetime
 
 from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.tables import Worker
+from worker.cache import remove_unused
 from worker.workplace import Workplace
 
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 3.0
-FORGET = timedelta(days=1)  # rows of workers that were killed for good
+TIDY_SECONDS = 3600.0
 
 
 class Heartbeat:
@@ -36,17 +38,20 @@ class Heartbeat:
             session.execute(delete(Worker).where(Worker.id == self._place.name))
 
     def _keep(self) -> None:
+        tidied = time.monotonic()
         while not self._over.wait(BEAT_SECONDS):
             try:
                 beat(self._place)
             except SQLAlchemyError:
                 log.warning("no sign of life could be written, trying again", exc_info=True)
+            if time.monotonic() - tidied > TIDY_SECONDS:
+                remove_unused(self._place.cache)
+                tidied = time.monotonic()
 
 
 def beat(place: Workplace) -> None:
-    """Write that this worker lives; forget those silent for a day."""
+    """Write that this worker lives."""
     now = datetime.now(UTC)
     networks = place.networks
     with place.database.write() as session:
         session.merge(Worker(id=place.name, device=str(networks.device), models=networks.names(), seen_at=now))
-        session.execute(delete(Worker).where(Worker.seen_at < now - FORGET))

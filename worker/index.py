@@ -4,6 +4,7 @@ A shard is a blob, a float32 array (n, C, 32, 64); SQL knows which row is which 
 largest value. Shards are copied to this machine once and memory-mapped.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,7 +16,7 @@ from uuid import uuid4
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import func, select
 from torch import Tensor
 
 from app import keys
@@ -30,9 +31,10 @@ from worker.networks import batch_size
 from worker.workplace import Workplace
 
 PIECE_LATENTS = 256  # compared in one go: 32 MB at 16 channels
+PIECE_ROWS = 2000  # of the database, read in one go
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A pool image and where its latent lies."""
 
@@ -70,22 +72,23 @@ class PoolIndex:
 
 def open_index(place: Workplace, job: Job, model_sha256: str) -> PoolIndex:
     """The job's index, its shards fetched. Raises LastingError where the pool is gone or incomplete."""
+    columns = select(PoolImage.id, PoolImage.name, PoolImage.sha256, PoolLatent.shard, PoolLatent.row)
+    extremes = select(func.min(PoolLatent.low), func.max(PoolLatent.high))
     with place.database.read() as session:
         rows = session.execute(
-            _images_of(job, select(PoolImage.id, PoolImage.name, PoolImage.sha256, PoolLatent))
-            .join(PoolLatent, PoolLatent.pool_image_id == PoolImage.id)
-            .where(PoolLatent.model_sha256 == model_sha256)
-            .order_by(PoolLatent.shard, PoolLatent.row)
-        ).all()
-    if not rows:
+            _encoded(job, columns, model_sha256).order_by(PoolLatent.shard, PoolLatent.row),
+            execution_options={"yield_per": PIECE_ROWS},
+        )
+        # A shard's name stands in many entries, and is held once.
+        entries = {
+            sha256: Entry(image_id, name, sha256, sys.intern(shard), row) for image_id, name, sha256, shard, row in rows
+        }
+        low, high = session.execute(_encoded(job, extremes, model_sha256)).one()
+    if not entries:
         raise LastingError("the pool has no images any more; it was deleted while the job ran")
     folder = place.cache / "latents" / model_sha256
-    for shard in sorted({latent.shard for *_, latent in rows}):
+    for shard in sorted({entry.shard for entry in entries.values()}):
         _fetch(place, keys.latents(job.pool_id or "", model_sha256, shard), folder / f"{shard}.npy")
-    entries = {
-        sha256: Entry(image_id, name, sha256, latent.shard, latent.row) for image_id, name, sha256, latent in rows
-    }
-    low, high = min(latent.low for *_, latent in rows), max(latent.high for *_, latent in rows)
     return PoolIndex(entries, high - low, folder)
 
 
@@ -133,12 +136,18 @@ def keep_shard(
     ]
 
 
+def _encoded(job: Job, query: Any, model_sha256: str) -> Any:
+    joined = _images_of(job, query.join_from(PoolImage, PoolLatent, PoolLatent.pool_image_id == PoolImage.id))
+    return joined.where(PoolLatent.model_sha256 == model_sha256)
+
+
 def _images_of(job: Job, query: Any) -> Any:
     return query.where(PoolImage.pool_id == job.pool_id, PoolImage.id <= job.pool_high_water)
 
 
 def _fetch(place: Workplace, key: str, file: Path) -> None:
     if file.exists():
+        file.touch()  # `worker.cache` removes what is not used any more
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{uuid4().hex}")

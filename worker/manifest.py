@@ -1,7 +1,7 @@
 """The texts of a dataset: one line per sample for programs, one page for people."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import StringIO
 
 from app.tables import Guide, Job, Sample
@@ -13,8 +13,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def manifest_csv(job: Job, guides: Sequence[Guide], samples: Sequence[Sample], model_sha256: str) -> str:
-    """One line per sample, COLUMNS and after them the figures of its quality, empty where there is none."""
+def manifest_csv(job: Job, guides: Sequence[Guide], samples: Iterable[Sample], model_sha256: str) -> str:
+    """One line per sample, COLUMNS and after them the figures of its quality, empty where there is none.
+
+    The samples are walked through twice.
+    """
     figures = sorted({name for sample in samples for name in sample.quality or {}})
     out = StringIO()
     table = csv.writer(out, lineterminator="\n")

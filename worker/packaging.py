@@ -10,17 +10,15 @@ from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
 from app import jobs, keys, queries
 from app.errors import LastingError
-from app.tables import Guide, Job, Sample
+from app.tables import Guide, Job
 from models import pixels
 from worker.lease import Lease
 from worker.manifest import manifest_csv, readme
 from worker.networks import check_same_weights
 from worker.preview import Row, preview_png
+from worker.rows import MadeSamples
 from worker.workplace import Workplace
 
 PREVIEW_ROWS = 8
@@ -34,7 +32,7 @@ def package(place: Workplace, lease: Lease) -> int:
     with place.database.read() as session:
         job = queries.find_job(session, lease.claim.job_id)
         guides = queries.guides(session, job.id)
-        samples = _samples(session, job)
+    samples = MadeSamples(place.database, job)
     with tempfile.TemporaryDirectory(dir=place.cache) as folder:
         file = Path(folder) / "dataset.zip"
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -49,14 +47,6 @@ def package(place: Workplace, lease: Lease) -> int:
     return 0
 
 
-def _samples(session: Session, job: Job) -> Sequence[Sample]:
-    samples = session.scalars(select(Sample).where(Sample.job_id == job.id).order_by(Sample.position)).all()
-    unmade = [sample.position for sample in samples if sample.image_sha256 is None]
-    if unmade or len(samples) != job.total:
-        raise LastingError(f"{len(samples) - len(unmade)} of {job.total} samples are there; submit the job again")
-    return samples
-
-
 def _entry(name: str) -> zipfile.ZipInfo:
     entry = zipfile.ZipInfo(name, EPOCH)
     entry.create_system = 3  # Unix, whatever this machine is
@@ -64,9 +54,7 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _members(
-    place: Workplace, job: Job, guides: Sequence[Guide], samples: Sequence[Sample]
-) -> Iterator[tuple[str, bytes]]:
+def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeSamples) -> Iterator[tuple[str, bytes]]:
     """Every file of the zip, sorted by name; images and masks are read as they are written."""
     weights = place.networks.weights(job.parameters["model"])
     check_same_weights(weights, job.parameters["model_sha256"])
@@ -112,7 +100,7 @@ def _read_ahead(place: Workplace, wanted: Iterator[tuple[str, str, str]]) -> Ite
                 yield name, data
 
 
-def _preview_rows(place: Workplace, job: Job, guides: Sequence[Guide], samples: Sequence[Sample]) -> list[Row]:
+def _preview_rows(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeSamples) -> list[Row]:
     """Some samples, evenly spread over the dataset."""
     count = min(PREVIEW_ROWS, len(samples))
     rows = []

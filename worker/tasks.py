@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from kombu.exceptions import OperationalError
 
-from app import broker, jobs
+from app import broker, jobs, logs
 from app.errors import BlobMissing, LastingError, LeaseLost
 from app.records import Claim
 from models.synthesis import Stopped
@@ -47,7 +47,7 @@ def work(place: Workplace) -> bool:
     if claim is None:
         return False
     log.info("job %s: %s %d-%d, attempt %d", claim.job_id, claim.kind, claim.first, claim.last, claim.attempt)
-    with Lease(place.database, claim, place.settings.lease_seconds) as lease:
+    with logs.about(claim.job_id), Lease(place.database, claim, place.settings.lease_seconds) as lease:
         made = _do(place, lease)
     # One message was used up by this step: replace it, so that whatever else is claimable has one too.
     wake(place, claim.job_id, max(1, min(made, MAX_WAKES)))

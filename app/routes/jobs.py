@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import events, jobs, keys, queries
-from app.downloads import IMMUTABLE, REVALIDATE, Download, serve
+from app.downloads import IMMUTABLE, REVALIDATE, Download, redirect, serve
 from app.problems import Problem
 from app.routes.accepted import job_answer
 from app.routes.parameters import Limit, cursor_of, job_id_of
@@ -126,8 +126,9 @@ def get_dataset(job_id: JobId, request: Request, service: ServiceDep) -> Respons
         remedy = "it never will be" if has_ended(job) else f"wait for it, /jobs/{job_id}/events tells"
         raise Problem(409, "dataset-not-ready", f"job {job_id} is {job.status}, its dataset is not there; {remedy}")
     file_name = f"pansynth-{job_id}.zip"
-    key = keys.dataset(job_id)
-    return serve(request, service.blobs, Download(key, job.dataset_sha256, "application/zip", REVALIDATE, file_name))
+    download = Download(keys.dataset(job_id), job.dataset_sha256, "application/zip", REVALIDATE, file_name)
+    answer = redirect if service.settings.presigned_downloads else serve
+    return answer(request, service.blobs, download)
 
 
 def has_ended(job: Job) -> bool:

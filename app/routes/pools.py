@@ -2,7 +2,6 @@
 
 import tempfile
 import zipfile
-from pathlib import Path
 from typing import Annotated
 
 from anyio import to_thread
@@ -138,9 +137,9 @@ def take_in_import(service: Service, name: str, form: Form) -> Job:
 
 
 def put_archive(service: Service, key: str, archive: UploadedFile) -> None:
-    with tempfile.TemporaryDirectory(prefix="pansynth-archive-") as folder:
-        path = Path(folder) / "archive.zip"
-        archive.copy_to(path)
-        if not zipfile.is_zipfile(path):
+    with tempfile.TemporaryFile(prefix="pansynth-archive-") as file:  # nameless: nothing stays after a kill -9
+        archive.copy_to(file)
+        if not zipfile.is_zipfile(file):
             raise invalid([FieldError("archive", f"{archive.name!r} is not a zip file; send a zip of images")])
-        service.blobs.put_file(key, path)
+        file.seek(0)
+        service.blobs.put_file(key, file)

@@ -7,7 +7,9 @@ import pytest
 
 from app.blobs import Blobs
 from app.service import Service
-from tests.serving import finish, submit
+from app.settings import Settings
+from cli.client import connect, download
+from tests.serving import Served, fill_pool, finish, serving, submit, write_weights
 
 DATASET = bytes(range(256)) * 40  # 10,240 bytes
 ETAG = f'"{hashlib.sha256(DATASET).hexdigest()}"'
@@ -101,3 +103,35 @@ def test_a_large_blob_is_read_in_pieces(tmp_path: Path) -> None:
     sizes = [len(piece) for piece in pieces]
     assert sum(sizes) == 4_999_998
     assert max(sizes) < 2_500_000
+
+
+@pytest.fixture
+def on_a_bucket(s3_url: str, broker_url: str, tmp_path: Path) -> Iterator[Served]:
+    write_weights(tmp_path / "weights")
+    settings = Settings(
+        data_dir=tmp_path / "data",
+        broker_url=broker_url,
+        blob_url=s3_url,
+        weights_dir=tmp_path / "weights",
+        presigned_downloads=True,
+    )
+    with serving(settings) as served:
+        fill_pool(served.service, "held", 2)
+        yield served
+
+
+def test_a_dataset_in_a_bucket_can_come_from_there(on_a_bucket: Served, tmp_path: Path) -> None:
+    client = on_a_bucket.client
+    address = submit(client, "held")["links"]["dataset"]
+    finish(on_a_bucket.service, "held", 2, DATASET)
+    answer = client.get(address)
+    assert (answer.status_code, answer.content) == (307, b"")
+    assert (answer.headers["ETag"], answer.headers["Cache-Control"]) == (ETAG, "no-store")
+    assert httpx.get(answer.headers["Location"], headers={"Range": "bytes=3-6"}).content == DATASET[3:7]
+    assert client.head(address).headers["Content-Length"] == str(len(DATASET))
+    assert client.get(address, headers={"If-None-Match": ETAG}).status_code == 304
+    with connect(str(client.base_url)) as command:
+        sha256 = download(command, address, tmp_path / "dataset.zip", lambda *_: None)
+    assert f'"{sha256}"' == ETAG
+    on_a_bucket.service.blobs.delete_prefix("jobs/")
+    assert client.get(address).status_code == 404

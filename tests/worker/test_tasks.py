@@ -12,11 +12,11 @@ from sqlalchemy import select
 from app import broker, queries
 from app.errors import LeaseLost
 from app.settings import Settings
-from app.tables import Step, Worker
+from app.tables import Step
 from models.phantoms import Phantom
 from tests.tiny import make_tiny_weights
 from tests.worker_service import claim, dataset, fill_pool, look, submit, work_off
-from worker.heartbeat import Heartbeat, beat
+from worker.heartbeat import Heartbeat
 from worker.lease import Lease
 from worker.networks import KEPT, choose_device
 from worker.tasks import release_leases, work
@@ -113,15 +113,6 @@ def test_a_worker_is_seen_while_it_lives_and_not_after(place: Workplace) -> None
     assert alive(later=60) == []
     heartbeat.stop()
     assert alive() == []
-
-
-def test_workers_silent_for_a_day_are_forgotten(place: Workplace) -> None:
-    with place.database.write() as session:
-        long_ago = datetime.now(UTC) - timedelta(days=2)
-        session.add(Worker(id="gone", device="cpu", models=[], seen_at=long_ago))
-    beat(place)
-    with place.database.read() as session:
-        assert session.scalars(select(Worker.id)).all() == [place.name]
 
 
 def test_networks_stay_warm_and_only_a_few_of_them(place: Workplace) -> None:

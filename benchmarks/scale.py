@@ -1,0 +1,250 @@
+"""Does memory stay flat? Packaging, download and matching at the sizes you name, each in a process of its own.
+
+python -m benchmarks.scale package --samples 100 10500
+python -m benchmarks.scale match --pool 1000 100000
+"""
+
+import argparse
+import multiprocessing
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from app import database, jobs, keys, pools
+from app.presets import PRESETS
+from app.records import Claim
+from app.settings import Settings
+from app.tables import Guide, Job, PoolImage, PoolLatent, Sample, Step
+from models import pixels
+from models.phantoms import phantoms
+from tests.tiny import make_tiny_weights
+from worker.lease import Lease
+from worker.workplace import Workplace, open_workplace
+
+CHANNELS = 4  # of the tiny weights
+SHARD = 32
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+QUALITY = {name: 0.123456 for name in ("canal_contrast", "canal_retention", "background_ssim", "seam")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    package = commands.add_parser("package")
+    package.add_argument("--samples", type=int, nargs="+", default=[100, 10_500])
+    match = commands.add_parser("match")
+    match.add_argument("--pool", type=int, nargs="+", default=[1_000, 100_000])
+    arguments = parser.parse_args()
+
+    context = multiprocessing.get_context("fork")  # before torch has computed anything
+    measure: Callable[[int], None] = {"package": measure_package, "match": measure_match}[arguments.command]
+    for size in getattr(arguments, "samples", None) or arguments.pool:
+        process = context.Process(target=measure, args=(size,))
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"{arguments.command} {size}: status {process.exitcode}")
+
+
+def measure_package(samples: int) -> None:
+    from worker.packaging import package
+
+    with workplace() as place:
+        claim = job_to_package(place, samples)
+        with Memory() as memory, Lease(place.database, claim, 3600) as lease:
+            begun = time.monotonic()
+            package(place, lease)
+            seconds = time.monotonic() - begun
+        size = place.blobs.size(keys.dataset(claim.job_id))
+        print(f"package  {samples:>7,} samples  {size / 1e6:>7.1f} MB  {seconds:>6.1f} s  {memory}", flush=True)
+        measure_download(place, claim.job_id, size)
+
+
+def measure_download(place: Workplace, job_id: str, size: int) -> None:
+    """The API's memory, which runs in this process, while a client elsewhere would read as fast as it can."""
+    import httpx
+
+    from tests.serving import serving
+
+    with serving(place.settings) as served, Memory() as memory:
+        begun, got = time.monotonic(), 0
+        with httpx.stream("GET", f"http://127.0.0.1:{served.port}/jobs/{job_id}/dataset") as answer:
+            for block in answer.iter_raw():
+                got += len(block)
+        seconds = time.monotonic() - begun
+    assert got == size
+    print(f"download {size / 1e6:>10.1f} MB  {size / 1e6 / seconds:>6.0f} MB/s  {memory}", flush=True)
+
+
+def measure_match(size: int) -> None:
+    from worker.planning import plan
+
+    with workplace() as place:
+        claim = job_to_plan(place, size)
+        with Memory() as memory, Lease(place.database, claim, 3600) as lease:
+            begun = time.monotonic()
+            plan(place, lease)
+            seconds = time.monotonic() - begun
+        per_image = 1000 * seconds / size
+        print(f"match    {size:>7,} images  {seconds:>6.1f} s  {per_image:.2f} ms an image  {memory}", flush=True)
+
+
+# --- What is measured on ---
+
+
+@contextmanager
+def workplace() -> Iterator[Workplace]:
+    with tempfile.TemporaryDirectory(prefix="pansynth-scale-") as folder:
+        make_tiny_weights(Path(folder) / "weights" / "default")
+        settings = Settings(
+            data_dir=Path(folder) / "data",
+            weights_dir=Path(folder) / "weights",
+            device="cpu",
+            broker_url=f"redis+socket://{folder}/nobody",
+        )
+        database.migrate(settings.database())
+        place = open_workplace(settings, "scale")
+        place.networks.get("default", None)
+        yield place
+        place.database.dispose()
+
+
+def job_to_package(place: Workplace, samples: int) -> Claim:
+    """A job whose samples are all made; a few different images stand for all of them."""
+    guides = 7
+    job_id, pool_id = new_job(place, guides, -(-samples // guides), samples)
+    made = [pixels.image_png(phantom.image) for phantom in phantoms(seed=1, count=8)]
+    digests = [pixels.sha256(png) for png in made]
+    for digest, png in zip(digests, made, strict=True):
+        place.blobs.put(keys.sample(job_id, digest), png)
+        place.blobs.put(keys.pool_image(pool_id, digest), png)
+    rows = [
+        {
+            "job_id": job_id,
+            "position": n,
+            "guide": n % guides,
+            "pool_image_id": n,
+            "pool_image_name": f"radiograph-{n:06d}.png",
+            "pool_image_sha256": digests[n % 8],
+            "rank": n + 1,
+            "ssim": 0.5,
+            "seed": n,
+            "image_sha256": digests[n % 8],
+            "quality": QUALITY,
+        }
+        for n in range(samples)
+    ]
+    with place.database.write() as session:
+        session.execute(Sample.__table__.insert(), rows)
+        session.add(Step(job_id=job_id, kind="package", position=0, first=0, last=samples, status="ready"))
+    return claim(place)
+
+
+def job_to_plan(place: Workplace, size: int) -> Claim:
+    """A job with one guide, and a pool whose latents are noise, in shards as an import writes them."""
+    job_id, pool_id = new_job(place, 1, 5, 5)
+    model = place.networks.weights("default").sha256
+    noise = np.random.default_rng(0)
+    for first in range(0, size, SHARD):
+        count = min(SHARD, size - first)
+        out = BytesIO()
+        np.save(out, noise.standard_normal((count, CHANNELS, 32, 64), dtype=np.float32))
+        shard = pixels.sha256(out.getvalue())
+        place.blobs.put(keys.latents(pool_id, model, shard), out.getvalue())
+        images = [
+            {
+                "id": n + 1,
+                "pool_id": pool_id,
+                "name": f"radiograph-{n:06d}.png",
+                "width": 2900,
+                "height": 1300,
+                "sha256": pixels.sha256(str(n).encode()),
+                "created_at": NOW,
+            }
+            for n in range(first, first + count)
+        ]
+        latents = [
+            {"pool_image_id": row["id"], "model_sha256": model, "shard": shard, "row": n, "low": -5.0, "high": 5.0}
+            for n, row in enumerate(images)
+        ]
+        with place.database.write() as session:
+            session.execute(PoolImage.__table__.insert(), images)
+            session.execute(PoolLatent.__table__.insert(), latents)
+    with place.database.write() as session:
+        job = session.get_one(Job, job_id)
+        job.pool_high_water, job.parameters = size, {**job.parameters, "model_sha256": model}
+        session.add(Step(job_id=job_id, kind="plan", position=0, first=0, last=1, status="ready"))
+    return claim(place)
+
+
+def new_job(place: Workplace, guides: int, top_k: int, total: int) -> tuple[str, str]:
+    """A job that runs, with its guides -> (its id, its pool's)."""
+    job_id = uuid4().hex
+    model = place.networks.weights("default").sha256
+    parameters: dict[str, Any] = {"pool": "p", "top_k": top_k, "preset": "paper", "selection": "ssim"}
+    parameters |= {"method": "diffusion", "seed": 0, "model": "default", "model_sha256": model}
+    with place.database.write() as session:
+        pool = pools.create(session, "p")
+        job = Job(id=job_id, kind="synthesis", status="running", pool_id=pool.id, total=total, created_at=NOW)
+        job.parameters = parameters | vars(PRESETS["paper"])
+        session.add(job)
+        session.flush()
+        for position, phantom in enumerate(phantoms(seed=2, count=guides)):
+            image, mask = pixels.image_png(phantom.image), pixels.mask_png(phantom.mask)
+            digests = {"image_sha256": pixels.sha256(image), "mask_sha256": pixels.sha256(mask)}
+            for png in (image, mask):
+                place.blobs.put(keys.guide(job_id, pixels.sha256(png)), png)
+            session.add(Guide(job_id=job_id, position=position, name="g.png", width=512, height=256, **digests))
+        return job_id, pool.id
+
+
+def claim(place: Workplace) -> Claim:
+    with place.database.write() as session:
+        found = jobs.claim(session, worker="scale", now=datetime.now(UTC), lease_seconds=3600, max_attempts=5)
+    assert found is not None
+    return found
+
+
+class Memory:
+    """The most anonymous memory that this process held in the block beyond what it held before, in MB.
+
+    Files mapped into memory are left out: the kernel takes them back when it needs to.
+    """
+
+    def __enter__(self) -> "Memory":
+        self.before = self.most = anonymous()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def watch(self) -> None:
+        while not self.over.wait(0.02):
+            self.most = max(self.most, anonymous())
+
+    def __str__(self) -> str:
+        return f"memory +{self.most - self.before:.0f} MB on {self.before:.0f}"
+
+
+def anonymous() -> float:
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""app/janitor.py: leftovers of killed processes go, everything a row names stays."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from app import jobs, keys
+from app.blobs import Blobs
+from app.database import Database
+from app.janitor import GRACE, remove_old_jobs, tidy
+from app.service import Service
+from app.tables import IdempotencyKey, Job, Pool, PoolImage, PoolLatent, Worker
+from tests.serving import claim, finish, guide_files, make_sample, plan, stored, submit
+
+LATER = datetime.now(UTC) + 2 * GRACE  # when everything the tests write is old
+
+
+def tidied(service: Service, now: datetime = LATER, retention_days: float | None = None) -> dict[str, int]:
+    removed = tidy(service.database, service.blobs, retention_days, now)
+    return {what: count for what, count in removed.items() if count}
+
+
+def test_what_rows_name_stays(client: httpx.Client, service: Service, pool: str) -> None:
+    submit(client, pool, top_k=2)
+    finish(service, pool, 2, b"the zip")
+    submit(client, pool, top_k=2)
+    before = stored(service)
+    assert tidied(service) == {}
+    assert stored(service) == before
+
+
+def test_blobs_of_a_job_that_never_was_go_when_no_request_can_still_be_at_it(service: Service) -> None:
+    """The API was killed between the blobs and the commit."""
+    for key in (keys.guide("f" * 32, "a" * 64), keys.upload("e" * 32, 0), keys.archive("d" * 32)):
+        service.blobs.put(key, b"x")
+    assert tidied(service, datetime.now(UTC)) == {}
+    assert tidied(service) == {"blobs of jobs": 3}
+    assert list(service.blobs.list("jobs/")) == []
+
+
+def test_a_sample_written_by_a_worker_killed_before_its_commit_goes_when_the_job_has_ended(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    job_id = submit(client, pool, top_k=2)["id"]
+    plan(service, pool, 2)
+    sampling = claim(service)
+    kept = make_sample(service, sampling, 0)
+    service.blobs.put(keys.sample(job_id, "c" * 64), b"no row names it")
+    service.blobs.put(keys.dataset(job_id), b"packaged, never committed")
+    assert tidied(service) == {}, "a job under way keeps everything"
+    with service.database.write() as session:
+        jobs.fail(session, sampling, "enough")
+    assert tidied(service) == {"blobs of jobs": 2}
+    assert keys.sample(job_id, kept) in set(service.blobs.list())
+
+
+def test_uploads_of_an_import_that_has_ended_go(client: httpx.Client, service: Service) -> None:
+    answer = client.post("/pools/default/images", files={"images": ("a.png", b"pixels")})
+    job_id = answer.json()["id"]
+    assert tidied(service) == {}
+    assert client.post(f"/jobs/{job_id}/cancel").status_code == 202
+    assert tidied(service) == {"blobs of jobs": 1}
+
+
+def test_images_and_latents_without_a_row_go_unless_a_job_uses_the_pool(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    with service.database.write() as session:
+        pool_id = session.scalars(select(Pool.id).where(Pool.name == pool)).one()
+        image = session.scalars(select(PoolImage).where(PoolImage.pool_id == pool_id)).first()
+        assert image is not None
+        latent = {"shard": "5" * 64, "row": 0, "low": 0.0, "high": 1.0}
+        session.add(PoolLatent(pool_image_id=image.id, model_sha256="0" * 64, **latent))
+    service.blobs.put(keys.latents(pool_id, "0" * 64, "5" * 64), b"a row names it")
+    service.blobs.put(keys.latents(pool_id, "0" * 64, "6" * 64), b"no row")
+    service.blobs.put(keys.pool_image(pool_id, "7" * 64), b"no row")
+    service.blobs.put(keys.pool_image("8" * 32, image.sha256), b"no such pool")
+    job_id = submit(client, pool)["id"]
+    before = stored(service)
+    assert tidied(service) == {"blobs of pools": 1}
+    client.post(f"/jobs/{job_id}/cancel")
+    assert tidied(service) == {"blobs of pools": 2}
+    gone = {
+        keys.latents(pool_id, "0" * 64, "6" * 64),
+        keys.pool_image(pool_id, "7" * 64),
+        keys.pool_image("8" * 32, image.sha256),
+    }
+    assert before[1] - stored(service)[1] == gone
+
+
+def test_dead_workers_and_old_idempotency_keys_are_forgotten(client: httpx.Client, service: Service, pool: str) -> None:
+    for name in ("old", "new"):
+        given = {"data": {"pool": pool, "top_k": "1"}, "files": guide_files()}
+        assert client.post("/synthesize", headers={"Idempotency-Key": name}, **given).status_code == 202
+    now = datetime.now(UTC)
+    with service.database.write() as session:
+        session.get_one(IdempotencyKey, "old").created_at = now - timedelta(days=31)
+        for name, days in (("dead", 2), ("alive", 0)):
+            seen_at = now - timedelta(days=days)
+            session.add(Worker(id=name, device="cpu", models=[], seen_at=seen_at))
+    assert tidied(service, now) == {"workers and keys": 2}
+    with service.database.read() as session:
+        assert session.scalars(select(IdempotencyKey.key)).all() == ["new"]
+        assert session.scalars(select(Worker.id)).all() == ["alive"]
+
+
+def test_jobs_past_their_retention_go_with_all_they_made_the_zips_first(
+    client: httpx.Client, service: Service, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+    for _ in range(2):
+        submit(client, pool, top_k=2)
+        ended.append(finish(service, pool, 2, b"the zip"))
+    running = submit(client, pool)["id"]
+    gone: list[str] = []
+    delete = Blobs.delete
+    monkeypatch.setattr(Blobs, "delete", lambda self, key: (gone.append(key), delete(self, key))[1])
+    assert remove_old_jobs(service.database, service.blobs, datetime.now(UTC) - timedelta(days=1)) == 0
+    assert gone == []
+    assert tidied(service, datetime.now(UTC) + timedelta(days=8), 7) == {"jobs past their retention": 2}
+    assert gone[:2] == [keys.dataset(job_id) for job_id in ended]
+    with service.database.read() as session:
+        assert session.scalars(select(Job.id)).all() == [running]
+    assert {key.split("/")[1] for key in service.blobs.list("jobs/")} == {running}
+
+
+def test_halves_of_files_left_by_a_killed_writer_go(tmp_path: Path, db: Database) -> None:
+    blobs = Blobs(f"file://{tmp_path / 'blobs'}")
+    blobs.put("jobs/1/guides/a.png", b"whole")
+    half = tmp_path / "blobs" / "jobs" / "1" / "dataset.zip#1"
+    half.write_bytes(b"half")
+    assert list(blobs.list()) == ["jobs/1/guides/a.png"], "a half is never listed"
+    assert blobs.remove_unfinished(datetime.now(UTC) - GRACE) == 0
+    assert tidy(db, blobs, None, LATER)["unfinished files"] == 1
+    assert not half.exists()
+    assert list(blobs.list()) == [], "nor is there a job 1"

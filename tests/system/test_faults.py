@@ -1,0 +1,44 @@
+"""The short form of the soak (`python -m benchmarks.faults`): real processes, real signals, nothing lost."""
+
+from pathlib import Path
+
+from app import database, jobs, pools
+from app.blobs import Blobs
+from app.settings import Settings
+from benchmarks.faults.faults import FAULTS
+from benchmarks.faults.leftovers import left_over
+from benchmarks.faults.soak import soak, table
+from benchmarks.faults.stack import running
+
+SHORT = (
+    "kill -9 of a worker after a sample's blob",
+    "kill -9 of the API in the middle of an upload",
+    "broker wiped (FLUSHALL)",
+    "cancelled at any moment",
+)
+
+
+def test_faults_cost_time_and_nothing_else(tmp_path: Path, weights_dir: Path) -> None:
+    with running(tmp_path / "data", weights_dir, workers=1) as stack:
+        tallies = soak(stack, SHORT, seed=5, say=print)
+    assert not [words for tally in tallies.values() for words in tally.failures]
+    assert {name for name, tally in tallies.items() if tally.trials} >= set(SHORT[:3]), table(tallies)
+
+
+def test_the_short_form_is_part_of_the_long_one() -> None:
+    assert set(SHORT) <= set(FAULTS)
+
+
+def test_what_a_fault_leaves_is_noticed(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    database.migrate(settings.database())
+    Blobs(settings.blobs()).put("elsewhere/a", b"whatever the janitor does not know")
+    db = database.connect(settings.database())
+    with db.write() as session:
+        pool = pools.create(session, "p")
+        names = {"job_id": "1f", "pool": pool.name, "names": ["a.png"]}
+        jobs.submit_import(session, max_queued_jobs=9, **names)
+    db.dispose()
+    found = left_over(settings, {"pools/lost"})
+    assert found[:2] == ["blob elsewhere/a", "lost blob pools/lost"]
+    assert {"1 rows in jobs", "1 rows in uploads", "1 rows in steps"} <= set(found)
