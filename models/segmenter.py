@@ -95,14 +95,19 @@ def build_segmenter(backbone: str = "b0", seed: int = 0) -> Segmenter:
         torch.manual_seed(seed)
         if backbone in BACKBONES:
             return Segmenter(SegformerForSemanticSegmentation(_config(backbone)))
-        if not (Path(backbone) / "config.json").is_file():
-            raise ValueError(
-                f"backbone {backbone!r} is neither one of {', '.join(BACKBONES)} nor a folder with a config.json"
-            )
+        check_backbone(backbone)
         network = SegformerForSemanticSegmentation.from_pretrained(
             backbone, num_labels=2, ignore_mismatched_sizes=True, use_safetensors=True, local_files_only=True
         )
         return Segmenter(network)
+
+
+def check_backbone(backbone: str) -> None:
+    """Raises ValueError for what `build_segmenter` does not know."""
+    if backbone not in BACKBONES and not (Path(backbone) / "config.json").is_file():
+        raise ValueError(
+            f"backbone {backbone!r} is neither one of {', '.join(BACKBONES)} nor a folder with a config.json"
+        )
 
 
 def _config(backbone: str) -> SegformerConfig:

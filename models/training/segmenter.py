@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.metrics import scores
-from models.segmenter import Labeled, Segmenter, build_segmenter, predict, to_images
+from models.segmenter import Labeled, Segmenter, build_segmenter, check_backbone, predict, to_images
 from models.training.augmentation import augment
 from models.training.loop import autocast
 
@@ -43,6 +43,7 @@ class SegmenterPlan:
         for name in ("steps", "batch", "validations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        check_backbone(self.backbone)
 
 
 class SegmenterTraining:
