@@ -37,6 +37,12 @@ def scores(predicted: Mask, truth: Mask) -> dict[str, float]:
     }
 
 
+def dice(predicted: Mask, truth: Mask) -> float:
+    """The `dice` of `scores` alone, which takes a hundredth of the time."""
+    total = np.count_nonzero(predicted) + np.count_nonzero(truth)
+    return 2 * float(np.count_nonzero(predicted & truth)) / total if total else 1.0
+
+
 def centre_line_dice(predicted: Mask, truth: Mask) -> float:
     """clDice (Shit et al., CVPR 2021, equation 1) of two masks that are not empty.
 

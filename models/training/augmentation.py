@@ -18,7 +18,7 @@ NOISE = 0.03
 def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Images (B, 1, H, W) in [-1, 1], masks (B, H, W) bool -> the same, moved together and in another light.
 
-    `generator` is a CPU generator, so the draw does not depend on the device.
+    `generator` is a CPU generator; all but the grain is the same on every device.
     """
     count, _, height, width = images.shape
     grid = functional.affine_grid(
@@ -45,5 +45,7 @@ def _affine(count: int, aspect: float, generator: torch.Generator) -> Tensor:
 def _relight(images: Tensor, generator: torch.Generator) -> Tensor:
     draw = (torch.rand(len(images), 3, generator=generator) * 2 - 1).to(images)[:, :, None, None, None]
     unit = ((images + 1) / 2).clamp(0, 1) ** (draw[:, 0] * GAMMA).exp()
-    noise = torch.randn(images.shape, generator=generator).to(images) * NOISE
+    # A million normal numbers a step would keep a GPU waiting for the CPU.
+    own = torch.Generator(images.device).manual_seed(int(torch.randint(1 << 62, (1,), generator=generator)))
+    noise = torch.randn(images.shape, generator=own, device=images.device) * NOISE
     return ((unit * 2 - 1) * (1 + draw[:, 1] * GAIN) + draw[:, 2] * BIAS + noise).clamp(-1, 1)

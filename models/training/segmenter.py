@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.metrics import scores
+from models.metrics import dice
 from models.segmenter import Labeled, Segmenter, build_segmenter, check_backbone, predict, to_images
 from models.training.augmentation import augment
 from models.training.loop import autocast
@@ -140,13 +140,13 @@ class SegmenterTraining:
 
     def _validate(self) -> None:
         """Keep the state if it is the best so far; without held-out images the last one is."""
-        dice = math.nan
+        reached = math.nan
         if len(self.validation):
             found = predict(self._segmenter, self.validation.images, self.device)
             truth = self.validation.masks
-            dice = float(np.mean([scores(p, t)["dice"] for p, t in zip(found, truth, strict=True)]))
-        if not dice < self.best_dice:
-            self.best_dice, self.best_step = (-math.inf if math.isnan(dice) else dice), self.step
+            reached = float(np.mean([dice(p, t) for p, t in zip(found, truth, strict=True)]))
+        if not reached < self.best_dice:
+            self.best_dice, self.best_step = (-math.inf if math.isnan(reached) else reached), self.step
             self._best = {name: value.detach().clone() for name, value in self._segmenter.state_dict().items()}
 
 

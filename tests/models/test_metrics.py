@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skimage.metrics import hausdorff_distance
 from skimage.morphology import skeletonize
 
-from models.metrics import METRICS, hausdorff_95, scores
+from models.metrics import METRICS, dice, hausdorff_95, scores
 
 Mask = NDArray[np.bool_]
 
@@ -60,6 +60,12 @@ def reference(predicted: Mask, truth: Mask) -> dict[str, float]:
 def test_every_metric_is_what_counting_pixels_gives(seed: int) -> None:
     predicted, truth = blob(seed), blob(seed + 100)
     assert scores(predicted, truth) == pytest.approx(reference(predicted, truth), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dice_alone_is_the_dice_of_the_scores(seed: int) -> None:
+    pairs = [(blob(seed), blob(seed + 100)), (blob(seed), np.zeros_like(blob(0))), (np.zeros((2, 2), bool),) * 2]
+    assert [dice(*pair) for pair in pairs] == pytest.approx([scores(*pair)["dice"] for pair in pairs])
 
 
 def test_the_95th_percentile_lies_below_the_full_hausdorff_distance() -> None:
