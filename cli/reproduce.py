@@ -9,6 +9,7 @@ import typer
 from cli.failure import Failure
 
 if TYPE_CHECKING:
+    from models.labeled_sets import Pair
     from models.reproduce import Arm, Protocol
 
 app = typer.Typer(help="Reproduce the paper's results on phantoms.", no_args_is_help=True)
@@ -77,7 +78,13 @@ def table1(
     ] = True,
     budget: Annotated[str, typer.Option(help="The same for every arm: steps or epochs.")] = "steps",
     guide_looks: Annotated[str, typer.Option(help="Looks of the guides, with commas.")] = "plain",
-    seed: Annotated[int, typer.Option(min=0, help="Of the phantoms: another seed, other anatomies.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the phantoms, or of the split of --labeled.")] = 1_000_000,
+    labeled: Annotated[
+        Path | None, typer.Option(help="Your own instead of phantoms: images/ and masks/, the same file names.")
+    ] = None,
+    unlabeled: Annotated[
+        Path | None, typer.Option(help="With --labeled: the pool; with masks/ beside images/ there is an oracle.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Table 1 with intervals, and the controls it lacks: paste, blend, random selection, harmonize and the oracle."""
@@ -85,6 +92,7 @@ def table1(
 
     from app.weights import shipped_folder
     from cli.progress import progress
+    from models.labeled_sets import folder_sets, phantom_sets
     from models.phantoms import LOOKS
     from models.reproduce import Protocol, reproduce
     from models.training.segmenter import SegmenterPlan
@@ -98,6 +106,12 @@ def table1(
     looks = tuple(look.strip() for look in guide_looks.split(","))
     if strange := [look for look in looks if look not in LOOKS]:
         raise Failure(f"--guide-looks: unknown look {strange[0]!r}; choose from {', '.join(LOOKS)}")
+    own = None
+    if labeled is not None and unlabeled is not None:
+        own = _own(labeled, unlabeled, guides, seed)
+        numbers |= dict(zip(("guides", "pool", "test"), map(len, own), strict=True))
+    elif labeled is not None or unlabeled is not None:
+        raise Failure("--labeled and --unlabeled go together; give both, or neither for phantoms")
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
         networks = load_networks(weights or shipped_folder() / "default", chosen)
@@ -105,8 +119,11 @@ def table1(
         plan = SegmenterPlan(**training, learning_rate=learning_rate, equal_weights=equal_weights)
         numbers["seeds"] = tuple(range(numbers["seeds"]))
         protocol = Protocol(**numbers, plan=plan, guide_looks=looks, phantom_seed=seed, budget=budget)  # type: ignore[arg-type]
+        counts = (protocol.guides, protocol.pool, protocol.test)
         with progress("table 1") as show:
-            reproduce(out, networks, protocol, _arms(protocol), show, 1 if chosen == "cpu" else 64)
+            sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show)
+            arms = _arms(protocol, sets.pool_has_truth)
+            reproduce(out, networks, protocol, arms, sets, show, 1 if chosen == "cpu" else 64)
     except (ValueError, WeightsError) as error:
         raise Failure(str(error)) from error
     typer.echo((out / "report.md").read_text() + f"\n{out}/report.json, report.csv, report.md and report.png")
@@ -118,7 +135,21 @@ def _numbers(size: str, given: dict[str, Any]) -> dict[str, Any]:
     return SIZES[size] | {name: value for name, value in given.items() if value is not None}
 
 
-def _arms(protocol: "Protocol") -> "list[Arm]":
+def _own(labeled: Path, unlabeled: Path, guides: int | None, seed: int) -> "tuple[list[Pair], list[Pair], list[Pair]]":
+    """The files of guides, pool and test."""
+    from cli.evaluate import labeled_pairs, split
+    from cli.pool import SUFFIXES
+
+    real, test = split(labeled_pairs(labeled), guides, seed)
+    if (unlabeled / "masks").is_dir():
+        return [*real], [*labeled_pairs(unlabeled)], [*test]
+    images = [path for path in sorted(unlabeled.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not images:
+        raise Failure(f"--unlabeled {unlabeled}: no image under this folder")
+    return [*real], [(path, None) for path in images], [*test]
+
+
+def _arms(protocol: "Protocol", oracle: bool) -> "list[Arm]":
     """The paper's rows with the preset `paper`, and the controls beside it."""
     from app.presets import PRESETS
     from models.reproduce import Method, table1_arms
@@ -131,4 +162,4 @@ def _arms(protocol: "Protocol") -> "list[Arm]":
         Method("random selection", Recipe(method="diffusion", **paper), "random"),
         Method("harmonize", Recipe(method="diffusion", **harmonize)),
     ]
-    return table1_arms(protocol, Method("synthetic", Recipe(method="diffusion", **paper)), controls)
+    return table1_arms(protocol, Method("synthetic", Recipe(method="diffusion", **paper)), controls, oracle)

@@ -1,13 +1,13 @@
-"""The paper's Table 1 on phantoms, with the controls it lacks: paste, blend, random selection and the oracle.
+"""The paper's Table 1, with the controls it lacks: paste, blend, random selection and the oracle.
 
-Guides are few and of few looks, pool and test of many. Everything is kept under one folder, a file per guide and
+Everything is kept under one folder, a file per guide and
 method and a file per arm and seed, so a run that was stopped goes on where it was.
 """
 
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from models import pixels
 from models.batches import FixedBatches
 from models.evaluation import ORACLE, REFERENCE, ArmResult, build_report, run_arm
+from models.labeled_sets import Sets, Show
 from models.matching import random_selection, top_k
-from models.phantoms import LOOKS, PLAIN, phantoms
+from models.phantoms import LOOKS, PLAIN
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled, to_images
 from models.synthesis import Recipe, sample_seed, synthesize
@@ -28,17 +29,15 @@ from models.training.segmenter import SegmenterPlan, SegmenterTraining
 from models.weights import Networks
 
 CHECKPOINT_SECONDS = 60.0
-GUIDES_SET, POOL_SET, TEST_SET = 1, 2, 3  # added to the protocol's phantom seed: the sets share no anatomy
-
-Show = Callable[..., None]  # show(done, total, label)
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is compared with what.
+    """What is compared with what, on which sets. Raises ValueError for what does not go together.
 
-    top_ks: of the paper's recipe; the controls have `control_top_k`. budget: `steps` gives every arm the same optimiser
-    steps; `epochs` gives an arm as many more as it has more images than `real`.
+    top_ks: of the paper's recipe; the controls have `control_top_k`. budget: `steps` gives every arm the same
+    optimiser steps; `epochs` gives an arm as many more as it has more images than `real`. guide_looks, looks and
+    phantom_seed are for phantoms alone.
     """
 
     guides: int
@@ -79,29 +78,34 @@ class Arm:
     pool_with_truth: bool = False
 
 
-def table1_arms(protocol: Protocol, paper: Method, controls: Sequence[Method]) -> list[Arm]:
-    """The paper's rows in its order, then the controls, each added to the real images, then the oracle."""
+def table1_arms(protocol: Protocol, paper: Method, controls: Sequence[Method], oracle: bool = True) -> list[Arm]:
+    """The paper's rows in its order, then the controls, each with the real images, then the oracle if asked for."""
     arms = [Arm(REFERENCE, real=True)]
     for k in protocol.top_ks:
         arms.append(Arm(f"top {k}, synthetic", real=False, method=paper, top_k=k))
         arms.append(Arm(f"top {k}, real+synthetic", real=True, method=paper, top_k=k))
     k = protocol.control_top_k
     arms += [Arm(f"top {k}, real+{method.name}", real=True, method=method, top_k=k) for method in controls]
-    return [*arms, Arm(ORACLE, real=True, pool_with_truth=True)]
+    return [*arms, Arm(ORACLE, real=True, pool_with_truth=True)] if oracle else arms
 
 
 def reproduce(
-    folder: Path, networks: Networks, protocol: Protocol, arms: Sequence[Arm], show: Show, batch_size: int = 1
+    folder: Path,
+    networks: Networks,
+    protocol: Protocol,
+    arms: Sequence[Arm],
+    sets: Sets,
+    show: Show,
+    batch_size: int = 1,
 ) -> dict[str, Any]:
     """Run every arm with every seed that is not in `folder` yet, and write report.json, .csv, .md and .png there.
 
-    Returns the report. Raises ValueError if the folder holds a run of another protocol or other weights.
+    Returns the report. Raises ValueError if the folder holds a run of another protocol, other data or other weights.
     """
-    stated = {"protocol": asdict(protocol), "weights": {"name": networks.name, "sha256": networks.sha256}}
+    weights = {"name": networks.name, "sha256": networks.sha256}
+    stated = {"protocol": asdict(protocol), "weights": weights, "data_sha256": sets.sha256()}
     _same_run(folder, stated, arms)
-    guides = _set(protocol.phantom_seed + GUIDES_SET, protocol.guides, protocol.guide_looks, "guide", show)
-    pool = _set(protocol.phantom_seed + POOL_SET, protocol.pool, protocol.looks, "pool image", show)
-    test = _set(protocol.phantom_seed + TEST_SET, protocol.test, protocol.looks, "test image", show)
+    guides, pool, test = sets.guides, sets.pool, sets.test
     _synthesize_all(folder, networks, guides, pool, arms, show, batch_size)
     total = len(arms) * len(protocol.seeds)
     results: list[ArmResult] = []
@@ -124,21 +128,12 @@ def reproduce(
     return report
 
 
-def _set(seed: int, count: int, looks: Sequence[str], label: str, show: Show) -> Labeled:
-    made = []
-    for number, phantom in enumerate(phantoms(seed, count, looks)):
-        made.append((phantom.image, phantom.mask))
-        show(number + 1, count, f"{label}s")
-    images, masks = (np.stack(column) for column in zip(*made, strict=True))
-    return Labeled(images, masks, tuple(f"{label} {number}" for number in range(count)))
-
-
 def _same_run(folder: Path, stated: Mapping[str, Any], arms: Sequence[Arm]) -> None:
     """A folder belongs to one protocol: its numbers must be comparable."""
     run = json.loads(json.dumps({**stated, "arms": [asdict(arm) for arm in arms]}))
     path = folder / "run.json"
     if path.exists() and json.loads(path.read_text()) != run:
-        raise ValueError(f"{folder} holds a run with other sizes, arms or weights; give another folder or its options")
+        raise ValueError(f"{folder} holds a run with other sizes, arms, data or weights; choose another folder")
     (folder / "arms").mkdir(parents=True, exist_ok=True)
     _write(path, json.dumps(run, indent=2) + "\n")
 

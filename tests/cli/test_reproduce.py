@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from cli.failure import Failure
 from cli.main import app
+from cli.phantoms import write_phantoms
+from models.phantoms import LOOKS
 from tests.tiny import make_tiny_weights
 
 TINY = ["--size", "smoke", "--steps", "2", "--device", "cpu", "--test", "3", "--pool", "3"]
@@ -56,8 +58,29 @@ def test_a_smoke_run_writes_every_row_and_a_second_one_only_what_is_missing(tmp_
     assert missing.read_text() == before
     assert all(path.stat().st_mtime < started for path in (out / "arms").iterdir() if path != missing)
 
-    with pytest.raises(Failure, match="other sizes, arms or weights"):
+    with pytest.raises(Failure, match="other sizes, arms, data or weights"):
         run(out, weights, "--control-top-k", "1")
+
+
+def test_it_runs_on_a_users_folders_and_knows_an_oracle_only_where_there_is_truth(
+    tmp_path: Path, weights: Path
+) -> None:
+    write_phantoms(tmp_path / "labeled", 4, 904, LOOKS, lambda *_: None)
+    write_phantoms(tmp_path / "pool", 2, 905, LOOKS, lambda *_: None)
+    folders = ["--labeled", str(tmp_path / "labeled"), "--unlabeled", str(tmp_path / "pool" / "images")]
+    run(tmp_path / "run", weights, *folders, "--guides", "2", "--top-k", "1", "--control-top-k", "1", "--steps", "1")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    names = [arm["name"] for arm in report["arms"]]
+    assert "top 1, real+paste" in names and "oracle" not in names
+    assert (report["test_images"], report["protocol"]["pool"]) == (2, 2)
+
+
+def test_a_test_image_from_the_pool_is_refused(tmp_path: Path, weights: Path) -> None:
+    write_phantoms(tmp_path / "labeled", 3, 904, LOOKS, lambda *_: None)
+    folders = ["--labeled", str(tmp_path / "labeled"), "--unlabeled", str(tmp_path / "labeled")]
+    with pytest.raises(Failure, match="has the same pixels as"):
+        run(tmp_path / "run", weights, *folders, "--top-k", "1", "--control-top-k", "1")
+    assert not (tmp_path / "run").exists()
 
 
 def test_wrong_options_are_refused_before_anything_is_made(tmp_path: Path, weights: Path) -> None:
@@ -67,6 +90,7 @@ def test_wrong_options_are_refused_before_anything_is_made(tmp_path: Path, weigh
         (["--guide-looks", "blue"], "unknown look 'blue'"),
         (["--budget", "hours"], "choose steps or epochs"),
         (["--backbone", "b9"], "'b9' is neither"),
+        (["--labeled", "x"], "go together"),
     ):
         with pytest.raises(Failure, match=words):
             run(tmp_path / "run", weights, *options)
