@@ -65,10 +65,10 @@ def test_a_smoke_run_writes_every_row_and_a_second_one_only_what_is_missing(tmp_
 def test_it_runs_on_a_users_folders_and_knows_an_oracle_only_where_there_is_truth(
     tmp_path: Path, weights: Path
 ) -> None:
-    write_phantoms(tmp_path / "labeled", 4, 904, LOOKS, lambda *_: None)
+    write_phantoms(tmp_path / "labeled", 3, 904, LOOKS, lambda *_: None)
     write_phantoms(tmp_path / "pool", 2, 905, LOOKS, lambda *_: None)
     folders = ["--labeled", str(tmp_path / "labeled"), "--unlabeled", str(tmp_path / "pool" / "images")]
-    run(tmp_path / "run", weights, *folders, "--guides", "2", "--top-k", "1", "--control-top-k", "1", "--steps", "1")
+    run(tmp_path / "run", weights, *folders, "--guides", "1", "--top-k", "1", "--control-top-k", "1", "--steps", "1")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     names = [arm["name"] for arm in report["arms"]]
     assert "top 1, real+paste" in names and "oracle" not in names

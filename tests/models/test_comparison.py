@@ -31,10 +31,10 @@ def test_the_p_value_is_the_exact_signed_rank_one() -> None:
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     hits = 0
-    for _ in range(100):
+    for _ in range(60):
         found = compare(rng.normal(0.1, 0.2, (1, 40)), np.zeros((1, 40)))
         hits += found.low <= 0.1 <= found.high
-    assert 88 <= hits <= 100
+    assert 51 <= hits <= 60
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
