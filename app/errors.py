@@ -36,6 +36,14 @@ class ImageNotFound(PansynthError): ...
 class SampleNotFound(PansynthError): ...
 
 
+class NotFinished(PansynthError):
+    """An evaluation names a synthesis that has not succeeded, or another kind of job."""
+
+
+class LeakingTestImage(PansynthError):
+    """An evaluation's test image was used to make or to train what is tested."""
+
+
 class QueueFull(PansynthError):
     """Too many jobs wait or run already."""
 

@@ -111,11 +111,15 @@ def wrong_files(form: Form) -> list[FieldError]:
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:
+    return plain_errors(error, known_fields())
+
+
+def plain_errors(error: ValidationError, known: tuple[str, ...]) -> list[FieldError]:
     found = []
     for item in error.errors(include_url=False):
         name = shown(str(item["loc"][0]))
         if item["type"] == "extra_forbidden":
-            found.append(FieldError(name, f"is not a field of this form; known: {', '.join(known_fields())}"))
+            found.append(FieldError(name, f"is not a field of this form; known: {', '.join(known)}"))
         else:
             found.append(FieldError(name, f"{plain(item['msg'])}; got {shortened(item['input'])}"))
     return found

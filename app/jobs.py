@@ -9,6 +9,7 @@ nothing. Each verb takes a session of `Database.write()`; wake-ups are sent afte
 
     pool_import:  [unpack ->] import, import, ...                  -> succeeded
     synthesis:    index -> plan, plan, ... -> sample, sample, ...  -> package -> succeeded
+    evaluation:   arm, arm, ... -> report -> succeeded             (`app.evaluations` has its verbs)
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ from app.admission import check_queue, first_with_key, keep_key, lock_pool
 from app.database import insert_new
 from app.errors import JobEnded, JobNotFound, JobRunning, PoolNotFound, PoolTooSmall
 from app.leases import (
+    FIRST_STAGE,
+    LAST_STAGE,
     WORKABLE,
     add_step,
     add_steps,
@@ -123,13 +126,13 @@ def claim(session: Session, *, worker: str, now: datetime, lease_seconds: float,
         if job is None or job.status not in WORKABLE or step is None or not may_claim(step, now):
             continue  # another worker was faster
         if step.attempts >= max_attempts:
-            _end(session, job, "failed", problem(tried_in_vain(step, "each time its worker died")))
+            end_job(session, job, "failed", problem(tried_in_vain(step, "each time its worker died")))
             continue
         step.status, step.lease, step.worker = "leased", uuid4().hex, worker
         step.leased_until, step.attempts = now + timedelta(seconds=lease_seconds), step.attempts + 1
         if job.status == "queued":
             job.status, job.started_at = "running", now
-            job.stage = "planning" if job.kind == "synthesis" else None
+            job.stage = FIRST_STAGE.get(job.kind)
             job.version += 1
         session.flush()
         return Claim(step.id, step.lease, job_id, step.kind, step.first, step.last, step.attempts)
@@ -153,7 +156,7 @@ def retry_later(session: Session, claim: Claim, *, now: datetime, max_attempts: 
     """A step failed in a way that may pass: leave it for a while, longer each time, then fail its job."""
     job, step = hold(session, claim)
     if step.attempts >= max_attempts:
-        _end(session, job, "failed", problem(tried_in_vain(step, f"the last time: {detail}")))
+        end_job(session, job, "failed", problem(tried_in_vain(step, f"the last time: {detail}")))
     else:
         step.lease, step.worker = None, None
         step.leased_until = now + timedelta(seconds=2.0 ** (step.attempts - 1))
@@ -198,7 +201,7 @@ def unpacked(session: Session, claim: Claim, names: Sequence[str], rejected: Seq
     made = _add_uploads(session, job.id, names)
     for position, (name, detail) in enumerate(rejected, start=len(names)):
         session.add(Upload(job_id=job.id, position=position, name=name, outcome="rejected", detail=detail))
-    _step_done(session, job, step)
+    step_done(session, job, step)
     return made
 
 
@@ -219,7 +222,7 @@ def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latent
                 upload.outcome = "stored"
     pools.keep_latents(session, pool.id, latents)
     job.done += len(outcomes)
-    _step_done(session, job, step)
+    step_done(session, job, step)
 
 
 # --- Planning, sampling, packaging ---
@@ -241,7 +244,7 @@ def index_done(session: Session, claim: Claim, model_sha256: str) -> int:
     )
     guides = max(1, min(MAX_PLAN_GUIDES, PLAN_PAIRS // max(1, images or 0)))
     made = add_steps(session, job.id, "plan", 0, step.last, guides)
-    _step_done(session, job, step)
+    step_done(session, job, step)
     return made
 
 
@@ -251,7 +254,7 @@ def plan_done(session: Session, claim: Claim, samples: Sequence[NewSample], chun
     session.add_all(Sample(job_id=job.id, image_sha256=None, quality=None, **asdict(sample)) for sample in samples)
     made = add_steps(session, job.id, "sample", samples[0].position, samples[-1].position + 1, chunk)
     job.stage = "sampling"
-    _step_done(session, job, step)
+    step_done(session, job, step)
     return made
 
 
@@ -271,7 +274,7 @@ def finish_sample(
 def sampled(session: Session, claim: Claim) -> int:
     """A sample step's rows are all made; after the last one comes packaging. Returns how many steps."""
     job, step = hold(session, claim)
-    _step_done(session, job, step)
+    step_done(session, job, step)
     return 1 if job.stage == "packaging" else 0
 
 
@@ -279,7 +282,7 @@ def packaged(session: Session, claim: Claim, *, sha256: str, size: int) -> None:
     """The dataset lies in blob `jobs/{job_id}/dataset.zip`: the job has succeeded."""
     job, _ = hold(session, claim)
     job.dataset_sha256, job.dataset_bytes = sha256, size
-    _end(session, job, "succeeded")
+    end_job(session, job, "succeeded")
 
 
 # --- Ending ---
@@ -293,7 +296,7 @@ def problem(detail: str) -> dict[str, Any]:
 def fail(session: Session, claim: Claim, detail: str) -> None:
     """A step cannot succeed: end its job, saying why."""
     job, _ = hold(session, claim)
-    _end(session, job, "failed", problem(detail))
+    end_job(session, job, "failed", problem(detail))
 
 
 def cancel(session: Session, job_id: str, *, now: datetime) -> tuple[Job, bool]:
@@ -346,7 +349,7 @@ def sweep(session: Session, *, now: datetime, limit: int = 64) -> list[str]:
 # --- The parts that the verbs share ---
 
 
-def _step_done(session: Session, job: Job, step: Step) -> None:
+def step_done(session: Session, job: Job, step: Step) -> None:
     """Mark a step done; where it was the job's last, the next stage begins or the job has succeeded."""
     let_go(step, "done")
     job.version += 1
@@ -354,13 +357,13 @@ def _step_done(session: Session, job: Job, step: Step) -> None:
     if session.scalar(select(exists().where(Step.job_id == job.id, Step.status != "done"))):
         return
     if job.kind == "pool_import":
-        _end(session, job, "succeeded")
+        end_job(session, job, "succeeded")
     else:
-        job.stage = "packaging"
-        add_step(session, job.id, "package", 0, 0, job.total)
+        job.stage, kind = LAST_STAGE[job.kind]
+        add_step(session, job.id, kind, 0, 0, job.total)
 
 
-def _end(session: Session, job: Job, status: str, error: dict[str, Any] | None = None) -> None:
+def end_job(session: Session, job: Job, status: str, error: dict[str, Any] | None = None) -> None:
     """A job that has ended has no stage and no steps."""
     job.status, job.stage, job.error, job.finished_at = status, None, error, datetime.now(UTC)
     job.version += 1
@@ -380,7 +383,7 @@ def _finish_cancelling(session: Session, job: Job, now: datetime) -> None:
         return
     session.flush()
     if not is_held(session, job.id, now):
-        _end(session, job, "cancelled")
+        end_job(session, job, "cancelled")
 
 
 def _new_job(session: Session, job_id: str, kind: str, pool: Pool, parameters: Mapping[str, Any], total: int) -> Job:

@@ -34,3 +34,18 @@ def sample(job_id: str, sha256: str) -> str:
 def dataset(job_id: str) -> str:
     """A succeeded synthesis' zip."""
     return f"jobs/{job_id}/dataset.zip"
+
+
+def arm(job_id: str, position: int) -> str:
+    """The figures of one arm and seed of an evaluation, JSON."""
+    return f"jobs/{job_id}/arms/{position}.json"
+
+
+def checkpoint(job_id: str, position: int) -> str:
+    """Where the training of an arm was left to the next worker; removed when it is done."""
+    return f"jobs/{job_id}/arms/{position}.checkpoint"
+
+
+def report(job_id: str, form: str) -> str:
+    """An evaluation's report as json, csv, md or png."""
+    return f"jobs/{job_id}/report.{form}"

@@ -9,6 +9,10 @@ from app.errors import LeaseLost
 from app.records import Claim
 from app.tables import Job, Step
 
+FIRST_STAGE = {"synthesis": "planning", "evaluation": "training"}
+# By kind of job: the stage that follows when all steps are done, and its one step.
+LAST_STAGE = {"synthesis": ("packaging", "package"), "evaluation": ("reporting", "report")}
+
 WORKABLE = ("queued", "running")  # a job's statuses in which its steps may be claimed
 
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import problems
 from app.bodies import DrainUnreadBody, LimitSmallBodies
 from app.metrics import Metrics
-from app.routes import health, jobs, models, page, pools, synthesis
+from app.routes import evaluations, health, jobs, models, page, pools, synthesis
 from app.schemas import ProblemBody
 from app.service import Service, make_service
 from app.settings import Settings
@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = service
     app.state.metrics = metrics
     problems.install(app)
-    for room in (pools, synthesis, jobs, models, health, page):
+    for room in (pools, synthesis, evaluations, jobs, models, health, page):
         app.include_router(room.router)
     app.add_middleware(LimitSmallBodies)
     app.add_middleware(SecurityHeaders)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.queries import counts_by_status, live_workers
 from app.tables import Job, Sample
 
-KINDS = ("synthesis", "pool_import")
+KINDS = ("synthesis", "pool_import", "evaluation")
 STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 
 

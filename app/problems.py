@@ -91,12 +91,20 @@ DOMAIN_ERRORS: dict[type[errors.PansynthError], tuple[int, str]] = {
     errors.PoolTooSmall: (422, "pool-too-small"),
     errors.ImageNotFound: (404, "image-not-found"),
     errors.SampleNotFound: (404, "sample-not-found"),
+    errors.NotFinished: (422, "not-finished"),
+    errors.LeakingTestImage: (422, "leaking-test-image"),
     errors.QueueFull: (429, "queue-full"),
     errors.IdempotencyConflict: (422, "idempotency-conflict"),
     errors.BadCursor: (422, "bad-cursor"),
     errors.BlobMissing: (404, "blob-missing"),
 }
-FIELD_OF_KIND = {"pool-too-small": "top_k", "idempotency-conflict": "Idempotency-Key", "bad-cursor": "cursor"}
+FIELD_OF_KIND = {
+    "pool-too-small": "top_k",
+    "not-finished": "synthesis",
+    "leaking-test-image": "test_image",
+    "idempotency-conflict": "Idempotency-Key",
+    "bad-cursor": "cursor",
+}
 
 
 def from_domain(error: errors.PansynthError) -> Problem:

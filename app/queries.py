@@ -8,7 +8,7 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.errors import BadCursor, JobNotFound, SampleNotFound
-from app.tables import Guide, IdempotencyKey, Job, Sample, Upload, Worker
+from app.tables import EvaluationImage, Guide, IdempotencyKey, Job, Report, Sample, Upload, Worker
 
 ALIVE_SECONDS = 20.0  # a worker gives a sign of life every 3 s
 
@@ -62,6 +62,24 @@ def list_samples(
         query = query.where(Sample.position > _number(cursor))
     rows = session.scalars(query).all()
     return rows[:limit], str(rows[limit - 1].position) if len(rows) > limit else None
+
+
+def test_images(session: Session, job_id: str) -> Sequence[EvaluationImage]:
+    """What an evaluation tests on, by position."""
+    query = select(EvaluationImage).where(EvaluationImage.job_id == job_id).order_by(EvaluationImage.position)
+    return session.scalars(query).all()
+
+
+def made_samples(session: Session, job_id: str) -> Sequence[Sample]:
+    """A job's samples that are made, by position."""
+    query = select(Sample).where(Sample.job_id == job_id, Sample.image_sha256.is_not(None))
+    return session.scalars(query.order_by(Sample.position)).all()
+
+
+def report_sha256(session: Session, job_id: str, form: str) -> str | None:
+    """Of an evaluation's report in that format; None while it is not written."""
+    found = session.get(Report, (job_id, form))
+    return None if found is None else found.sha256
 
 
 def find_sample(session: Session, job_id: str, position: int) -> Sample:

@@ -114,6 +114,8 @@ def job_links(job: Job) -> dict[str, str]:
     links = {"self": here, "cancel": f"{here}/cancel", "events": f"{here}/events"}
     if job.kind == "synthesis":
         return links | {"samples": f"{here}/samples", "dataset": f"{here}/dataset"}
+    if job.kind == "evaluation":
+        return links | {"report": f"{here}/report"} | {k: f"{here}/report.{k}" for k in ("csv", "md", "png")}
     return links
 
 

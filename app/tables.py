@@ -1,4 +1,4 @@
-"""The SQL tables. Every status is changed by a verb of `app.jobs` and nowhere else."""
+"""The SQL tables. Every status is changed by a verb of `app.jobs` or `app.evaluations` and nowhere else."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -80,9 +80,9 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (Index("jobs_by_age", "created_at", "id"), Index("jobs_by_status", "status"))
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    kind: Mapped[str] = mapped_column(String(16))  # synthesis | pool_import
+    kind: Mapped[str] = mapped_column(String(16))  # synthesis | pool_import | evaluation
     status: Mapped[str] = mapped_column(String(16))  # queued | running | cancelling | succeeded | failed | cancelled
-    stage: Mapped[str | None] = mapped_column(String(16))  # planning | sampling | packaging | None
+    stage: Mapped[str | None] = mapped_column(String(16))  # planning | sampling | packaging, training | reporting, None
     parameters: Mapped[dict[str, Any]]
     pool_id: Mapped[str | None] = mapped_column(ForeignKey("pools.id", ondelete="SET NULL"))
     pool_high_water: Mapped[int] = mapped_column(BigInteger, default=0)  # pool images up to this id belong to the job
@@ -108,6 +108,26 @@ class Guide(Base):
     height: Mapped[int]
     image_sha256: Mapped[str] = mapped_column(String(64))
     mask_sha256: Mapped[str] = mapped_column(String(64))
+
+
+class EvaluationImage(Base):
+    """A labeled radiograph that an evaluation tests on; blobs as a guide's. Its labeled real ones are guides."""
+
+    __tablename__ = "test_images"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    image_sha256: Mapped[str] = mapped_column(String(64))
+    mask_sha256: Mapped[str] = mapped_column(String(64))
+
+
+class Report(Base):
+    """A form of an evaluation's report: blob `keys.report(job, format)`."""
+
+    __tablename__ = "reports"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    format: Mapped[str] = mapped_column(String(8), primary_key=True)  # json | csv | md | png
+    sha256: Mapped[str] = mapped_column(String(64))
 
 
 class Upload(Base):
@@ -148,7 +168,7 @@ class Step(Base):
     )
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    kind: Mapped[str] = mapped_column(String(16))  # unpack, import | index, plan, sample, package
+    kind: Mapped[str] = mapped_column(String(16))  # unpack, import | index, plan, sample, package | arm, report
     position: Mapped[int]
     first: Mapped[int] = mapped_column(default=0)  # the rows (uploads, guides, samples) first <= position < last
     last: Mapped[int] = mapped_column(default=0)

@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import demo, fleet, phantoms, pool, synthesize, train, up
+from cli import demo, evaluate, fleet, phantoms, pool, reproduce, synthesize, train, up
 from cli.failure import Failure
 
 app = typer.Typer(
@@ -18,9 +18,11 @@ app.command()(fleet.worker)
 app.command()(fleet.migrate)
 app.add_typer(pool.app, name="pool")
 app.command()(synthesize.synthesize)
+app.command()(evaluate.evaluate)
 app.command()(demo.demo)
 app.command()(phantoms.phantoms)
 app.add_typer(train.app, name="train")
+app.add_typer(reproduce.app, name="reproduce")
 
 
 def main() -> None:

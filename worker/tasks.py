@@ -11,6 +11,7 @@ from app.errors import BlobMissing, LastingError, LeaseLost
 from app.records import Claim
 from models.synthesis import Stopped
 from models.weights import WeightsError
+from worker.evaluating import train_arm, write_report
 from worker.importing import import_files, unpack
 from worker.lease import Lease
 from worker.packaging import package
@@ -30,6 +31,8 @@ DOING: dict[str, Doing] = {
     "plan": plan,
     "sample": make_samples,
     "package": package,
+    "arm": train_arm,
+    "report": write_report,
 }
 MAX_WAKES = 64  # the sweeper sends the rest as these are used up
 

@@ -19,7 +19,7 @@ router = APIRouter(tags=["jobs"])
 
 JobId = Annotated[str, Depends(job_id_of)]
 CursorDep = Annotated[str | None, Depends(cursor_of)]
-Kind = Literal["synthesis", "pool_import"]
+Kind = Literal["synthesis", "pool_import", "evaluation"]
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 

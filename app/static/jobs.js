@@ -52,7 +52,7 @@ function showJob(job) {
 function inWords(job) {
   const { done, total } = job.progress;
   if (job.kind === "pool_import") return `${job.stored} stored, ${job.duplicates} there already, ${job.rejected.length} refused`;
-  const parts = [`${done} of ${total} samples`];
+  const parts = [`${done} of ${total} ${job.kind === "evaluation" ? "training runs" : "samples"}`];
   if (job.status === "running" && job.stage) parts.unshift(job.stage);
   if (job.eta_seconds !== null) parts.push(`about ${duration(job.eta_seconds)} left`);
   return parts.join(", ");
@@ -64,7 +64,7 @@ function fillFacts(list, facts) {
   list.replaceChildren(...Object.entries(facts).flatMap(([name, value]) => {
     const [term, detail] = [document.createElement("dt"), document.createElement("dd")];
     term.textContent = name.replaceAll("_", " ");
-    detail.textContent = Array.isArray(value) ? value.join(", ") : typeof value === "number" && !Number.isInteger(value) ? value.toFixed(3) : String(value);
+    detail.textContent = Array.isArray(value) ? value.map((item) => item?.name ?? item).join("; ") : typeof value === "number" && !Number.isInteger(value) ? value.toFixed(3) : String(value);
     return [term, detail];
   }));
 }
@@ -124,7 +124,11 @@ export async function refreshRecent() {
     button.setAttribute("aria-current", String(job.id === current?.id));
     status.className = "status";
     status.dataset.status = status.textContent = job.status;
-    what.textContent = job.kind === "synthesis" ? `${job.progress.total} samples from pool ${job.parameters.pool}` : `Import into ${job.parameters.pool}`;
+    what.textContent = {
+      synthesis: () => `${job.progress.total} samples from pool ${job.parameters.pool}`,
+      pool_import: () => `Import into ${job.parameters.pool}`,
+      evaluation: () => `Evaluation of ${job.parameters.arms.length} arms`,
+    }[job.kind]();
     when.dateTime = job.created_at;
     when.textContent = new Date(job.created_at).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
     button.append(status, what, when);

@@ -1,0 +1,135 @@
+"""The life of an evaluation: the verbs that `app.jobs` lacks. Every arm is trained with every seed, then reported."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.admission import check_queue, first_with_key, keep_key
+from app.errors import LeakingTestImage, NotFinished
+from app.jobs import end_job, step_done
+from app.leases import add_steps, hold, lock
+from app.records import Claim, NewGuide
+from app.tables import EvaluationImage, Guide, Job, Report, Sample
+
+FORMATS = {
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+    "md": "text/markdown; charset=utf-8",
+    "png": "image/png",
+}
+REAL, SYNTHETIC, BOTH = "real", "synthetic", "real+synthetic"
+KINDS = (REAL, SYNTHETIC, BOTH)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one segmenter is trained on: `name` is shown, `synthesis` a job or None."""
+
+    name: str
+    kind: str  # of KINDS
+    synthesis: str | None
+
+
+def arms_of(kinds: Sequence[str], syntheses: Mapping[str, Mapping[str, Any]]) -> list[Arm]:
+    """The arms of an evaluation: `real` once, the others once for each synthesis (job id -> parameters)."""
+    arms = [Arm(REAL, REAL, None)] if REAL in kinds else []
+    labels = _labels(syntheses)
+    for job_id in syntheses:
+        for kind in (SYNTHETIC, BOTH):
+            if kind in kinds:
+                arms.append(Arm(f"{labels[job_id]}, {kind}", kind, job_id))
+    return arms
+
+
+def _labels(syntheses: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """`top 5 paper`, and the start of the job's id where two would be called the same."""
+    labels = {}
+    for job_id, given in syntheses.items():
+        odd = [given["method"]] if given["method"] != "diffusion" else []
+        odd += ["random selection"] if given["selection"] != "ssim" else []
+        labels[job_id] = " ".join([f"top {given['top_k']}", given["preset"], *odd])
+    names = list(labels.values())
+    return {key: f"{name} {key[:8]}" if names.count(name) > 1 else name for key, name in labels.items()}
+
+
+def submit_evaluation(
+    session: Session,
+    *,
+    job_id: str,
+    real: Sequence[NewGuide],
+    test: Sequence[NewGuide],
+    syntheses: Sequence[str],
+    parameters: Mapping[str, Any],
+    max_queued_jobs: int,
+    idempotency: tuple[str, str] | None = None,
+) -> Job:
+    """Take in an evaluation whose images' blobs are written; as `jobs.submit_synthesis`.
+
+    Raises NotFinished, LeakingTestImage, QueueFull, IdempotencyConflict.
+    """
+    if (first := first_with_key(session, idempotency)) is not None:
+        return first
+    check_queue(session, max_queued_jobs)
+    finished = {found: _finished(session, found) for found in sorted(syntheses)}  # one order: no deadlock
+    made = {found: finished[found].parameters for found in syntheses}
+    _check_leaks(session, real, test, syntheses)
+    arms = arms_of(parameters["arms"], made)
+    total = len(arms) * parameters["seeds"]
+    stated = {**parameters, "arms": [vars(arm) for arm in arms]}
+    job = Job(id=job_id, kind="evaluation", status="queued", parameters=stated, total=total)
+    job.created_at = datetime.now(UTC)
+    session.add(job)
+    session.flush()
+    session.add_all(Guide(job_id=job_id, position=n, **vars(image)) for n, image in enumerate(real))
+    session.add_all(
+        EvaluationImage(job_id=job_id, position=n, name=t.name, image_sha256=t.image_sha256, mask_sha256=t.mask_sha256)
+        for n, t in enumerate(test)
+    )
+    session.flush()
+    if idempotency is not None and not keep_key(session, idempotency, job_id):
+        session.execute(delete(Job).where(Job.id == job_id))  # another request with this key was faster
+        return first_with_key(session, idempotency) or job
+    add_steps(session, job_id, "arm", 0, total, 1)
+    return job
+
+
+def _finished(session: Session, job_id: str) -> Job:
+    job = lock(session, job_id)
+    if job is None or job.kind != "synthesis" or job.status != "succeeded":
+        state = "there is none" if job is None else f"it is a {job.kind} that is {job.status}"
+        raise NotFinished(f"{job_id[:80]!r} is no finished synthesis: {state}; name jobs of GET /jobs?kind=synthesis")
+    return job
+
+
+def _check_leaks(
+    session: Session, real: Sequence[NewGuide], test: Sequence[NewGuide], syntheses: Sequence[str]
+) -> None:
+    """A test image among the training images, the guides or the backgrounds would make every figure worthless."""
+    used = {image.image_sha256: f"the real image {image.name!r}" for image in real}
+    for guide in session.scalars(select(Guide).where(Guide.job_id.in_(syntheses))):
+        used[guide.image_sha256] = f"the guide {guide.name!r} of job {guide.job_id}"
+    samples = select(Sample.pool_image_sha256, Sample.pool_image_name).where(Sample.job_id.in_(syntheses))
+    for sha256, name in session.execute(samples.distinct()):
+        used[sha256] = f"the pool image {name!r} of a synthesis"
+    for image in test:
+        if (same := used.get(image.image_sha256)) is not None:
+            raise LeakingTestImage(f"{image.name!r} has the same pixels as {same}; test on images used nowhere else")
+
+
+def arm_done(session: Session, claim: Claim) -> int:
+    """An arm's figures lie in blob `keys.arm(job, position)`; the report follows the last. -> steps made."""
+    job, step = hold(session, claim)
+    job.done += 1
+    step_done(session, job, step)
+    return 1 if job.stage == "reporting" else 0
+
+
+def reported(session: Session, claim: Claim, sha256s: Mapping[str, str]) -> None:
+    """The report lies in blobs `keys.report(job, format)`, one for each of FORMATS: the job has succeeded."""
+    job, _ = hold(session, claim)
+    session.add_all(Report(job_id=job.id, format=form, sha256=sha256) for form, sha256 in sha256s.items())
+    end_job(session, job, "succeeded")

@@ -1,0 +1,115 @@
+"""POST /evaluations, and the report that comes of it."""
+
+from typing import Annotated, Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Request, Response
+
+from app import evaluations, keys, queries
+from app.downloads import REVALIDATE, Download, serve
+from app.evaluation_form import evaluation_schema, parse_evaluation, read_set
+from app.forms import openapi_body
+from app.guides import GuideFiles, fingerprint
+from app.problems import Problem
+from app.routes.accepted import job_answer, new_job_id
+from app.routes.parameters import job_id_of
+from app.routes.synthesis import IdempotencyKey
+from app.schemas import JobBody
+from app.service import Service, ServiceDep
+from app.tables import Job
+from app.uploads import read_form
+
+router = APIRouter(tags=["evaluations"])
+
+JobId = Annotated[str, Depends(job_id_of)]
+
+
+@router.post(
+    "/evaluations",
+    status_code=202,
+    response_model=JobBody,
+    openapi_extra=openapi_body(evaluation_schema()),
+    responses={200: {"model": JobBody, "description": "This Idempotency-Key was used before: its job"}},
+)
+async def evaluate(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
+    """Train a segmenter on real, synthetic and real+synthetic images, and compare them on a test set."""
+    async with read_form(request, service.settings.max_upload_bytes) as form:
+        parameters = parse_evaluation(form)
+        real = await read_set(form, "real", service.settings.max_pixels, service.decoding)
+        test = await read_set(form, "test", service.settings.max_pixels, service.decoding)
+    parameters |= {"real_images": len(real), "test_images": len(test)}
+    job, is_new = await to_thread.run_sync(submit, service, parameters, real, test, idempotency_key)
+    if is_new:
+        service.metrics.accepted(job.kind)
+    return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
+
+
+def submit(
+    service: Service,
+    parameters: dict[str, Any],
+    real: list[GuideFiles],
+    test: list[GuideFiles],
+    idempotency_key: str | None,
+) -> tuple[Job, bool]:
+    """Write the images' blobs, then the job; what fails leaves nothing behind. -> (job, is it new)."""
+    job_id = new_job_id()
+    prefix = f"jobs/{job_id}/"
+    try:
+        for image in (*real, *test):
+            service.blobs.put(keys.guide(job_id, image.row.image_sha256), image.image_png)
+            service.blobs.put(keys.guide(job_id, image.row.mask_sha256), image.mask_png)
+        with service.database.write() as session:
+            job = evaluations.submit_evaluation(
+                session,
+                job_id=job_id,
+                real=[image.row for image in real],
+                test=[image.row for image in test],
+                syntheses=parameters["synthesis"],
+                parameters=parameters,
+                max_queued_jobs=service.settings.max_queued_jobs,
+                idempotency=(idempotency_key, fingerprint(parameters, [*real, *test])) if idempotency_key else None,
+            )
+    except BaseException:
+        service.blobs.delete_prefix(prefix)
+        raise
+    if job.id != job_id:
+        service.blobs.delete_prefix(prefix)
+    return job, job.id == job_id
+
+
+@router.get("/jobs/{job_id}/report", response_class=Response)
+def get_report(job_id: JobId, request: Request, service: ServiceDep) -> Response:
+    """An evaluation's figures: every arm's mean and sd, and its difference to `real`. 409 until it succeeded."""
+    return report(job_id, "json", request, service)
+
+
+@router.get("/jobs/{job_id}/report.csv", response_class=Response)
+def get_report_csv(job_id: JobId, request: Request, service: ServiceDep) -> Response:
+    """The figures of every test image, arm and seed."""
+    return report(job_id, "csv", request, service)
+
+
+@router.get("/jobs/{job_id}/report.md", response_class=Response)
+def get_report_markdown(job_id: JobId, request: Request, service: ServiceDep) -> Response:
+    """The table, in the paper's form."""
+    return report(job_id, "md", request, service)
+
+
+@router.get("/jobs/{job_id}/report.png", response_class=Response)
+def get_report_plot(job_id: JobId, request: Request, service: ServiceDep) -> Response:
+    """The plot."""
+    return report(job_id, "png", request, service)
+
+
+def report(job_id: str, form: str, request: Request, service: Service) -> Response:
+    with service.database.read() as session:
+        job = queries.find_job(session, job_id)
+        sha256 = queries.report_sha256(session, job_id, form)
+    if job.kind != "evaluation":
+        raise Problem(404, "no-report", f"job {job_id} is a {job.kind}; only evaluation jobs make a report")
+    if sha256 is None:
+        remedy = "it never will be" if job.finished_at else f"wait for it, /jobs/{job_id}/events tells"
+        raise Problem(409, "report-not-ready", f"job {job_id} is {job.status}, its report is not there; {remedy}")
+    return serve(
+        request, service.blobs, Download(keys.report(job_id, form), sha256, evaluations.FORMATS[form], REVALIDATE)
+    )

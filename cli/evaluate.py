@@ -1,0 +1,120 @@
+"""`pansynth evaluate`: does it help me? A labeled set is split, augmented, trained on and tested on."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.failure import Failure
+from cli.pool import DEFAULT_URL, Url
+
+if TYPE_CHECKING:
+    import httpx
+
+    from cli.client import File
+    from cli.progress import Show
+
+Pair = tuple[Path, Path]  # a radiograph and its mask
+
+FORMS = {"report": "report.json", "csv": "report.csv", "md": "report.md", "png": "report.png"}
+
+
+def evaluate(
+    labeled: Annotated[Path, typer.Option(help="Folder with images/ and masks/ of the same file names.")],
+    pool: Annotated[str, typer.Option(help="The pool of unlabeled images; none of the labeled ones.")] = "default",
+    out: Annotated[Path, typer.Option(help="Folder for the report; must not be there yet.")] = Path("evaluation"),
+    guides: Annotated[
+        int | None, typer.Option(min=1, help="Labeled images to train on; the rest is for testing. Default: half.")
+    ] = None,
+    top_k: Annotated[list[int] | None, typer.Option(help="Repeat to compare. Default: 5.")] = None,
+    preset: Annotated[list[str] | None, typer.Option(help="Repeat to compare. Default: paper, harmonize.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps, the same for every arm.")] = 2000,
+    seeds: Annotated[int, typer.Option(min=1, help="Training runs per arm.")] = 3,
+    backbone: Annotated[str, typer.Option(help="tiny, or b0 to b5.")] = "b0",
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and of the synthesis.")] = 0,
+    model: Annotated[str, typer.Option(help="Weights by name.")] = "default",
+    url: Url = DEFAULT_URL,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Tell how much Dice synthetic images add on your own data, with an interval."""
+    from cli.client import connect
+    from cli.progress import progress
+    from cli.verdict import verdict
+
+    if out.exists():
+        raise Failure(f"--out {out} is there already; choose another name or remove it")
+    real, test = split(labeled_pairs(labeled), guides, seed)
+    settings = [(name, k) for name in preset or ["paper", "harmonize"] for k in top_k or [5]]
+    training: dict[str, object] = {"steps": steps, "seeds": seeds, "backbone": backbone}
+    with connect(url) as client, progress("queued") as show:
+        made = [
+            _synthesis(client, real, {"pool": pool, "top_k": k, "preset": name, "seed": seed, "model": model}, show)
+            for name, k in settings
+        ]
+        report = _report(client, real, test, made, training, out, show)
+    typer.echo(json.dumps(report) if as_json else f"{verdict(report)}\n\n{out}/report.md, .png, .csv and .json")
+
+
+def labeled_pairs(folder: Path) -> list[Pair]:
+    """Every file in images/ with the mask of the same name, or of the same name but for its ending."""
+    if not (folder / "images").is_dir() or not (folder / "masks").is_dir():
+        raise Failure(f"--labeled {folder}: it needs the folders images/ and masks/, with the same file names")
+    masks = {path.stem: path for path in sorted((folder / "masks").iterdir()) if path.is_file()}
+    images = [path for path in sorted((folder / "images").iterdir()) if path.is_file()]
+    if lonely := [path.name for path in images if path.stem not in masks]:
+        raise Failure(f"--labeled {folder}: {lonely[0]} has no mask of its name ({len(lonely)} such); add or remove it")
+    return [(path, masks[path.stem]) for path in images]
+
+
+def split(pairs: list[Pair], guides: int | None, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """(to train on, to test on), drawn by lot from the files' names: the same seed gives the same split."""
+    count = len(pairs) // 2 if guides is None else guides
+    if not 0 < count < len(pairs):
+        raise Failure(
+            f"{len(pairs)} labeled images cannot be split into {count} for training and {len(pairs) - count} for "
+            f"tests; label more, or choose --guides between 1 and {len(pairs) - 1}"
+        )
+    drawn = sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}:{pair[0].name}".encode()).digest())
+    return sorted(drawn[:count]), sorted(drawn[count:])
+
+
+def _synthesis(client: "httpx.Client", real: list[Pair], fields: dict[str, object], show: "Show") -> str:
+    from cli.client import submit, wait
+
+    job = submit(client, "/synthesize", _files(real, ""), fields)
+    done: str = wait(client, job, show)["id"]
+    return done
+
+
+def _report(
+    client: "httpx.Client",
+    real: list[Pair],
+    test: list[Pair],
+    syntheses: list[str],
+    training: dict[str, object],
+    out: Path,
+    show: "Show",
+) -> dict[str, Any]:
+    """Evaluate, and download every form of the report into `out`."""
+    from cli.client import download, submit, wait
+
+    fields = {"synthesis": ",".join(syntheses), "arms": "real,real+synthetic", **training}
+    job = submit(client, "/evaluations", _files(real, "real_") + _files(test, "test_"), fields)
+    try:
+        job = wait(client, job, show)
+    except KeyboardInterrupt:
+        raise Failure(
+            f"interrupted; the job goes on at {str(client.base_url).rstrip('/')}{job['links']['self']}"
+        ) from None
+    out.mkdir(parents=True)
+    for link, name in FORMS.items():
+        download(client, job["links"][link], out / name, lambda done, total: show(done, total, "report"))
+    report: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return report
+
+
+def _files(pairs: list[Pair], prefix: str) -> "list[File]":
+    images: list[File] = [(f"{prefix}image", image.name, image) for image, _ in pairs]
+    return images + [(f"{prefix}mask", mask.name, mask) for _, mask in pairs]

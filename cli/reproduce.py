@@ -1,0 +1,165 @@
+"""`pansynth reproduce`: the paper's experiment, on phantoms."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.failure import Failure
+
+if TYPE_CHECKING:
+    from models.labeled_sets import Pair
+    from models.reproduce import Arm, Protocol
+
+app = typer.Typer(help="Reproduce the paper's results on phantoms.", no_args_is_help=True)
+
+SIZES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "guides": 2,
+        "pool": 4,
+        "test": 4,
+        "top_ks": (1, 2),
+        "control_top_k": 2,
+        "seeds": 1,
+        "steps": 4,
+        "batch": 2,
+        "backbone": "tiny",
+    },
+    "small": {
+        "guides": 30,
+        "pool": 500,
+        "test": 240,
+        "top_ks": (5, 10, 20),
+        "control_top_k": 10,
+        "seeds": 3,
+        "steps": 2000,
+        "batch": 8,
+        "backbone": "b0",
+    },
+    "paper": {
+        "guides": 210,
+        "pool": 1550,
+        "test": 1890,
+        "top_ks": (5, 10, 20, 50),
+        "control_top_k": 20,
+        "seeds": 3,
+        "steps": 20_000,
+        "batch": 16,
+        "backbone": "b0",
+    },
+}
+
+Override = Annotated[int | None, typer.Option(min=1, help="Default: the size's.")]
+
+
+@app.callback()
+def reproduce() -> None:
+    """Reproduce the paper's results on phantoms."""
+
+
+@app.command()
+def table1(
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command again continues it.")],
+    size: Annotated[str, typer.Option(help="smoke, small or paper: the numbers that are not given below.")] = "small",
+    weights: Annotated[Path | None, typer.Option(help="Folder of weights. Default: the shipped ones.")] = None,
+    guides: Override = None,
+    pool: Override = None,
+    test: Override = None,
+    top_k: Annotated[list[int] | None, typer.Option(help="Rows of the paper; repeat. Default: the size's.")] = None,
+    control_top_k: Override = None,
+    steps: Override = None,
+    batch: Override = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Training runs per arm. Default: the size's.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="tiny, b0 to b5, or a folder of pretrained weights.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the segmenter.")] = 3e-4,
+    equal_weights: Annotated[
+        bool, typer.Option(help="Draw real and synthetic images equally often, whatever their numbers.")
+    ] = True,
+    budget: Annotated[str, typer.Option(help="The same for every arm: steps or epochs.")] = "steps",
+    guide_looks: Annotated[str, typer.Option(help="Looks of the guides, with commas.")] = "plain",
+    seed: Annotated[int, typer.Option(min=0, help="Of the phantoms, or of the split of --labeled.")] = 1_000_000,
+    labeled: Annotated[
+        Path | None, typer.Option(help="Your own instead of phantoms: images/ and masks/, the same file names.")
+    ] = None,
+    unlabeled: Annotated[
+        Path | None, typer.Option(help="With --labeled: the pool; with masks/ beside images/ there is an oracle.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Table 1 with intervals, and the controls it lacks: paste, blend, random selection, harmonize and the oracle."""
+    import torch
+
+    from app.weights import shipped_folder
+    from cli.progress import progress
+    from models.labeled_sets import folder_sets, phantom_sets
+    from models.phantoms import LOOKS
+    from models.reproduce import Protocol, reproduce
+    from models.training.segmenter import SegmenterPlan
+    from models.weights import WeightsError, load_networks
+
+    given: dict[str, Any] = {"guides": guides, "pool": pool, "test": test, "top_ks": tuple(top_k) if top_k else None}
+    given |= {"control_top_k": control_top_k, "seeds": seeds, "steps": steps, "batch": batch, "backbone": backbone}
+    numbers = _numbers(size, given)
+    if budget not in ("steps", "epochs"):
+        raise Failure(f"--budget {budget!r}; choose steps or epochs")
+    looks = tuple(look.strip() for look in guide_looks.split(","))
+    if strange := [look for look in looks if look not in LOOKS]:
+        raise Failure(f"--guide-looks: unknown look {strange[0]!r}; choose from {', '.join(LOOKS)}")
+    own = None
+    if labeled is not None and unlabeled is not None:
+        own = _own(labeled, unlabeled, guides, seed)
+        numbers |= dict(zip(("guides", "pool", "test"), map(len, own), strict=True))
+    elif labeled is not None or unlabeled is not None:
+        raise Failure("--labeled and --unlabeled go together; give both, or neither for phantoms")
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        networks = load_networks(weights or shipped_folder() / "default", chosen)
+        training = {name: numbers.pop(name) for name in ("steps", "batch", "backbone")}
+        plan = SegmenterPlan(**training, learning_rate=learning_rate, equal_weights=equal_weights)
+        numbers["seeds"] = tuple(range(numbers["seeds"]))
+        protocol = Protocol(**numbers, plan=plan, guide_looks=looks, phantom_seed=seed, budget=budget)  # type: ignore[arg-type]
+        counts = (protocol.guides, protocol.pool, protocol.test)
+        with progress("table 1") as show:
+            sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show)
+            arms = _arms(protocol, sets.pool_has_truth)
+            reproduce(out, networks, protocol, arms, sets, show, 1 if chosen == "cpu" else 64)
+    except (ValueError, WeightsError) as error:
+        raise Failure(str(error)) from error
+    typer.echo((out / "report.md").read_text() + f"\n{out}/report.json, report.csv, report.md and report.png")
+
+
+def _numbers(size: str, given: dict[str, Any]) -> dict[str, Any]:
+    if size not in SIZES:
+        raise Failure(f"--size {size!r}; choose from {', '.join(SIZES)}")
+    return SIZES[size] | {name: value for name, value in given.items() if value is not None}
+
+
+def _own(labeled: Path, unlabeled: Path, guides: int | None, seed: int) -> "tuple[list[Pair], list[Pair], list[Pair]]":
+    """The files of guides, pool and test."""
+    from cli.evaluate import labeled_pairs, split
+    from cli.pool import SUFFIXES
+
+    real, test = split(labeled_pairs(labeled), guides, seed)
+    if (unlabeled / "masks").is_dir():
+        return [*real], [*labeled_pairs(unlabeled)], [*test]
+    images = [path for path in sorted(unlabeled.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not images:
+        raise Failure(f"--unlabeled {unlabeled}: no image under this folder")
+    return [*real], [(path, None) for path in images], [*test]
+
+
+def _arms(protocol: "Protocol", oracle: bool) -> "list[Arm]":
+    """The paper's rows with the preset `paper`, and the controls beside it."""
+    from app.presets import PRESETS
+    from models.reproduce import Method, table1_arms
+    from models.synthesis import Recipe
+
+    paper, harmonize = asdict(PRESETS["paper"]), asdict(PRESETS["harmonize"])
+    controls = [
+        Method("paste", Recipe(method="paste", **paper)),
+        Method("blend", Recipe(method="blend", **paper)),
+        Method("random selection", Recipe(method="diffusion", **paper), "random"),
+        Method("harmonize", Recipe(method="diffusion", **harmonize)),
+    ]
+    return table1_arms(protocol, Method("synthetic", Recipe(method="diffusion", **paper)), controls, oracle)

@@ -1,0 +1,140 @@
+"""What a trained segmenter reaches on the test images, and what that says about the data it was trained on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.comparison import compare, summarize
+from models.metrics import METRICS, scores
+from models.segmenter import Labeled, Segmenter, predict
+from models.training.segmenter import SegmenterPlan, SegmenterTraining
+
+REFERENCE = "real"
+ORACLE = "oracle"
+EMPTY_MASKS = (
+    "Where prediction and truth are both empty every share is 1 and the distance 0; where one of them is empty every "
+    "share is 0 and the distance the image's diagonal."
+)
+_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm trained with one seed. images: per test image its name and the METRICS; JSON-ready by `asdict`."""
+
+    arm: str
+    seed: int
+    steps: int
+    best_step: int
+    training_images: dict[str, int]  # by source
+    images: list[dict[str, Any]]
+
+
+def run_arm(
+    arm: str,
+    sources: Mapping[str, Labeled],
+    plan: SegmenterPlan,
+    test: Labeled,
+    names: Sequence[str],
+    device: torch.device | str,
+    *,
+    saved: bytes | None = None,
+    between_steps: Callable[[SegmenterTraining], None] | None = None,
+) -> ArmResult:
+    """Train on `sources` (by name, the real ones first) and score every test image.
+
+    saved: where an earlier call was stopped, see `SegmenterTraining.save`. between_steps: called after every step and
+    before every batch of test images; what it raises ends the call.
+    """
+    training = SegmenterTraining(list(sources.values()), plan, device)
+    if saved is not None:
+        training.restore(saved)
+    while not training.done:
+        training.advance()
+        if between_steps is not None:
+            between_steps(training)
+    rows = score_images(
+        training.best(),
+        test,
+        names,
+        training.device,
+        (lambda: between_steps(training)) if between_steps is not None else None,
+    )
+    counts = {name: len(source) for name, source in sources.items()}
+    return ArmResult(arm, plan.seed, plan.steps, training.best_step, counts, rows)
+
+
+def score_images(
+    segmenter: Segmenter,
+    test: Labeled,
+    names: Sequence[str],
+    device: torch.device,
+    before_batch: Callable[[], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Per test image its name and metrics, rounded."""
+    found = predict(segmenter, test.images, device, before_batch)
+    return [
+        {"image": name, **{key: round(value, _DECIMALS) for key, value in scores(mask, truth).items()}}
+        for name, mask, truth in zip(names, found, test.masks, strict=True)
+    ]
+
+
+def build_report(results: Sequence[ArmResult], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Every arm's summary and its comparison with `real`, as JSON; arms in the order of their first result.
+
+    All arms need the same seeds and test images. `gap_closed` is the arm's Dice above real's as a share of the
+    oracle's; None where there is no oracle, or none that is better than real. Raises ValueError.
+    """
+    by_arm: dict[str, dict[int, ArmResult]] = {}
+    for result in results:
+        by_arm.setdefault(result.arm, {})[result.seed] = result
+    seeds = sorted(next(iter(by_arm.values()), {}))
+    for arm, found in by_arm.items():
+        if sorted(found) != seeds:
+            raise ValueError(f"arm {arm!r} has the seeds {sorted(found)}, the first arm {seeds}; finish every arm")
+    values = {arm: {name: _values(found, seeds, name) for name in METRICS} for arm, found in by_arm.items()}
+    arms = [_arm_body(arm, by_arm[arm][seeds[0]], values) for arm in by_arm]
+    return {
+        **facts,
+        "seeds": seeds,
+        "test_images": len(results[0].images),
+        "reference": REFERENCE if REFERENCE in by_arm else None,
+        "metrics": list(METRICS),
+        "empty_masks": EMPTY_MASKS,
+        "arms": arms,
+    }
+
+
+def _values(found: Mapping[int, ArmResult], seeds: Sequence[int], metric: str) -> "np.ndarray[Any, Any]":
+    return np.array([[row[metric] for row in found[seed].images] for seed in seeds], dtype=np.float64)
+
+
+def _arm_body(arm: str, first: ArmResult, values: Mapping[str, Any]) -> dict[str, Any]:
+    own, real = values[arm], values.get(REFERENCE)
+    against = None
+    if real is not None and arm != REFERENCE:
+        against = {name: _rounded(asdict(compare(own[name], real[name]))) for name in METRICS}
+    return {
+        "name": arm,
+        "steps": first.steps,
+        "training_images": first.training_images,
+        "summary": {name: _rounded(asdict(summarize(own[name]))) for name in METRICS},
+        "seed_means": {name: [round(float(v), _DECIMALS) for v in own[name].mean(axis=1)] for name in METRICS},
+        "against_real": against,
+        "gap_closed": _gap_closed(arm, values),
+    }
+
+
+def _gap_closed(arm: str, values: Mapping[str, Any]) -> float | None:
+    if arm == REFERENCE or REFERENCE not in values or ORACLE not in values:
+        return None
+    real, oracle, own = (float(values[name]["dice"].mean()) for name in (REFERENCE, ORACLE, arm))
+    return round((own - real) / (oracle - real), 4) if oracle > real else None
+
+
+def _rounded(figures: Mapping[str, float | None]) -> dict[str, float | None]:
+    # A p-value keeps its digits: 1e-9 is not 0.
+    return {k: v if v is None or k == "p" else round(v, _DECIMALS) for k, v in figures.items()}

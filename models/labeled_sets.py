@@ -1,0 +1,99 @@
+"""The sets of a comparison: guides, pool and test, from phantoms or from a user's folders."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models import pixels
+from models.phantoms import phantoms
+from models.segmenter import Labeled
+
+GUIDES_SET, POOL_SET, TEST_SET = 1, 2, 3  # added to a phantom seed: the sets share no anatomy
+
+Show = Callable[..., None]  # show(done, total, label)
+Pair = tuple[Path, Path | None]  # a radiograph and its mask, if there is one
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """guides: labeled, to train on and to synthesise from; pool: backgrounds; test: labeled, used nowhere else.
+
+    pool_has_truth: the pool's masks are true ones (otherwise they are empty), so that there can be an oracle. Raises
+    ValueError for a test image that is also a guide or in the pool.
+    """
+
+    guides: Labeled
+    pool: Labeled
+    test: Labeled
+    pool_has_truth: bool
+
+    def __post_init__(self) -> None:
+        used = {
+            pixels.sha256(image.tobytes()): name
+            for part in (self.guides, self.pool)
+            for image, name in zip(part.images, part.groups, strict=True)
+        }
+        for image, name in zip(self.test.images, self.test.groups, strict=True):
+            if (same := used.get(pixels.sha256(image.tobytes()))) is not None:
+                raise ValueError(f"test image {name} has the same pixels as {same}; test on images used nowhere else")
+
+    def sha256(self) -> str:
+        """Of all pixels and masks in their order."""
+        digest = hashlib.sha256()
+        for part in (self.guides, self.pool, self.test):
+            digest.update(part.images.tobytes() + np.packbits(part.masks).tobytes())
+        return digest.hexdigest()
+
+
+def phantom_sets(
+    seed: int,
+    counts: tuple[int, int, int],
+    guide_looks: Sequence[str],
+    looks: Sequence[str],
+    show: Show,
+) -> Sets:
+    """Guides, pool and test of `counts`, none sharing an anatomy; the guides in looks of their own."""
+    parts = (
+        _phantoms(seed + GUIDES_SET, counts[0], guide_looks, "guide", show),
+        _phantoms(seed + POOL_SET, counts[1], looks, "pool image", show),
+        _phantoms(seed + TEST_SET, counts[2], looks, "test image", show),
+    )
+    return Sets(*parts, pool_has_truth=True)
+
+
+def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pair], show: Show) -> Sets:
+    """The same from image files, brought to 512x256. Raises ImageError (a ValueError) naming the file."""
+    has_truth = all(mask is not None for _, mask in pool)
+    return Sets(
+        _read(guides, "guides", show), _read(pool, "pool images", show), _read(test, "test images", show), has_truth
+    )
+
+
+def _phantoms(seed: int, count: int, looks: Sequence[str], label: str, show: Show) -> Labeled:
+    made = []
+    for number, phantom in enumerate(phantoms(seed, count, looks)):
+        made.append((phantom.image, phantom.mask))
+        show(number + 1, count, f"{label}s")
+    images, masks = (np.stack(column) for column in zip(*made, strict=True))
+    return Labeled(images, masks, tuple(f"{label} {number}" for number in range(count)))
+
+
+def _read(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:
+    images, masks = [], []
+    for number, (image, mask) in enumerate(pairs):
+        try:
+            radiograph = pixels.read_image(image.read_bytes())
+            images.append(pixels.resize_image(radiograph))
+            if mask is None:
+                masks.append(np.zeros((pixels.HEIGHT, pixels.WIDTH), bool))
+            else:
+                anatomy = pixels.read_mask(mask.read_bytes())
+                pixels.check_same_size(radiograph, anatomy)
+                masks.append(pixels.resize_mask(anatomy))
+        except pixels.ImageError as error:
+            raise ValueError(f"{image} or its mask: {error}") from error
+        show(number + 1, len(pairs), label)
+    return Labeled(np.stack(images), np.stack(masks), tuple(image.name for image, _ in pairs))

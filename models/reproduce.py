@@ -1,0 +1,279 @@
+"""The paper's Table 1, with the controls it lacks: paste, blend, random selection and the oracle.
+
+Everything is kept under one folder, a file per guide and
+method and a file per arm and seed, so a run that was stopped goes on where it was.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import pixels
+from models.batches import FixedBatches
+from models.evaluation import ORACLE, REFERENCE, ArmResult, build_report, run_arm
+from models.labeled_sets import Sets, Show
+from models.matching import random_selection, top_k
+from models.phantoms import LOOKS, PLAIN
+from models.report import report_csv, report_markdown, report_png
+from models.segmenter import Labeled, to_images
+from models.synthesis import Recipe, sample_seed, synthesize
+from models.training.segmenter import SegmenterPlan, SegmenterTraining
+from models.weights import Networks
+
+CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is compared with what, on which sets. Raises ValueError for what does not go together.
+
+    top_ks: of the paper's recipe; the controls have `control_top_k`. budget: `steps` gives every arm the same
+    optimiser steps; `epochs` gives an arm as many more as it has more images than `real`. guide_looks, looks and
+    phantom_seed are for phantoms alone.
+    """
+
+    guides: int
+    pool: int
+    test: int
+    top_ks: tuple[int, ...]
+    control_top_k: int
+    seeds: tuple[int, ...]
+    plan: SegmenterPlan
+    guide_looks: tuple[str, ...] = (PLAIN,)
+    looks: tuple[str, ...] = LOOKS
+    phantom_seed: int = 1_000_000
+    budget: Literal["steps", "epochs"] = "steps"
+
+    def __post_init__(self) -> None:
+        for k in (*self.top_ks, self.control_top_k):
+            if not 1 <= k <= self.pool:
+                raise ValueError(f"top k is {k}, the pool has {self.pool} images; give 1 to {self.pool}")
+        if self.guides < 1 or self.test < 1 or not self.seeds:
+            raise ValueError(f"{self.guides} guides, {self.test} test images, seeds {self.seeds}; none may be empty")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make synthetic images from a guide: a recipe and how pool images are chosen."""
+
+    name: str
+    recipe: Recipe
+    selection: Literal["ssim", "random"] = "ssim"
+
+
+@dataclass(frozen=True)
+class Arm:
+    name: str
+    real: bool
+    method: Method | None = None
+    top_k: int = 0
+    pool_with_truth: bool = False
+
+
+def table1_arms(protocol: Protocol, paper: Method, controls: Sequence[Method], oracle: bool = True) -> list[Arm]:
+    """The paper's rows in its order, then the controls, each with the real images, then the oracle if asked for."""
+    arms = [Arm(REFERENCE, real=True)]
+    for k in protocol.top_ks:
+        arms.append(Arm(f"top {k}, synthetic", real=False, method=paper, top_k=k))
+        arms.append(Arm(f"top {k}, real+synthetic", real=True, method=paper, top_k=k))
+    k = protocol.control_top_k
+    arms += [Arm(f"top {k}, real+{method.name}", real=True, method=method, top_k=k) for method in controls]
+    return [*arms, Arm(ORACLE, real=True, pool_with_truth=True)] if oracle else arms
+
+
+def reproduce(
+    folder: Path,
+    networks: Networks,
+    protocol: Protocol,
+    arms: Sequence[Arm],
+    sets: Sets,
+    show: Show,
+    batch_size: int = 1,
+) -> dict[str, Any]:
+    """Run every arm with every seed that is not in `folder` yet, and write report.json, .csv, .md and .png there.
+
+    Returns the report. Raises ValueError if the folder holds a run of another protocol, other data or other weights.
+    """
+    weights = {"name": networks.name, "sha256": networks.sha256}
+    stated = {"protocol": asdict(protocol), "weights": weights, "data_sha256": sets.sha256()}
+    _same_run(folder, stated, arms)
+    guides, pool, test = sets.guides, sets.pool, sets.test
+    _synthesize_all(folder, networks, guides, pool, arms, show, batch_size)
+    total = len(arms) * len(protocol.seeds)
+    results: list[ArmResult] = []
+    for arm in arms:
+        sources = None
+        for seed in protocol.seeds:
+            label = f"{arm.name}, seed {seed}"
+            show(len(results), total, label)
+            kept = folder / "arms" / f"{_slug(arm.name)}.seed{seed}.json"
+            if not kept.exists():
+                sources = sources or _sources(folder, arm, guides, pool)
+                _run_kept(kept, arm, sources, _plan(protocol, sources, len(guides), seed), test, networks.device)
+            results.append(ArmResult(**json.loads(kept.read_text())))
+    show(total, total, "report")
+    report = build_report(results, stated)
+    _write(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    _write(folder / "report.csv", report_csv(results))
+    _write(folder / "report.md", report_markdown(report))
+    (folder / "report.png").write_bytes(report_png(report))
+    return report
+
+
+def _same_run(folder: Path, stated: Mapping[str, Any], arms: Sequence[Arm]) -> None:
+    """A folder belongs to one protocol: its numbers must be comparable."""
+    run = json.loads(json.dumps({**stated, "arms": [asdict(arm) for arm in arms]}))
+    path = folder / "run.json"
+    if path.exists() and json.loads(path.read_text()) != run:
+        raise ValueError(f"{folder} holds a run with other sizes, arms, data or weights; choose another folder")
+    (folder / "arms").mkdir(parents=True, exist_ok=True)
+    _write(path, json.dumps(run, indent=2) + "\n")
+
+
+def _plan(protocol: Protocol, sources: Mapping[str, Labeled], real: int, seed: int) -> SegmenterPlan:
+    steps = protocol.plan.steps
+    if protocol.budget == "epochs":
+        steps = max(1, round(steps * sum(map(len, sources.values())) / real))
+    return SegmenterPlan(**(asdict(protocol.plan) | {"seed": seed, "steps": steps}))
+
+
+def _run_kept(
+    kept: Path, arm: Arm, sources: Mapping[str, Labeled], plan: SegmenterPlan, test: Labeled, device: torch.device
+) -> None:
+    """Train and test one arm, with a checkpoint every minute; its result lies in `kept` when it is complete."""
+    checkpoint = kept.with_suffix(".checkpoint")
+    last = time.monotonic()
+
+    def keep(training: SegmenterTraining) -> None:
+        nonlocal last
+        if time.monotonic() - last > CHECKPOINT_SECONDS and not training.done:
+            _write(checkpoint, training.save())
+            last = time.monotonic()
+
+    saved = checkpoint.read_bytes() if checkpoint.exists() else None
+    result = run_arm(arm.name, sources, plan, test, test.groups, device, saved=saved, between_steps=keep)
+    _write(kept, json.dumps(asdict(result)))
+    checkpoint.unlink(missing_ok=True)
+
+
+def _sources(folder: Path, arm: Arm, guides: Labeled, pool: Labeled) -> dict[str, Labeled]:
+    sources = {"real": guides} if arm.real else {}
+    if arm.pool_with_truth:
+        sources["pool"] = pool
+    if arm.method is not None:
+        made = [np.load(_made(folder, arm.method, guide))[: arm.top_k] for guide in range(len(guides))]
+        masks = np.repeat(guides.masks, arm.top_k, axis=0)
+        groups = tuple(group for group in guides.groups for _ in range(arm.top_k))
+        sources["synthetic"] = Labeled(np.concatenate(made), masks, groups)
+    return sources
+
+
+def _synthesize_all(
+    folder: Path,
+    networks: Networks,
+    guides: Labeled,
+    pool: Labeled,
+    arms: Sequence[Arm],
+    show: Show,
+    batch_size: int,
+) -> None:
+    """For every method and guide a file of samples (K, 256, 512) uint8, by rank; what is there is left as it is."""
+    wanted: dict[str, tuple[Method, int]] = {}
+    for arm in arms:
+        if arm.method is not None:
+            k = max(arm.top_k, wanted.get(arm.method.name, (arm.method, 0))[1])
+            wanted[arm.method.name] = (arm.method, k)
+    todo = [
+        (method, guide, k)
+        for method, k in wanted.values()
+        for guide in range(len(guides))
+        if not _made(folder, method, guide).exists()
+    ]
+    if not todo:
+        return
+    digests = [pixels.sha256(image.tobytes()) for image in pool.images]
+    most = max(k for _, _, k in todo)
+    show(0, len(guides) + len(pool), "comparing")
+    ranked = _ranked(networks, guides, pool, digests, most, batch_size)
+    where = {digest: row for row, digest in enumerate(digests)}
+    for number, (method, guide, k) in enumerate(todo):
+        show(number, len(todo), f"synthesis, {method.name}")
+        digest = pixels.sha256(guides.images[guide].tobytes())
+        chosen = ranked[guide][:k]
+        if method.selection == "random":
+            chosen = random_selection(0, digest, digests, k)
+        rows = [where[sha256] for sha256 in chosen]
+        seeds = [sample_seed(0, digest, sha256) for sha256 in chosen]
+        samples = _samples(networks, guides, guide, pool.images[rows], method.recipe, seeds, batch_size)
+        path = _made(folder, method, guide)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".new").open("wb") as file:
+            np.save(file, samples)
+        path.with_suffix(".new").replace(path)
+
+
+def _ranked(
+    networks: Networks, guides: Labeled, pool: Labeled, digests: Sequence[str], k: int, batch_size: int
+) -> list[list[str]]:
+    """For each guide the sha256 of its k most similar pool images, the best first."""
+    latents = []
+    with FixedBatches(batch_size) as batches:
+        for images in (guides.images, pool.images):
+            parts = [
+                batches.run(networks.vae.encode, to_images(images[rows], networks.device)).cpu()
+                for rows in _chunks(len(images), 64)
+            ]
+            latents.append(torch.cat(parts))
+    data_range = float(latents[1].max() - latents[1].min())
+    found = top_k(latents[0].to(networks.device), [(latents[1], digests)], k, data_range)
+    return [[match.sha256 for match in matches] for matches in found]
+
+
+def _samples(
+    networks: Networks,
+    guides: Labeled,
+    guide: int,
+    unlabeled: NDArray[np.uint8],
+    recipe: Recipe,
+    seeds: Sequence[int],
+    batch_size: int,
+) -> NDArray[np.uint8]:
+    """(K, 256, 512) uint8: the guide's anatomy in each of the unlabeled images."""
+    count, cpu = len(unlabeled), torch.device("cpu")
+    made = synthesize(
+        networks,
+        guide_images=to_images(guides.images[guide][None], cpu).expand(count, -1, -1, -1).contiguous(),
+        guide_masks=torch.from_numpy(guides.masks[guide])[None, None].expand(count, -1, -1, -1).contiguous(),
+        unlabeled_images=to_images(unlabeled, cpu),
+        recipe=recipe,
+        seeds=seeds,
+        batch_size=batch_size,
+    )
+    return np.stack([pixels.from_unit(image) for image in made[:, 0].numpy()])
+
+
+def _made(folder: Path, method: Method, guide: int) -> Path:
+    return folder / "synthetic" / _slug(method.name) / f"{guide:04d}.npy"
+
+
+def _chunks(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9+]+", "-", name.lower()).strip("-")
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    """Aside, then renamed: what is there is whole."""
+    aside = path.with_name(path.name + ".new")
+    aside.write_bytes(content.encode() if isinstance(content, str) else content)
+    aside.replace(path)

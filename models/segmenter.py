@@ -1,0 +1,142 @@
+"""The segmenter whose Dice says what synthetic data are worth: transformers' SegFormer (Xie et al., NeurIPS 2021)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+from models.training.loop import autocast
+
+
+@dataclass(frozen=True)
+class Size:
+    """What distinguishes the SegFormers: blocks and channels of the four stages, channels of the decoder."""
+
+    depths: tuple[int, int, int, int]
+    channels: tuple[int, int, int, int]
+    decoder: int
+
+
+WIDE = (64, 128, 320, 512)
+BACKBONES: dict[str, Size] = {
+    "tiny": Size((1, 1, 1, 1), (8, 16, 24, 32), 32),  # for smoke runs: it learns, but not much
+    "b0": Size((2, 2, 2, 2), (32, 64, 160, 256), 256),
+    "b1": Size((2, 2, 2, 2), WIDE, 256),
+    "b2": Size((3, 4, 6, 3), WIDE, 768),
+    "b3": Size((3, 4, 18, 3), WIDE, 768),
+    "b4": Size((3, 8, 27, 3), WIDE, 768),
+    "b5": Size((3, 6, 40, 3), WIDE, 768),
+}
+HEADS = (1, 2, 5, 8)
+TINY_HEADS = (1, 2, 3, 4)
+BATCH = 8  # images predicted at once
+
+Images = NDArray[np.uint8]
+Masks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Labeled:
+    """Labeled radiographs: images (N, 256, 512) uint8, masks (N, 256, 512) bool.
+
+    groups: one name per row; rows of one group share an anatomy (a guide and what was synthesised from it), so they
+    are never on both sides of a split.
+    """
+
+    images: Images
+    masks: Masks
+    groups: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.images.shape == self.masks.shape or len(self.groups) != len(self.images):
+            raise ValueError(
+                f"images are {self.images.shape}, masks {self.masks.shape}, groups {len(self.groups)}; "
+                "give as many of each, of one size"
+            )
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def rows(self, chosen: Sequence[int]) -> "Labeled":
+        indices = np.asarray(chosen, dtype=np.int64)
+        return Labeled(self.images[indices], self.masks[indices], tuple(self.groups[row] for row in chosen))
+
+
+class Segmenter(nn.Module):
+    """A SegFormer over one-channel radiographs."""
+
+    def __init__(self, network: SegformerForSemanticSegmentation) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 1, H, W) in [-1, 1] -> logits (B, 2, H, W) of background and anatomy, float32.
+
+        The network's own logits lie at a quarter of the size; they are upsampled bilinearly.
+        """
+        repeated = images.expand(-1, self.network.config.num_channels, -1, -1)
+        logits = self.network(pixel_values=repeated).logits.float()
+        return functional.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def build_segmenter(backbone: str = "b0", seed: int = 0) -> Segmenter:
+    """A segmenter by its name in BACKBONES with random weights of `seed`, or from a local folder of pretrained ones.
+
+    The folder is one that `save_pretrained` wrote (an encoder or a whole SegFormer; safetensors alone are read); what
+    it lacks, and a head of other classes, begins at random. Raises ValueError for what is neither.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if backbone in BACKBONES:
+            return Segmenter(SegformerForSemanticSegmentation(_config(backbone)))
+        check_backbone(backbone)
+        network = SegformerForSemanticSegmentation.from_pretrained(
+            backbone, num_labels=2, ignore_mismatched_sizes=True, use_safetensors=True, local_files_only=True
+        )
+        return Segmenter(network)
+
+
+def check_backbone(backbone: str) -> None:
+    """Raises ValueError for what `build_segmenter` does not know."""
+    if backbone not in BACKBONES and not (Path(backbone) / "config.json").is_file():
+        raise ValueError(
+            f"backbone {backbone!r} is neither one of {', '.join(BACKBONES)} nor a folder with a config.json"
+        )
+
+
+def _config(backbone: str) -> SegformerConfig:
+    size = BACKBONES[backbone]
+    return SegformerConfig(
+        num_channels=1,
+        num_labels=2,
+        depths=size.depths,
+        hidden_sizes=size.channels,
+        num_attention_heads=TINY_HEADS if backbone == "tiny" else HEADS,
+        decoder_hidden_size=size.decoder,
+    )
+
+
+def to_images(pixels: Images, device: torch.device) -> Tensor:
+    """(B, H, W) uint8 -> (B, 1, H, W) float32 in [-1, 1]."""
+    return torch.from_numpy(pixels).to(device).float()[:, None] / 127.5 - 1
+
+
+def predict(
+    segmenter: Segmenter, images: Images, device: torch.device, before_batch: Callable[[], None] | None = None
+) -> Masks:
+    """Masks (N, H, W) bool of images (N, H, W) uint8; leaves the segmenter in evaluation mode."""
+    segmenter.eval()
+    found = []
+    for start in range(0, len(images), BATCH):
+        if before_batch is not None:
+            before_batch()
+        with torch.inference_mode(), autocast(device) if device.type == "cuda" else torch.no_grad():
+            logits = segmenter(to_images(images[start : start + BATCH], device))
+        found.append((logits[:, 1] > logits[:, 0]).cpu().numpy())
+    return np.concatenate(found)

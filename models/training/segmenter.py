@@ -1,0 +1,188 @@
+"""Training a segmenter for a fixed number of steps: CE + Dice, AdamW, the best state by held-out training anatomy."""
+
+import hashlib
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.metrics import dice
+from models.segmenter import Labeled, Segmenter, build_segmenter, check_backbone, predict, to_images
+from models.training.augmentation import augment
+from models.training.loop import autocast
+
+VALIDATION_SHARE = 0.2
+MAX_VALIDATION_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class SegmenterPlan:
+    """The numbers of a run; every arm of a comparison takes the same.
+
+    equal_weights: an item of a batch is drawn from either source with the same probability, whatever their sizes;
+    otherwise every image of both has the same probability. validations: how often, evenly spread, the last at the end.
+    """
+
+    backbone: str = "b0"
+    steps: int = 2000
+    batch: int = 8
+    learning_rate: float = 3e-4
+    seed: int = 0
+    equal_weights: bool = True
+    warmup_share: float = 0.05
+    weight_decay: float = 0.01
+    validations: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "validations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        check_backbone(self.backbone)
+
+
+class SegmenterTraining:
+    """A run that can be stopped after any step, saved, and continued elsewhere with the same result on a CPU."""
+
+    def __init__(self, sources: Sequence[Labeled], plan: SegmenterPlan, device: torch.device | str = "cpu") -> None:
+        """`sources`: one or more sets (real, synthetic), none empty. Raises ValueError.
+
+        A fifth of the *first* source's groups is held out, of every source; the first source's images among them
+        choose the best state. With a single group there is nothing to hold out: the last state is taken.
+        """
+        if not sources or not all(len(source) for source in sources):
+            raise ValueError("a source has no labeled images; give at least one of each")
+        self.plan = plan
+        self.device = torch.device(device)
+        held_out = hold_out(sources[0], plan.seed)
+        self.validation = _among(sources[0], held_out, MAX_VALIDATION_IMAGES)
+        self._sources = [source for source in (_without(source, held_out) for source in sources) if len(source)]
+        self._segmenter = build_segmenter(plan.backbone, plan.seed).to(self.device)
+        self._optimizer = torch.optim.AdamW(
+            self._segmenter.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
+        )
+        self._best: dict[str, Tensor] = {}
+        self.best_dice = -math.inf
+        self.best_step = 0
+        self.step = 0
+
+    @property
+    def done(self) -> bool:
+        return self.step >= self.plan.steps
+
+    def advance(self) -> float:
+        """One optimiser step, and a validation where one is due; the loss. Raises FloatingPointError."""
+        generator = torch.Generator().manual_seed(_mixed(self.plan.seed, self.step))
+        images, masks = self._batch(generator)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.plan.learning_rate * rate_share(self.step, self.plan)
+        self._segmenter.train()
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(_mixed(self.plan.seed, self.step, "dropout"))
+            with torch.autocast("cpu", enabled=False) if self.device.type == "cpu" else autocast(self.device):
+                logits = self._segmenter(images)
+            loss = segmentation_loss(logits, masks)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._segmenter.parameters(), 1.0)
+        self._optimizer.step()
+        self.step += 1
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value} at step {self.step}; lower the learning rate")
+        if self.step % max(1, self.plan.steps // self.plan.validations) == 0 or self.done:
+            self._validate()
+        return value
+
+    def best(self) -> Segmenter:
+        """The segmenter in its best state so far."""
+        chosen = build_segmenter(self.plan.backbone, self.plan.seed).to(self.device)
+        chosen.load_state_dict(self._best or self._segmenter.state_dict())
+        return chosen.eval()
+
+    def save(self) -> bytes:
+        """Everything that `restore` needs; no pickled code."""
+        state = {
+            "step": self.step,
+            "best_dice": self.best_dice,
+            "best_step": self.best_step,
+            "best": self._best,
+            "segmenter": self._segmenter.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        return buffer.getvalue()
+
+    def restore(self, saved: bytes) -> None:
+        state: dict[str, Any] = torch.load(io.BytesIO(saved), map_location=self.device, weights_only=True)
+        self.step, self.best_dice, self.best_step = state["step"], state["best_dice"], state["best_step"]
+        self._best = state["best"]
+        self._segmenter.load_state_dict(state["segmenter"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    def _batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Images (B, 1, H, W) in [-1, 1] and masks (B, H, W) bool on the device, augmented."""
+        sizes = torch.tensor([len(source) for source in self._sources], dtype=torch.float64)
+        weights = torch.ones_like(sizes) if self.plan.equal_weights else sizes
+        chosen = torch.multinomial(weights, self.plan.batch, replacement=True, generator=generator).tolist()
+        share = torch.rand(self.plan.batch, generator=generator, dtype=torch.float64).tolist()
+        rows = [int(part * len(self._sources[source])) for source, part in zip(chosen, share, strict=True)]
+        picked = [(self._sources[source], row) for source, row in zip(chosen, rows, strict=True)]
+        images = np.stack([source.images[row] for source, row in picked])
+        masks = torch.from_numpy(np.stack([source.masks[row] for source, row in picked])).to(self.device)
+        return augment(to_images(images, self.device), masks, generator)
+
+    def _validate(self) -> None:
+        """Keep the state if it is the best so far; without held-out images the last one is."""
+        reached = math.nan
+        if len(self.validation):
+            found = predict(self._segmenter, self.validation.images, self.device)
+            truth = self.validation.masks
+            reached = float(np.mean([dice(p, t) for p, t in zip(found, truth, strict=True)]))
+        if not reached < self.best_dice:
+            self.best_dice, self.best_step = (-math.inf if math.isnan(reached) else reached), self.step
+            self._best = {name: value.detach().clone() for name, value in self._segmenter.state_dict().items()}
+
+
+def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Cross-entropy plus 1 - soft Dice of the anatomy over the batch: logits (B, 2, H, W), masks (B, H, W) bool."""
+    entropy = functional.cross_entropy(logits, masks.long())
+    share, truth = logits.softmax(dim=1)[:, 1], masks.float()
+    dice = (2 * (share * truth).sum() + 1) / (share.sum() + truth.sum() + 1)
+    return entropy + 1 - dice
+
+
+def rate_share(step: int, plan: SegmenterPlan) -> float:
+    """Linear warm-up, then half a cosine down to 1 % at the last step."""
+    warmup = max(1, round(plan.warmup_share * plan.steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    spent = (step - warmup) / max(1, plan.steps - warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent))
+
+
+def hold_out(source: Labeled, seed: int) -> frozenset[str]:
+    """A fifth of the groups, at least one, drawn by lot; none where there is only one."""
+    groups = sorted(set(source.groups), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+    count = max(1, round(VALIDATION_SHARE * len(groups))) if len(groups) > 1 else 0
+    return frozenset(groups[:count])
+
+
+def _among(source: Labeled, groups: frozenset[str], most: int) -> Labeled:
+    rows = [row for row, group in enumerate(source.groups) if group in groups]
+    every = max(1, math.ceil(len(rows) / most))
+    return source.rows(rows[::every])
+
+
+def _without(source: Labeled, groups: frozenset[str]) -> Labeled:
+    return source.rows([row for row, group in enumerate(source.groups) if group not in groups])
+
+
+def _mixed(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1

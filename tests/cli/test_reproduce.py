@@ -1,0 +1,97 @@
+"""`pansynth reproduce table1`: the whole protocol on a handful of phantoms."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.failure import Failure
+from cli.main import app
+from cli.phantoms import write_phantoms
+from models.phantoms import LOOKS
+from tests.tiny import make_tiny_weights
+
+TINY = ["--size", "smoke", "--steps", "2", "--device", "cpu", "--test", "3", "--pool", "3"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_weights(tmp_path_factory.mktemp("weights") / "tiny")
+
+
+def run(out: Path, weights: Path, *more: str) -> str:
+    done = CliRunner().invoke(app, ["reproduce", "table1", "--out", str(out), "--weights", str(weights), *TINY, *more])
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def test_a_smoke_run_writes_every_row_and_a_second_one_only_what_is_missing(tmp_path: Path, weights: Path) -> None:
+    out = tmp_path / "run"
+    said = run(out, weights)
+    report = json.loads((out / "report.json").read_text())
+    assert [arm["name"] for arm in report["arms"]] == [
+        "real",
+        "top 1, synthetic",
+        "top 1, real+synthetic",
+        "top 2, synthetic",
+        "top 2, real+synthetic",
+        "top 2, real+paste",
+        "top 2, real+blend",
+        "top 2, real+random selection",
+        "top 2, real+harmonize",
+        "oracle",
+    ]
+    counts = {arm["name"]: sum(arm["training_images"].values()) for arm in report["arms"]}
+    assert (counts["real"], counts["top 2, synthetic"], counts["top 2, real+paste"], counts["oracle"]) == (2, 4, 6, 5)
+    assert (out / "report.md").read_text() in said
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert len((out / "report.csv").read_text().splitlines()) == 1 + 10 * 3
+
+    missing = out / "arms" / "oracle.seed0.json"
+    before = missing.read_text()
+    missing.unlink()
+    started = time.time()
+    run(out, weights)
+    assert missing.read_text() == before
+    assert all(path.stat().st_mtime < started for path in (out / "arms").iterdir() if path != missing)
+
+    with pytest.raises(Failure, match="other sizes, arms, data or weights"):
+        run(out, weights, "--control-top-k", "1")
+
+
+def test_it_runs_on_a_users_folders_and_knows_an_oracle_only_where_there_is_truth(
+    tmp_path: Path, weights: Path
+) -> None:
+    write_phantoms(tmp_path / "labeled", 3, 904, LOOKS, lambda *_: None)
+    write_phantoms(tmp_path / "pool", 2, 905, LOOKS, lambda *_: None)
+    folders = ["--labeled", str(tmp_path / "labeled"), "--unlabeled", str(tmp_path / "pool" / "images")]
+    run(tmp_path / "run", weights, *folders, "--guides", "1", "--top-k", "1", "--control-top-k", "1", "--steps", "1")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    names = [arm["name"] for arm in report["arms"]]
+    assert "top 1, real+paste" in names and "oracle" not in names
+    assert (report["test_images"], report["protocol"]["pool"]) == (2, 2)
+
+
+def test_a_test_image_from_the_pool_is_refused(tmp_path: Path, weights: Path) -> None:
+    write_phantoms(tmp_path / "labeled", 3, 904, LOOKS, lambda *_: None)
+    folders = ["--labeled", str(tmp_path / "labeled"), "--unlabeled", str(tmp_path / "labeled")]
+    with pytest.raises(Failure, match="has the same pixels as"):
+        run(tmp_path / "run", weights, *folders, "--top-k", "1", "--control-top-k", "1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_options_are_refused_before_anything_is_made(tmp_path: Path, weights: Path) -> None:
+    for options, words in (
+        (["--top-k", "4"], "top k is 4, the pool has 3"),
+        (["--size", "huge"], "choose from smoke, small, paper"),
+        (["--guide-looks", "blue"], "unknown look 'blue'"),
+        (["--budget", "hours"], "choose steps or epochs"),
+        (["--backbone", "b9"], "'b9' is neither"),
+        (["--labeled", "x"], "go together"),
+    ):
+        with pytest.raises(Failure, match=words):
+            run(tmp_path / "run", weights, *options)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,71 @@
+"""models/segmenter.py: the networks and what they predict."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.segmenter import BACKBONES, Labeled, build_segmenter, predict
+
+CPU = torch.device("cpu")
+
+
+def test_logits_have_the_size_of_the_image_and_two_classes() -> None:
+    logits = build_segmenter("tiny").eval()(torch.zeros(2, 1, 64, 128))
+    assert logits.shape == (2, 2, 64, 128)
+
+
+def test_b0_is_the_published_network_but_for_its_one_channel() -> None:
+    count = sum(parameter.numel() for parameter in build_segmenter("b0").parameters())
+    published = 3_714_658  # transformers' SegformerConfig() with two labels
+    assert published - count == 2 * 7 * 7 * 32  # the two channels of colour that a radiograph has not
+
+
+def test_every_backbone_of_the_paper_has_its_name() -> None:
+    assert set(BACKBONES) == {"tiny", *(f"b{n}" for n in range(6))}
+
+
+def test_the_seed_decides_the_first_weights_and_nothing_else_does() -> None:
+    first, again, other = (build_segmenter("tiny", seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_building_leaves_the_global_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    build_segmenter("tiny", 3)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_pretrained_weights_of_three_channels_come_from_a_folder(tmp_path: Path) -> None:
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    torch.manual_seed(0)
+    config = SegformerConfig(depths=(1, 1, 1, 1), hidden_sizes=(8, 16, 40, 64), decoder_hidden_size=16, num_labels=5)
+    pretrained = SegformerForSemanticSegmentation(config)
+    pretrained.save_pretrained(tmp_path)
+    loaded = build_segmenter(str(tmp_path))
+    assert loaded.eval()(torch.zeros(1, 1, 32, 64)).shape == (1, 2, 32, 64)
+    own = loaded.network.segformer.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in pretrained.segformer.state_dict().items())
+
+
+def test_what_is_neither_a_name_nor_a_folder_is_refused() -> None:
+    with pytest.raises(ValueError, match="'b9' is neither one of tiny, b0"):
+        build_segmenter("b9")
+
+
+def test_a_prediction_does_not_depend_on_the_images_beside_it() -> None:
+    segmenter = build_segmenter("tiny")
+    images = np.random.default_rng(0).integers(0, 256, (11, 32, 64), np.uint8)
+    together = predict(segmenter, images, CPU)
+    assert together.shape == images.shape and together.dtype == bool
+    alone = np.concatenate([predict(segmenter, image[None], CPU) for image in images])
+    assert (together == alone).mean() > 0.999
+
+
+def test_unequal_counts_are_refused() -> None:
+    images, masks = np.zeros((2, 4, 8), np.uint8), np.zeros((2, 4, 8), bool)
+    with pytest.raises(ValueError, match="as many of each"):
+        Labeled(images, masks, ("a",))

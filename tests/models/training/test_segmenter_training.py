@@ -1,0 +1,132 @@
+"""models/training/segmenter.py: it learns, it resumes, and it never looks where it must not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.segmenter import Labeled
+from models.training.augmentation import augment
+from models.training.segmenter import (
+    SegmenterPlan,
+    SegmenterTraining,
+    hold_out,
+    rate_share,
+    segmentation_loss,
+)
+
+TINY = SegmenterPlan(backbone="tiny", steps=6, batch=2, validations=3)
+
+
+def bars(count: int, seed: int = 0, prefix: str = "g") -> Labeled:
+    """A dark bar across a noisy image; it is the mask."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(140, 220, (count, 32, 64), np.uint8)
+    masks = np.zeros((count, 32, 64), bool)
+    for mask in masks:
+        row = rng.integers(6, 22)
+        mask[row : row + 5, 8:56] = True
+    images[masks] //= 4
+    return Labeled(images, masks, tuple(f"{prefix}{n}" for n in range(count)))
+
+
+def finish(training: SegmenterTraining) -> dict[str, torch.Tensor]:
+    while not training.done:
+        training.advance()
+    return dict(training.best().state_dict())
+
+
+def test_it_learns_to_find_a_dark_bar() -> None:
+    plan = SegmenterPlan(backbone="tiny", steps=80, batch=6, learning_rate=4e-3, validations=2)
+    training = SegmenterTraining([bars(40)], plan)
+    finish(training)
+    assert training.best_dice > 0.6
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+    first, again = (finish(SegmenterTraining([bars(5)], TINY)) for _ in range(2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    other = finish(SegmenterTraining([bars(5)], SegmenterPlan("tiny", steps=6, batch=2, seed=1)))
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_run_that_was_stopped_and_continued_elsewhere_ends_as_one_that_was_not() -> None:
+    stopped = SegmenterTraining([bars(5), bars(6, 1)], TINY)
+    for _ in range(4):
+        stopped.advance()
+    continued = SegmenterTraining([bars(5), bars(6, 1)], TINY)
+    continued.restore(stopped.save())
+    whole = finish(SegmenterTraining([bars(5), bars(6, 1)], TINY))
+    after = finish(continued)
+    assert all(torch.equal(whole[name], after[name]) for name in whole)
+
+
+def test_held_out_guides_take_their_synthetic_images_with_them() -> None:
+    real = bars(10)
+    synthetic = bars(10, 1).rows([0, 1, 2, 3, 4, 5, 6, 7, 8, 9] * 3)
+    training = SegmenterTraining([real, synthetic], TINY)
+    held_out = hold_out(real, TINY.seed)
+    assert len(held_out) == 2
+    assert set(training.validation.groups) == held_out
+    assert all(not held_out & set(source.groups) for source in training._sources)
+
+
+def test_the_same_guides_are_held_out_in_every_arm() -> None:
+    synthetic = bars(10, 1).rows(list(range(10)) * 3)
+    assert hold_out(synthetic, 5) == hold_out(bars(10), 5)
+
+
+def test_one_guide_alone_is_not_split_from_itself() -> None:
+    training = SegmenterTraining([bars(1)], TINY)
+    finish(training)
+    assert (len(training.validation), training.best_step) == (0, TINY.steps)
+
+
+@pytest.mark.parametrize(("equal", "low", "high"), [(True, 0.4, 0.6), (False, 0.0, 0.1)])
+def test_sources_weigh_the_same_or_by_their_size(equal: bool, low: float, high: float) -> None:
+    few, many = bars(4), bars(100, 1, "s")
+    plan = SegmenterPlan(backbone="tiny", steps=1, batch=400, equal_weights=equal)
+    black = Labeled(np.zeros_like(few.images), few.masks, few.groups)
+    white = Labeled(np.full_like(many.images, 255), many.masks, many.groups)
+    images, _ = SegmenterTraining([black, white], plan)._batch(torch.Generator().manual_seed(0))
+    share = float((images.mean(dim=(1, 2, 3)) < 0).float().mean())
+    assert low <= share <= high
+
+
+def test_the_rate_warms_up_and_goes_down_to_a_hundredth() -> None:
+    plan = SegmenterPlan(steps=1000)
+    rates = [rate_share(step, plan) for step in range(1000)]
+    assert rates[0] == pytest.approx(1 / 50) and max(rates) == rates[49] == 1
+    assert rates[-1] == pytest.approx(0.01, abs=1e-4)
+
+
+def test_the_loss_is_cross_entropy_plus_one_minus_dice() -> None:
+    masks = torch.zeros(1, 2, 2, dtype=torch.bool)
+    masks[0, 0] = True
+    logits = torch.zeros(1, 2, 2, 2)
+    assert float(segmentation_loss(logits, masks)) == pytest.approx(np.log(2) + 1 - (2 * 1 + 1) / (2 + 2 + 1))
+
+
+def test_augmentation_moves_image_and_mask_together_and_keeps_their_range() -> None:
+    data = bars(8)
+    masks = torch.from_numpy(data.masks)
+    images = torch.where(masks, -1.0, 1.0)[:, None]
+    moved, labels = augment(images, masks, torch.Generator().manual_seed(0))
+    assert moved.min() >= -1 and moved.max() <= 1
+    assert not torch.equal(labels, masks)
+    # Dark where the label is: but for pixels on the border, which interpolation makes gray.
+    assert float(((moved[:, 0] < 0) == labels).float().mean()) > 0.97
+
+
+def test_an_empty_source_is_refused() -> None:
+    with pytest.raises(ValueError, match="no labeled images"):
+        SegmenterTraining([bars(3), bars(3).rows([])], TINY)
+
+
+def test_a_saved_run_holds_no_code(tmp_path: Path) -> None:
+    training = SegmenterTraining([bars(3)], TINY)
+    finish(training)
+    path = tmp_path / "state"
+    path.write_bytes(training.save())
+    assert torch.load(path, weights_only=True)["step"] == TINY.steps

@@ -1,0 +1,130 @@
+"""Evaluations by real workers: the same figures however the arms were cut and shared out."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from app import evaluations, jobs, keys
+from app.errors import LeaseLost
+from app.records import NewGuide
+from models import pixels
+from models.phantoms import Phantom
+from tests.worker_service import claim, fill_pool, look, submit, work_off
+from worker import evaluating
+from worker.lease import Lease
+from worker.tasks import work
+from worker.workplace import Workplace
+
+
+@pytest.fixture
+def synthesis(place: Workplace, radiographs: Sequence[Phantom]) -> str:
+    fill_pool(place, radiographs[2:5])
+    job_id = submit(place, radiographs[:2], method="paste", top_k=2)
+    work_off(place)
+    return job_id
+
+
+def evaluate(place: Workplace, radiographs: Sequence[Phantom], synthesis: str, seeds: int = 1) -> str:
+    """An evaluation of the two guides, tested on the last two radiographs; its id."""
+    job_id = uuid4().hex
+    sets: list[list[NewGuide]] = []
+    for name, chosen in (("real", radiographs[:2]), ("test", radiographs[-2:])):
+        rows = []
+        for number, phantom in enumerate(chosen):
+            image, mask = pixels.image_png(phantom.image), pixels.mask_png(phantom.mask)
+            for png in (image, mask):
+                place.blobs.put(keys.guide(job_id, pixels.sha256(png)), png)
+            rows.append(NewGuide(f"{name}-{number}.png", 512, 256, pixels.sha256(image), pixels.sha256(mask)))
+        sets.append(rows)
+    parameters = {"arms": list(evaluations.KINDS), "steps": 4, "seeds": seeds, "backbone": "tiny", "batch": 2}
+    with place.database.write() as session:
+        evaluations.submit_evaluation(
+            session,
+            job_id=job_id,
+            real=sets[0],
+            test=sets[1],
+            syntheses=[synthesis],
+            parameters={**parameters, "equal_weights": True, "synthesis": [synthesis]},
+            max_queued_jobs=99,
+        )
+    return job_id
+
+
+def report(place: Workplace, job_id: str, form: str = "json") -> bytes:
+    job = look(place, job_id)
+    assert (job.status, job.error) == ("succeeded", None)
+    return place.blobs.get(keys.report(job_id, form))
+
+
+def test_an_evaluation_compares_every_arm_with_real(
+    place: Workplace, radiographs: Sequence[Phantom], synthesis: str
+) -> None:
+    job_id = evaluate(place, radiographs, synthesis, seeds=2)
+    work_off(place)
+    found = json.loads(report(place, job_id))
+    assert [(arm["name"], arm["training_images"]) for arm in found["arms"]] == [
+        ("real", {"real": 2}),
+        ("top 2 paper paste, synthetic", {"synthetic": 4}),
+        ("top 2 paper paste, real+synthetic", {"real": 2, "synthetic": 4}),
+    ]
+    assert found["seeds"] == [0, 1] and found["parameters"]["steps"] == 4
+    assert set(found["arms"][2]["against_real"]["dice"]) == {"difference", "low", "high", "p"}
+    rows = list(csv.DictReader(io.StringIO(report(place, job_id, "csv").decode())))
+    assert len(rows) == 3 * 2 * 2 and {row["image"] for row in rows} == {"test-0.png", "test-1.png"}
+    assert report(place, job_id, "md").startswith(b"| training data |")
+    assert report(place, job_id, "png").startswith(b"\x89PNG")
+    assert not [key for key in place.blobs.list(f"jobs/{job_id}/") if key.endswith(".checkpoint")]
+
+
+def test_arms_handed_from_worker_to_worker_give_the_same_figures(
+    place: Workplace,
+    second_place: Workplace,
+    radiographs: Sequence[Phantom],
+    synthesis: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = evaluate(place, radiographs, synthesis)
+    work_off(place)
+    monkeypatch.setattr(evaluating, "TURN_SECONDS", 0.0)  # every step of the optimiser is a turn
+    together = evaluate(place, radiographs, synthesis)
+    work_off(second_place, place)
+    assert report(place, alone) == report(place, together)
+
+
+def test_a_cancelled_evaluation_stops_in_the_middle_of_an_arm(
+    place: Workplace, radiographs: Sequence[Phantom], synthesis: str
+) -> None:
+    job_id = evaluate(place, radiographs, synthesis)
+    with Lease(place.database, claim(place), 9) as lease:
+        with place.database.write() as session:
+            jobs.cancel(session, job_id, now=datetime.now(UTC))
+        assert lease._lost.wait(5)
+        with pytest.raises(LeaseLost):
+            evaluating.train_arm(place, lease)
+    assert look(place, job_id).done == 0
+
+
+def test_an_evaluation_whose_synthesis_is_deleted_fails_in_words(
+    place: Workplace, radiographs: Sequence[Phantom], synthesis: str
+) -> None:
+    job_id = evaluate(place, radiographs, synthesis)
+    with place.database.write() as session:
+        prefix = jobs.delete_job(session, synthesis)
+    place.blobs.delete_prefix(prefix)
+    work_off(place)
+    failed = look(place, job_id)
+    assert failed.status == "failed" and failed.error is not None
+    assert "was deleted while it was evaluated" in failed.error["detail"]
+
+
+def test_arms_of_one_evaluation_are_shared_out(
+    place: Workplace, second_place: Workplace, radiographs: Sequence[Phantom], synthesis: str
+) -> None:
+    job_id = evaluate(place, radiographs, synthesis)
+    assert work(place) and work(second_place)
+    assert look(place, job_id).done == 2

@@ -1,0 +1,127 @@
+"""Evaluations: one segmenter per arm and seed, then the report over all of them."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from app import evaluations, jobs, keys, queries
+from app.errors import JobNotFound, LastingError
+from app.tables import EvaluationImage, Guide, Job
+from models import pixels
+from models.evaluation import ArmResult, build_report, run_arm
+from models.report import report_csv, report_markdown, report_png
+from models.segmenter import Labeled
+from models.training.segmenter import SegmenterPlan, SegmenterTraining
+from worker.lease import Lease
+from worker.workplace import Workplace
+
+TURN_SECONDS = 60.0  # after which another step may have its turn, and at most what a crash costs
+
+
+class _TurnOver(Exception):
+    """The step has had its turn and is handed back with a checkpoint."""
+
+
+def train_arm(place: Workplace, lease: Lease) -> int:
+    """The step `arm`: train with one seed on what one arm has, a turn at a time, and score the test images."""
+    with place.database.read() as session:
+        job = queries.find_job(session, lease.claim.job_id)
+        guides, tests = queries.guides(session, job.id), queries.test_images(session, job.id)
+    arm = evaluations.Arm(**job.parameters["arms"][lease.claim.first // job.parameters["seeds"]])
+    sources = _sources(place, job, guides, arm)
+    test = _load(place, job.id, tests)
+    lease.check()
+    checkpoint = keys.checkpoint(job.id, lease.claim.first)
+    started = time.monotonic()
+
+    def between_steps(training: SegmenterTraining) -> None:
+        lease.check()
+        if time.monotonic() - started > TURN_SECONDS and not training.done:
+            place.blobs.put(checkpoint, training.save())
+            raise _TurnOver
+
+    try:
+        result = run_arm(
+            arm.name,
+            sources,
+            _plan(job, lease.claim.first % job.parameters["seeds"]),
+            test,
+            [row.name for row in tests],
+            place.networks.device,
+            saved=place.blobs.get(checkpoint) if place.blobs.exists(checkpoint) else None,
+            between_steps=between_steps,
+        )
+    except _TurnOver:
+        with place.database.write() as session:
+            jobs.hand_back(session, lease.claim)
+        return 1
+    except FloatingPointError as error:
+        raise LastingError(f"arm {arm.name!r} cannot be trained: {error}") from error
+    place.blobs.put(keys.arm(job.id, lease.claim.first), json.dumps(asdict(result)).encode())
+    with place.database.write() as session:
+        made = evaluations.arm_done(session, lease.claim)
+    place.blobs.delete(checkpoint)
+    return made
+
+
+def write_report(place: Workplace, lease: Lease) -> int:
+    """The step `report`: every arm is done; the report in all its forms."""
+    with place.database.read() as session:
+        job = queries.find_job(session, lease.claim.job_id)
+    stored = [place.blobs.get(keys.arm(job.id, position)) for position in range(job.total)]
+    results = [ArmResult(**json.loads(data)) for data in stored]
+    report = build_report(results, {"parameters": job.parameters})
+    forms = {
+        "json": (json.dumps(report, indent=2) + "\n").encode(),
+        "csv": report_csv(results).encode(),
+        "md": report_markdown(report).encode(),
+        "png": report_png(report),
+    }
+    lease.check()
+    for form, data in forms.items():
+        place.blobs.put(keys.report(job.id, form), data)
+    with place.database.write() as session:
+        evaluations.reported(session, lease.claim, {form: pixels.sha256(data) for form, data in forms.items()})
+    return 0
+
+
+def _plan(job: Job, seed: int) -> SegmenterPlan:
+    names = ("backbone", "steps", "batch", "equal_weights")
+    return SegmenterPlan(**{name: job.parameters[name] for name in names}, seed=seed)
+
+
+def _sources(place: Workplace, job: Job, guides: Sequence[Guide], arm: evaluations.Arm) -> dict[str, Labeled]:
+    """The real images first, then the synthetic ones, each under its guide's name: they share its anatomy."""
+    sources = {}
+    if arm.kind != evaluations.SYNTHETIC:
+        sources["real"] = _load(place, job.id, guides)
+    if arm.synthesis is not None:
+        sources["synthetic"] = _load_samples(place, arm.synthesis)
+    return sources
+
+
+def _load(place: Workplace, job_id: str, rows: Sequence[Guide | EvaluationImage]) -> Labeled:
+    images = [pixels.image_from_png(place.blobs.get(keys.guide(job_id, row.image_sha256))) for row in rows]
+    masks = [pixels.mask_from_png(place.blobs.get(keys.guide(job_id, row.mask_sha256))) for row in rows]
+    return Labeled(np.stack(images), np.stack(masks), tuple(row.image_sha256 for row in rows))
+
+
+def _load_samples(place: Workplace, job_id: str) -> Labeled:
+    """A synthesis' dataset. Raises LastingError where it was deleted after the evaluation was submitted."""
+    try:
+        with place.database.read() as session:
+            guides = queries.guides(session, job_id)
+            samples = queries.made_samples(session, job_id)
+            queries.find_job(session, job_id)
+    except JobNotFound as error:
+        raise LastingError(f"synthesis {job_id} was deleted while it was evaluated; submit both again") from error
+    masks = [pixels.mask_from_png(place.blobs.get(keys.guide(job_id, guide.mask_sha256))) for guide in guides]
+    images = [pixels.image_from_png(place.blobs.get(keys.sample(job_id, s.image_sha256 or ""))) for s in samples]
+    return Labeled(
+        np.stack(images),
+        np.stack([masks[sample.guide] for sample in samples]),
+        tuple(guides[sample.guide].image_sha256 for sample in samples),
+    )
