@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from anyio import CapacityLimiter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from app.evaluations import BOTH, KINDS, REAL, SYNTHETIC
+from app.evaluations import KINDS, Kind
 from app.forms import FormBoolean, FormInteger, files_schema, plain_errors, wrong_files
 from app.guides import GuideFiles, read_guides
 from app.problems import FieldError, Problem, invalid
@@ -35,7 +35,7 @@ class EvaluationForm(BaseModel):
         Field(min_length=1, max_length=20, description="ids of finished synthesis jobs; repeat, or with commas"),
     ]
     arms: Annotated[
-        list[Literal["real", "synthetic", "real+synthetic"]],
+        list[Kind],
         BeforeValidator(split),
         Field(min_length=1, description="which to train; every synthesis has its own two; repeat, or with commas"),
     ] = list(KINDS)
@@ -75,7 +75,7 @@ def parse_evaluation(form: Form) -> dict[str, Any]:
         raise invalid(wrong)
     parameters = found.model_dump()
     parameters["synthesis"] = list(dict.fromkeys(found.synthesis))
-    parameters["arms"] = [kind for kind in (REAL, SYNTHETIC, BOTH) if kind in found.arms]
+    parameters["arms"] = [kind for kind in KINDS if kind in found.arms]
     return parameters
 
 

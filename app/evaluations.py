@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final, Literal
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -21,8 +21,11 @@ FORMATS = {
     "md": "text/markdown; charset=utf-8",
     "png": "image/png",
 }
-REAL, SYNTHETIC, BOTH = "real", "synthetic", "real+synthetic"
-KINDS = (REAL, SYNTHETIC, BOTH)
+Kind = Literal["real", "synthetic", "real+synthetic"]
+REAL: Final = "real"
+SYNTHETIC: Final = "synthetic"
+BOTH: Final = "real+synthetic"
+KINDS: tuple[Kind, ...] = (REAL, SYNTHETIC, BOTH)
 
 
 @dataclass(frozen=True)

@@ -112,14 +112,15 @@ def check_backbone(backbone: str) -> None:
 
 def _config(backbone: str) -> SegformerConfig:
     size = BACKBONES[backbone]
-    return SegformerConfig(
+    config = SegformerConfig(
         num_channels=1,
-        num_labels=2,
         depths=size.depths,
         hidden_sizes=size.channels,
         num_attention_heads=TINY_HEADS if backbone == "tiny" else HEADS,
         decoder_hidden_size=size.decoder,
     )
+    config.num_labels = 2
+    return config
 
 
 def to_images(pixels: Images, device: torch.device) -> Tensor:
