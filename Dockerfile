@@ -1,15 +1,16 @@
 # syntax=docker/dockerfile:1
 #
-#   docker build -t pansynth .                             # CPU
-#   docker build -t pansynth:cuda --build-arg DEVICE=cuda . # NVIDIA GPU; the host brings the driver
+#   docker build -t pansynth --build-arg TORCH_INDEX=URL .   # CPU: URL is the package index of PyTorch's CPU builds
+#   docker build -t pansynth:cuda --build-arg DEVICE=cuda .  # NVIDIA GPU; the host brings the driver
 #   docker run --init -p 127.0.0.1:8000:8000 -v pansynth:/data pansynth
 #
 ARG PYTHON_VERSION=3.11
 FROM python:${PYTHON_VERSION}-slim
 
-# Which torch: `cpu`, or `cuda` for the one with CUDA's libraries inside, which is what PyPI serves on Linux.
+# Which torch: `cuda` for the one with CUDA's libraries inside, which is what PyPI serves on Linux; `cpu` for that of
+# TORCH_INDEX, gigabytes smaller. Without TORCH_INDEX a CPU image works, too, only larger.
 ARG DEVICE=cpu
-ARG CPU_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=
 
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -26,7 +27,7 @@ RUN useradd --system --uid 10001 --create-home pansynth \
 WORKDIR /src
 COPY constraints.txt ./
 RUN case "$DEVICE" in \
-        cpu) pip install --extra-index-url "$CPU_INDEX" -c constraints.txt torch ;; \
+        cpu) pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt torch ;; \
         cuda) pip install -c constraints.txt torch ;; \
         *) echo "DEVICE is '$DEVICE'; it must be cpu or cuda" >&2; exit 1 ;; \
     esac
