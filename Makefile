@@ -28,7 +28,7 @@ demo: setup
 	@$(VENV)/bin/pansynth demo
 
 test: setup
-	@$(VENV)/bin/pytest -n 2 --dist loadgroup
+	@$(VENV)/bin/pytest -n 2
 
 lint: setup
 	@$(VENV)/bin/ruff check .

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -144,3 +145,18 @@ def blobs(tmp_path: Path) -> Blobs:
 
 def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "2")  # the tests' networks are too small to share out further
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The system tests one at a time, since each runs several processes; the others as they come.
+
+    xdist's own `--dist loadgroup` groups nothing under pytest 9.2, and does not say so.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class SystemTestsTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/system" if nodeid.startswith("tests/system/") else nodeid
+
+    return SystemTestsTogether(config, log)

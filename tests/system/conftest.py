@@ -17,6 +17,7 @@ from tests.system.running import (
     embedded,
     family,
     import_pool,
+    is_alive,
     make_dataset,
     sockets,
     submit_job,
@@ -59,7 +60,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, radio
         dataset = make_dataset(service, radiographs, folder / "dataset.zip")
         service.process.send_signal(signal.SIGINT)
         status = service.process.wait(20)
-        after = Left([process for process in before.processes if process.is_running()], sockets(folder))
+        after = Left([process for process in before.processes if is_alive(process)], sockets(folder))
         return FirstRun(dataset, service.url, before, after, status, service.log.read_text())
 
 
@@ -82,16 +83,8 @@ def restarted(
         service.process.kill()
         service.process.wait()
         end = time.monotonic() + 10
-        while any(process.is_running() for process in running) and time.monotonic() < end:
+        while any(is_alive(process) for process in running) and time.monotonic() < end:
             time.sleep(0.05)
-        left = Left([process for process in running if process.is_running()], sockets(data))
+        left = Left([process for process in running if is_alive(process)], sockets(data))
     with embedded(data, weights_dir) as service:
         yield Restarted(service, data, job, left)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One at a time, for each runs several processes; and services start slowly on a busy machine."""
-    for item in items:
-        if "tests/system" in item.path.as_posix():
-            item.add_marker(pytest.mark.timeout(600))
-            item.add_marker(pytest.mark.xdist_group("system"))

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import psutil
+import pytest
 
 from cli.children import pansynth
 from cli.client import submit, wait
@@ -27,6 +28,17 @@ ENVIRONMENT = {
 }  # the tests share the cores
 # Enough noise levels that a job of the tiny networks lasts for a second or two.
 FIELDS = {"pool": "held", "top_k": 8, "seed": 7, "steps": 60, "start_timestep": 60}
+
+
+PATIENT = pytest.mark.timeout(600)  # services start slowly on a busy machine
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """A process that has ended but that nobody has waited for yet is not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ def started(command: list[str], environment: Mapping[str, str], log: Path) -> It
         descendants = family(process)
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-        left = [child for child in descendants if child.is_running()]
+        left = [child for child in descendants if is_alive(child)]
         for child in left:
             child.kill()
         assert not left, f"{left} outlived {command}: {log.read_text()}"

@@ -9,7 +9,9 @@ import pytest
 
 from cli.children import pansynth
 from cli.dataset import verify
-from tests.system.running import Radiographs, Restarted, Running
+from tests.system.running import PATIENT, Radiographs, Restarted, Running
+
+pytestmark = PATIENT
 
 
 @pytest.fixture(scope="module")

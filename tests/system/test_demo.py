@@ -8,7 +8,9 @@ import psutil
 
 from cli.children import pansynth
 from cli.dataset import verify
-from tests.system.running import ENVIRONMENT
+from tests.system.running import ENVIRONMENT, PATIENT
+
+pytestmark = PATIENT
 
 
 def demo(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

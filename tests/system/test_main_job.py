@@ -7,7 +7,9 @@ from pathlib import Path
 
 from cli.dataset import verify
 from models.pixels import image_from_png, mask_from_png
-from tests.system.running import FIELDS, Radiographs, embedded, fleet, make_dataset
+from tests.system.running import FIELDS, PATIENT, Radiographs, embedded, fleet, make_dataset
+
+pytestmark = PATIENT
 
 
 def test_the_dataset_agrees_with_its_manifest(reference: bytes, radiographs: Radiographs, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from cli.failure import Failure
 from cli.up import broker_socket
 from tests.system.running import (
     ENVIRONMENT,
+    PATIENT,
     FirstRun,
     Left,
     Radiographs,
@@ -22,6 +23,8 @@ from tests.system.running import (
     submit_job,
     until_halfway,
 )
+
+pytestmark = PATIENT
 
 
 def up(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -45,7 +45,7 @@ def celery_worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[by
             process.wait(10)
 
 
-def wait_for(what: Callable[[], bool], log: Path, seconds: float = 60) -> None:
+def wait_for(what: Callable[[], bool], log: Path, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, log.read_text()
