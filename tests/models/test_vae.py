@@ -1,4 +1,5 @@
 import torch
+from diffusers import AutoencoderKL
 from torch.nn.functional import avg_pool2d, interpolate, pixel_unshuffle
 
 from models.phantoms import phantom
@@ -31,6 +32,22 @@ def test_latents_are_standardised_by_the_mean_and_scale_that_travel_with_the_wei
         raw, latent = plain.encode(radiograph()), standardised.encode(radiograph())
         torch.testing.assert_close(latent, (raw - mean.view(1, -1, 1, 1)) / scale.view(1, -1, 1, 1))
         torch.testing.assert_close(standardised.decode(latent), plain.decode(raw), atol=1e-5, rtol=1e-5)
+
+
+def test_a_plain_autoencoder_kl_is_a_vae_of_patch_size_one() -> None:
+    autoencoder = AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        norm_num_groups=4,
+    )
+    vae = Vae(autoencoder, 1, torch.zeros(4), torch.ones(4)).eval()
+    with torch.inference_mode():
+        latent = vae.encode(radiograph())
+        assert latent.shape == (1, 4, 32, 64)
+        assert vae.decode(latent).shape == (1, 1, 256, 512)
 
 
 def test_encoding_twice_gives_the_same_latent() -> None:
