@@ -1,5 +1,6 @@
 import socket
 import time
+from http.client import HTTPResponse
 
 import httpx
 import pytest
@@ -17,7 +18,12 @@ def head(length: str, path: str = "/synthesize") -> bytes:
 
 
 def answer_of(connection: socket.socket) -> str:
-    return connection.recv(65_536).decode()
+    """The whole answer, which may come in pieces."""
+    response = HTTPResponse(connection)
+    response.begin()
+    with response:
+        body = response.read().decode()
+        return f"HTTP/1.1 {response.status} {response.reason}\n{response.headers}\n{body}"
 
 
 def test_an_announced_size_over_the_limit_is_refused_before_anything_is_sent(served: Served) -> None:
