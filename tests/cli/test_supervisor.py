@@ -10,7 +10,8 @@ import pytest
 from cli.supervisor import Child, Supervisor
 
 SUPERVISE = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which a supervisor respects
 from pathlib import Path
 from cli.failure import Failure
 from cli.supervisor import Child, Supervisor
