@@ -1,13 +1,16 @@
 """The answer to a job that was taken in."""
 
 import logging
+from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 from fastapi.responses import JSONResponse
 from kombu.exceptions import OperationalError
+from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
-from app import broker
+from app import broker, keys
+from app.guides import GuideFiles
 from app.schemas import JobBody
 from app.service import Service
 from app.tables import Job
@@ -19,6 +22,27 @@ RETRY_AFTER_SECONDS = 2
 
 def new_job_id() -> str:
     return uuid4().hex
+
+
+def take_in(service: Service, images: Sequence[GuideFiles], submit: Callable[[Session, str], Job]) -> tuple[Job, bool]:
+    """Write the images' blobs, then the job that `submit(session, job_id)` makes; what fails leaves nothing behind.
+
+    -> (job, is it new): for an idempotency key that is known, `submit` gives the first job.
+    """
+    job_id = new_job_id()
+    prefix = f"jobs/{job_id}/"
+    try:
+        for image in images:
+            service.blobs.put(keys.guide(job_id, image.row.image_sha256), image.image_png)
+            service.blobs.put(keys.guide(job_id, image.row.mask_sha256), image.mask_png)
+        with service.database.write() as session:
+            job = submit(session, job_id)
+    except BaseException:
+        service.blobs.delete_prefix(prefix)
+        raise
+    if job.id != job_id:
+        service.blobs.delete_prefix(prefix)
+    return job, job.id == job_id
 
 
 def wake_up(service: Service, job_id: str) -> None:

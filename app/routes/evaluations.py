@@ -11,7 +11,7 @@ from app.evaluation_form import evaluation_schema, parse_evaluation, read_set
 from app.forms import openapi_body
 from app.guides import GuideFiles, fingerprint
 from app.problems import Problem
-from app.routes.accepted import job_answer, new_job_id
+from app.routes.accepted import job_answer, take_in
 from app.routes.parameters import job_id_of
 from app.routes.synthesis import IdempotencyKey
 from app.schemas import JobBody
@@ -51,30 +51,21 @@ def submit(
     test: list[GuideFiles],
     idempotency_key: str | None,
 ) -> tuple[Job, bool]:
-    """Write the images' blobs, then the job; what fails leaves nothing behind. -> (job, is it new)."""
-    job_id = new_job_id()
-    prefix = f"jobs/{job_id}/"
-    try:
-        for image in (*real, *test):
-            service.blobs.put(keys.guide(job_id, image.row.image_sha256), image.image_png)
-            service.blobs.put(keys.guide(job_id, image.row.mask_sha256), image.mask_png)
-        with service.database.write() as session:
-            job = evaluations.submit_evaluation(
-                session,
-                job_id=job_id,
-                real=[image.row for image in real],
-                test=[image.row for image in test],
-                syntheses=parameters["synthesis"],
-                parameters=parameters,
-                max_queued_jobs=service.settings.max_queued_jobs,
-                idempotency=(idempotency_key, fingerprint(parameters, [*real, *test])) if idempotency_key else None,
-            )
-    except BaseException:
-        service.blobs.delete_prefix(prefix)
-        raise
-    if job.id != job_id:
-        service.blobs.delete_prefix(prefix)
-    return job, job.id == job_id
+    known = (idempotency_key, fingerprint(parameters, [*real, *test])) if idempotency_key else None
+    return take_in(
+        service,
+        [*real, *test],
+        lambda session, job_id: evaluations.submit_evaluation(
+            session,
+            job_id=job_id,
+            real=[image.row for image in real],
+            test=[image.row for image in test],
+            syntheses=parameters["synthesis"],
+            parameters=parameters,
+            max_queued_jobs=service.settings.max_queued_jobs,
+            idempotency=known,
+        ),
+    )
 
 
 @router.get("/jobs/{job_id}/report", response_class=Response)

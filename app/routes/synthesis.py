@@ -5,13 +5,13 @@ from typing import Annotated, Any
 from anyio import to_thread
 from fastapi import APIRouter, Header, Request, Response
 
-from app import jobs, keys, pools, queries
+from app import jobs, pools, queries
 from app.errors import PoolNotFound
 from app.forms import openapi_body, parse_synthesis, synthesis_schema
 from app.guides import GuideFiles, fingerprint, read_guides
 from app.presets import PRESETS, Preset
 from app.problems import FieldError, invalid
-from app.routes.accepted import job_answer, new_job_id
+from app.routes.accepted import job_answer, take_in
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.tables import Job
@@ -100,26 +100,17 @@ def pool_size_errors(name: str, count: int, top_k: int) -> list[FieldError]:
 def submit(
     service: Service, parameters: dict[str, Any], guides: list[GuideFiles], idempotency_key: str | None
 ) -> tuple[Job, bool]:
-    """Write the guides' blobs, then the job; what fails leaves nothing behind. -> (job, is it new)."""
-    job_id = new_job_id()
-    prefix = f"jobs/{job_id}/"
-    try:
-        for guide in guides:
-            service.blobs.put(keys.guide(job_id, guide.row.image_sha256), guide.image_png)
-            service.blobs.put(keys.guide(job_id, guide.row.mask_sha256), guide.mask_png)
-        with service.database.write() as session:
-            job = jobs.submit_synthesis(
-                session,
-                job_id=job_id,
-                pool=parameters["pool"],
-                guides=[guide.row for guide in guides],
-                parameters=parameters,
-                max_queued_jobs=service.settings.max_queued_jobs,
-                idempotency=(idempotency_key, fingerprint(parameters, guides)) if idempotency_key else None,
-            )
-    except BaseException:
-        service.blobs.delete_prefix(prefix)
-        raise
-    if job.id != job_id:
-        service.blobs.delete_prefix(prefix)
-    return job, job.id == job_id
+    known = (idempotency_key, fingerprint(parameters, guides)) if idempotency_key else None
+    return take_in(
+        service,
+        guides,
+        lambda session, job_id: jobs.submit_synthesis(
+            session,
+            job_id=job_id,
+            pool=parameters["pool"],
+            guides=[guide.row for guide in guides],
+            parameters=parameters,
+            max_queued_jobs=service.settings.max_queued_jobs,
+            idempotency=known,
+        ),
+    )

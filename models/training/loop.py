@@ -68,7 +68,7 @@ def train(
     a resumed run continues as the uninterrupted one would. Checkpoints and the curve (`curve.csv`) lie in `folder`; a
     run killed at any moment continues from the last checkpoint.
     """
-    average = AveragedModel(network, avg_fn=partial(_average, plan.ema_decay))
+    average = AveragedModel(network, multi_avg_fn=partial(_average, plan.ema_decay))
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=1e-4)
     run = _Run(folder, network, average, optimizer)
     step, seconds = run.resume()
@@ -113,10 +113,10 @@ def train(
     }
 
 
-def _average(decay: float, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+def _average(decay: float, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
     """Exponential moving average that forgets sooner in the beginning: a short run must not remember its start."""
     updates = float(count)
-    return torch.lerp(averaged, current, 1 - min(decay, (1 + updates) / (10 + updates)))
+    torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + updates) / (10 + updates)))
 
 
 def _annealed(step: int, plan: Plan, seconds: float) -> float:
