@@ -52,7 +52,9 @@ class Jaw:
         lift = self.smile * np.tanh(reach**2 * 1.2) * np.clip((y - 20) / 110, 0, 1)
         x = self.midline + side * lateral * self.widths[0 if side == LEFT else 1]
         placed_y = self.centre_y + (y - 150) * self.height - lift + side * self.tilt * reach
-        return np.stack([x, placed_y], axis=1)
+        placed = np.empty(points.shape)
+        placed[:, 0], placed[:, 1] = x, placed_y
+        return placed
 
     def lower_border(self) -> Points:
         """Template points of the inferior border, chin to above the angle."""

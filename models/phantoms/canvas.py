@@ -67,11 +67,14 @@ class Layer:
 
 def ribbon_sides(centre: Points, widths: Points) -> tuple[Points, Points]:
     """The two edges of a band along `centre` (N, 2), each (N, 2)."""
-    tangent = np.gradient(centre, axis=0)
-    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-9
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
-    half = widths[:, None] / 2
-    return centre + normal * half, centre - normal * half
+    # Written out, not np.gradient and np.stack: a phantom has many bands, and their overhead was a tenth of its time.
+    tangent = np.empty(centre.shape)
+    tangent[1:-1] = (centre[2:] - centre[:-2]) / 2
+    tangent[0], tangent[-1] = centre[1] - centre[0], centre[-1] - centre[-2]
+    reach = widths / 2 / (np.sqrt((tangent * tangent).sum(axis=1)) + 1e-9)
+    offset = np.empty(centre.shape)
+    offset[:, 0], offset[:, 1] = -tangent[:, 1] * reach, tangent[:, 0] * reach
+    return centre + offset, centre - offset
 
 
 def smooth(points: Points, rounds: int = 3, closed: bool = False) -> Points:
@@ -87,10 +90,13 @@ def smooth(points: Points, rounds: int = 3, closed: bool = False) -> Points:
 
 def resample(points: Points, count: int) -> Points:
     """`count` points at equal distances along the polyline `points` (N, 2)."""
-    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
-    travelled = np.concatenate([[0.0], np.cumsum(steps)])
+    steps = points[1:] - points[:-1]
+    travelled = np.zeros(len(points))
+    np.cumsum(np.sqrt((steps * steps).sum(axis=1)), out=travelled[1:])
     at = np.linspace(0.0, travelled[-1], count)
-    return np.stack([np.interp(at, travelled, points[:, 0]), np.interp(at, travelled, points[:, 1])], axis=1)
+    even = np.empty((count, 2))
+    even[:, 0], even[:, 1] = np.interp(at, travelled, points[:, 0]), np.interp(at, travelled, points[:, 1])
+    return even
 
 
 def _flat(points: Points) -> list[float]:

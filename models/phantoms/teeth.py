@@ -97,7 +97,9 @@ class PlacedTooth:
         cos, sin = np.cos(tooth.angle), np.sin(tooth.angle)
         u, v = u * cos - v * sin, u * sin + v * cos + tooth.crown
         y = OCCLUSAL - tooth.edge - v if tooth.upper else OCCLUSAL + tooth.edge + v
-        return self.jaw.place(self.side, np.stack([tooth.lateral + u, y], axis=1))
+        turned = np.empty(points.shape)
+        turned[:, 0], turned[:, 1] = tooth.lateral + u, y
+        return self.jaw.place(self.side, turned)
 
 
 def draw_tooth(rng: Generator, number: int, lateral: float, width: float, upper: bool, bite: float) -> Tooth:
