@@ -80,9 +80,30 @@ class Segmenter(nn.Module):
 
         The network's own logits lie at a quarter of the size; they are upsampled bilinearly.
         """
-        repeated = images.expand(-1, self.network.config.num_channels, -1, -1)
-        logits = self.network(pixel_values=repeated).logits.float()
-        return functional.interpolate(logits, images.shape[-2:], mode="bilinear", align_corners=False)
+        features = [images.expand(-1, self.network.config.num_channels, -1, -1)]
+        for stage in self.network.segformer.stages:
+            features.append(stage(features[-1]))
+        return upsample(self._decode(features[1:]).float(), images)
+
+    def _decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Features of the stages, each (B, C, h, w) -> logits (B, 2, H/4, W/4): what the network's own head computes.
+
+        The head upsamples every stage, stacks them and mixes the stack linearly. Mixing commutes with upsampling, so
+        here each stage is mixed at its own size and the results are summed: half the time of a training step.
+        """
+        head = self.network.decode_head
+        shares = head.linear_fuse.weight[:, :, 0, 0].chunk(len(features), dim=1)[::-1]  # stacked from the last stage on
+        mixed: Tensor | float = 0.0
+        for feature, share, layer in zip(features, shares, head.linear_projections, strict=True):
+            weight, bias = share @ layer.proj.weight, share @ layer.proj.bias
+            mixed = mixed + upsample(functional.conv2d(feature, weight[:, :, None, None], bias), features[0])
+        logits: Tensor = head.classifier(head.dropout(head.activation(head.batch_norm(mixed))))
+        return logits
+
+
+def upsample(features: Tensor, like: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, C, H, W), the size of `like`, bilinearly."""
+    return functional.interpolate(features, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def build_segmenter(backbone: str = "b0", seed: int = 0) -> Segmenter:
@@ -97,7 +118,12 @@ def build_segmenter(backbone: str = "b0", seed: int = 0) -> Segmenter:
             return Segmenter(SegformerForSemanticSegmentation(_config(backbone)))
         check_backbone(backbone)
         network = SegformerForSemanticSegmentation.from_pretrained(
-            backbone, num_labels=2, ignore_mismatched_sizes=True, use_safetensors=True, local_files_only=True
+            backbone,
+            num_labels=2,
+            reshape_last_stage=True,
+            ignore_mismatched_sizes=True,
+            use_safetensors=True,
+            local_files_only=True,
         )
         return Segmenter(network)
 

@@ -16,6 +16,21 @@ def test_logits_have_the_size_of_the_image_and_two_classes() -> None:
     assert logits.shape == (2, 2, 64, 128)
 
 
+def test_logits_and_gradients_are_those_of_the_published_forward_pass() -> None:
+    segmenter = build_segmenter("tiny").eval()
+    images = torch.randn(2, 1, 64, 128, generator=torch.Generator().manual_seed(0))
+    ours = segmenter(images)
+    ours.square().mean().backward()
+    gradients = {name: parameter.grad for name, parameter in segmenter.network.named_parameters()}
+    segmenter.zero_grad(set_to_none=True)
+    quarter = segmenter.network(pixel_values=images).logits
+    published = torch.nn.functional.interpolate(quarter, (64, 128), mode="bilinear", align_corners=False)
+    published.square().mean().backward()
+    torch.testing.assert_close(ours, published)
+    for name, parameter in segmenter.network.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, msg=name)
+
+
 def test_b0_is_the_published_network_but_for_its_one_channel() -> None:
     count = sum(parameter.numel() for parameter in build_segmenter("b0").parameters())
     published = 3_714_658  # transformers' SegformerConfig() with two labels
