@@ -41,8 +41,8 @@ class EvaluationForm(BaseModel):
     ] = list(KINDS)
     steps: FormInteger = Field(2000, ge=1, le=200_000, description="optimiser steps, the same for every arm")
     seeds: FormInteger = Field(3, ge=1, le=20, description="training runs per arm, with the seeds 0, 1, ...")
-    backbone: Literal["tiny", "b0", "b1", "b2", "b3", "b4", "b5"] = Field(
-        "b0", description="of the SegFormer; tiny is for trying things out"
+    backbone: Literal["tiny", "mini", "b0", "b1", "b2", "b3", "b4", "b5"] = Field(
+        "b0", description="of the SegFormer; mini is for a CPU, tiny for trying things out"
     )
     batch: FormInteger = Field(8, ge=1, le=256)
     equal_weights: FormBoolean = Field(

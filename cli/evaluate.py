@@ -32,7 +32,7 @@ def evaluate(
     preset: Annotated[list[str] | None, typer.Option(help="Repeat to compare. Default: paper, harmonize.")] = None,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps, the same for every arm.")] = 2000,
     seeds: Annotated[int, typer.Option(min=1, help="Training runs per arm.")] = 3,
-    backbone: Annotated[str, typer.Option(help="tiny, or b0 to b5.")] = "b0",
+    backbone: Annotated[str, typer.Option(help="mini for a CPU, b0 to b5, tiny to try things out.")] = "b0",
     seed: Annotated[int, typer.Option(min=0, help="Of the split and of the synthesis.")] = 0,
     model: Annotated[str, typer.Option(help="Weights by name.")] = "default",
     url: Url = DEFAULT_URL,

@@ -71,8 +71,12 @@ def table1(
     steps: Override = None,
     batch: Override = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Training runs per arm. Default: the size's.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="tiny, b0 to b5, or a folder of pretrained weights.")] = None,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of the segmenter.")] = 3e-4,
+    backbone: Annotated[
+        str | None, typer.Option(help="mini for a CPU, b0 to b5, tiny, or a folder of pretrained weights.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak of the segmenter's. Default: the backbone's.")
+    ] = None,
     equal_weights: Annotated[
         bool, typer.Option(help="Draw real and synthetic images equally often, whatever their numbers.")
     ] = True,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.metrics import dice
-from models.segmenter import Labeled, Segmenter, build_segmenter, check_backbone, predict, to_images
+from models.segmenter import Labeled, Segmenter, build_segmenter, check_backbone, learning_rate, predict, to_images
 from models.training.augmentation import augment
 from models.training.loop import autocast
 
@@ -26,13 +26,14 @@ class SegmenterPlan:
     """The numbers of a run; every arm of a comparison takes the same.
 
     equal_weights: an item of a batch is drawn from either source with the same probability, whatever their sizes;
-    otherwise every image of both has the same probability. validations: how often, evenly spread, the last at the end.
+    otherwise every image of both has the same probability. learning_rate: the peak; without one the backbone's own.
+    validations: how often, evenly spread, the last at the end.
     """
 
     backbone: str = "b0"
     steps: int = 2000
     batch: int = 8
-    learning_rate: float = 3e-4
+    learning_rate: float | None = None
     seed: int = 0
     equal_weights: bool = True
     warmup_share: float = 0.05
@@ -63,8 +64,9 @@ class SegmenterTraining:
         self.validation = _among(sources[0], held_out, MAX_VALIDATION_IMAGES)
         self._sources = [source for source in (_without(source, held_out) for source in sources) if len(source)]
         self._segmenter = build_segmenter(plan.backbone, plan.seed).to(self.device)
+        self._peak_rate = plan.learning_rate or learning_rate(plan.backbone)
         self._optimizer = torch.optim.AdamW(
-            self._segmenter.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay
+            self._segmenter.parameters(), lr=self._peak_rate, weight_decay=plan.weight_decay
         )
         self._best: dict[str, Tensor] = {}
         self.best_dice = -math.inf
@@ -80,7 +82,7 @@ class SegmenterTraining:
         generator = torch.Generator().manual_seed(_mixed(self.plan.seed, self.step))
         images, masks = self._batch(generator)
         for group in self._optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate * rate_share(self.step, self.plan)
+            group["lr"] = self._peak_rate * rate_share(self.step, self.plan)
         self._segmenter.train()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(_mixed(self.plan.seed, self.step, "dropout"))

@@ -38,7 +38,7 @@ def test_b0_is_the_published_network_but_for_its_one_channel() -> None:
 
 
 def test_every_backbone_of_the_paper_has_its_name() -> None:
-    assert set(BACKBONES) == {"tiny", *(f"b{n}" for n in range(6))}
+    assert set(BACKBONES) == {"tiny", "mini", *(f"b{n}" for n in range(6))}
 
 
 def test_the_seed_decides_the_first_weights_and_nothing_else_does() -> None:
@@ -67,7 +67,7 @@ def test_pretrained_weights_of_three_channels_come_from_a_folder(tmp_path: Path)
 
 
 def test_what_is_neither_a_name_nor_a_folder_is_refused() -> None:
-    with pytest.raises(ValueError, match="'b9' is neither one of tiny, b0"):
+    with pytest.raises(ValueError, match="'b9' is neither one of tiny, mini, b0"):
         build_segmenter("b9")
 
 
