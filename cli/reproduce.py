@@ -89,6 +89,9 @@ def table1(
     unlabeled: Annotated[
         Path | None, typer.Option(help="With --labeled: the pool; with masks/ beside images/ there is an oracle.")
     ] = None,
+    test_set: Annotated[
+        Path | None, typer.Option(help="With --labeled: a labeled folder to test on. Default: what is not a guide.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Table 1 with intervals, and the controls it lacks: paste, blend, random selection, harmonize and the oracle."""
@@ -112,9 +115,9 @@ def table1(
         raise Failure(f"--guide-looks: unknown look {strange[0]!r}; choose from {', '.join(LOOKS)}")
     own = None
     if labeled is not None and unlabeled is not None:
-        own = _own(labeled, unlabeled, guides, seed)
+        own = _own(labeled, unlabeled, test_set, guides, seed)
         numbers |= dict(zip(("guides", "pool", "test"), map(len, own), strict=True))
-    elif labeled is not None or unlabeled is not None:
+    elif not labeled is unlabeled is test_set is None:
         raise Failure("--labeled and --unlabeled go together; give both, or neither for phantoms")
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
@@ -139,12 +142,18 @@ def _numbers(size: str, given: dict[str, Any]) -> dict[str, Any]:
     return SIZES[size] | {name: value for name, value in given.items() if value is not None}
 
 
-def _own(labeled: Path, unlabeled: Path, guides: int | None, seed: int) -> "tuple[list[Pair], list[Pair], list[Pair]]":
+def _own(
+    labeled: Path, unlabeled: Path, test_set: Path | None, guides: int | None, seed: int
+) -> "tuple[list[Pair], list[Pair], list[Pair]]":
     """The files of guides, pool and test."""
     from cli.evaluate import labeled_pairs, split
     from cli.pool import SUFFIXES
 
-    real, test = split(labeled_pairs(labeled), guides, seed)
+    pairs = labeled_pairs(labeled)
+    if test_set is None:
+        real, test = split(pairs, guides, seed)
+    else:
+        real, test = pairs if guides in (None, len(pairs)) else split(pairs, guides, seed)[0], labeled_pairs(test_set)
     if (unlabeled / "masks").is_dir():
         return [*real], [*labeled_pairs(unlabeled)], [*test]
     images = [path for path in sorted(unlabeled.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]

@@ -75,6 +75,17 @@ def test_it_runs_on_a_users_folders_and_knows_an_oracle_only_where_there_is_trut
     assert (report["test_images"], report["protocol"]["pool"]) == (2, 2)
 
 
+def test_guides_and_test_images_may_come_from_folders_of_their_own(tmp_path: Path, weights: Path) -> None:
+    folders = []
+    for option, count, seed in (("labeled", 3, 904), ("unlabeled", 2, 905), ("test-set", 4, 906)):
+        write_phantoms(tmp_path / option, count, seed, LOOKS, lambda *_: None)
+        folders += [f"--{option}", str(tmp_path / option)]
+    run(tmp_path / "run", weights, *folders, "--guides", "2", "--top-k", "1", "--control-top-k", "1", "--steps", "1")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (report["test_images"], report["protocol"]["guides"], report["protocol"]["pool"]) == (4, 2, 2)
+    assert report["arms"][-1]["name"] == "oracle"
+
+
 def test_a_test_image_from_the_pool_is_refused(tmp_path: Path, weights: Path) -> None:
     write_phantoms(tmp_path / "labeled", 3, 904, LOOKS, lambda *_: None)
     folders = ["--labeled", str(tmp_path / "labeled"), "--unlabeled", str(tmp_path / "labeled")]
@@ -91,6 +102,7 @@ def test_wrong_options_are_refused_before_anything_is_made(tmp_path: Path, weigh
         (["--budget", "hours"], "choose steps or epochs"),
         (["--backbone", "b9"], "'b9' is neither"),
         (["--labeled", "x"], "go together"),
+        (["--test-set", "x"], "go together"),
     ):
         with pytest.raises(Failure, match=words):
             run(tmp_path / "run", weights, *options)
