@@ -2,6 +2,7 @@
 #
 #   docker build -t pansynth --build-arg TORCH_INDEX=URL .   # CPU: URL is the package index of PyTorch's CPU builds
 #   docker build -t pansynth:cuda --build-arg DEVICE=cuda .  # NVIDIA GPU; the host brings the driver
+#   docker run --rm -v pansynth:/data pansynth keys create NAME   # once: the key, which clients and the page ask for
 #   docker run --init -p 127.0.0.1:8000:8000 -v pansynth:/data pansynth
 #
 ARG PYTHON_VERSION=3.11
@@ -46,7 +47,7 @@ EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=3)"]
 
-# The whole service in one container; docker-compose.yml runs its parts in several. The container's network is closed:
-# publish the port on loopback, and put a proxy with authentication in front of anything else.
+# The whole service in one container; docker-compose.yml runs its parts in several. Keys travel in clear: publish the
+# port on loopback, and put a proxy with TLS in front of anything else.
 ENTRYPOINT ["pansynth"]
-CMD ["up", "--host", "0.0.0.0", "--allow-open"]
+CMD ["up", "--host", "0.0.0.0"]

@@ -9,6 +9,7 @@ from app import pools
 from app.database import insert_new
 from app.errors import IdempotencyConflict, PoolNotFound, QueueFull
 from app.tables import ACTIVE, IdempotencyKey, Job, Pool
+from app.tenants import tenant_of
 
 
 def check_queue(session: Session, max_queued_jobs: int) -> None:
@@ -29,7 +30,7 @@ def first_with_key(session: Session, idempotency: tuple[str, str] | None) -> Job
     if idempotency is None:
         return None
     key, fingerprint = idempotency
-    known = session.get(IdempotencyKey, key, populate_existing=True)
+    known = session.get(IdempotencyKey, (tenant_of(session), key), populate_existing=True)
     if known is None:
         return None
     if known.fingerprint != fingerprint:
@@ -42,5 +43,5 @@ def first_with_key(session: Session, idempotency: tuple[str, str] | None) -> Job
 
 def keep_key(session: Session, idempotency: tuple[str, str], job_id: str) -> bool:
     key, fingerprint = idempotency
-    row = {"key": key, "fingerprint": fingerprint, "job_id": job_id, "created_at": datetime.now(UTC)}
-    return bool(insert_new(session, IdempotencyKey, [row], "key"))
+    row = {"tenant": tenant_of(session), "key": key, "fingerprint": fingerprint, "job_id": job_id}
+    return bool(insert_new(session, IdempotencyKey, [row | {"created_at": datetime.now(UTC)}], "key"))

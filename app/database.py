@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,18 +22,24 @@ class Database:
     """Where sessions come from: `read()` for looking, `write()` for a transaction that commits at the end."""
 
     engine: Engine
+    tenant: str | None = None  # whose rows the sessions see, see `app.tenants`; None: the house's
+
+    def of(self, tenant: str) -> "Database":
+        """The same database as one tenant sees it."""
+        return replace(self, tenant=tenant)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for looking; nothing is committed. Its rows stay readable afterwards."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with Session(self.engine, expire_on_commit=False, info={"tenant": self.tenant}) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session whose changes are committed at the end of the block, or all undone by an exception."""
         engine = self.engine.execution_options(**WRITING)
-        with Session(engine, expire_on_commit=False) as session, session.begin():
+        about = {"tenant": self.tenant}
+        with Session(engine, expire_on_commit=False, info=about) as session, session.begin():
             yield session
 
     def dispose(self) -> None:
@@ -50,8 +56,8 @@ def connect(url: str) -> Database:
     return Database(create_engine(address, pool_pre_ping=True))
 
 
-def migrate(url: str) -> None:
-    """Bring the schema up to date; safe to run again, and by several processes at once."""
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the schema up to date, or up to a revision; safe to run again, and by several processes at once."""
     from alembic import command  # imported here: only migrating needs it, and it is slow to load
     from alembic.config import Config
 
@@ -59,13 +65,23 @@ def migrate(url: str) -> None:
     config.set_main_option("script_location", "app:migrations")
     database = connect(url)
     try:
-        with database.engine.execution_options(**WRITING).begin() as connection:
+        with database.engine.execution_options(**WRITING).connect() as connection, _by_copying(connection).begin():
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATIONS_LOCK})
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
     finally:
         database.dispose()
+
+
+def _by_copying(connection: Connection) -> Connection:
+    """Let SQLite change a table by copying it, dropping it and renaming the copy.
+
+    With foreign keys enforced, the drop would delete every row that refers to it. It must be said before BEGIN.
+    """
+    if connection.dialect.name == "sqlite":
+        cast(Any, connection.connection.driver_connection).execute("PRAGMA foreign_keys=OFF")
+    return connection
 
 
 def insert_new(

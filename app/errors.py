@@ -48,6 +48,17 @@ class QueueFull(PansynthError):
     """Too many jobs wait or run already."""
 
 
+class LimitReached(PansynthError):
+    """A limit of the caller's own key; there is room again in `retry_seconds`."""
+
+    def __init__(self, words: str, retry_seconds: int) -> None:
+        super().__init__(words)
+        self.retry_seconds = retry_seconds
+
+
+class KeyNotFound(PansynthError): ...
+
+
 class IdempotencyConflict(PansynthError):
     """The Idempotency-Key was used before with other content."""
 

@@ -14,6 +14,7 @@ from app.jobs import end_job, step_done
 from app.leases import add_steps, hold, lock
 from app.records import Claim, NewGuide
 from app.tables import EvaluationImage, Guide, Job, Report, Sample
+from app.tenants import tenant_of
 
 FORMATS = {
     "json": "application/json",
@@ -84,7 +85,7 @@ def submit_evaluation(
     total = len(arms) * parameters["seeds"]
     stated = {**parameters, "arms": [vars(arm) for arm in arms]}
     job = Job(id=job_id, kind="evaluation", status="queued", parameters=stated, total=total)
-    job.created_at = datetime.now(UTC)
+    job.created_at, job.tenant = datetime.now(UTC), tenant_of(session)
     session.add(job)
     session.flush()
     session.add_all(Guide(job_id=job_id, position=n, **vars(image)) for n, image in enumerate(real))

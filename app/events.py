@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from anyio import to_thread
@@ -46,12 +46,17 @@ def change_since(database: Database, job_id: str, version: int) -> Change | None
         )
 
 
-async def events(database: Database, job_id: str, seen: int) -> AsyncIterator[str]:
-    """Event-stream text: one event per change after version `seen`, until the job ends or is deleted."""
+async def events(database: Database, job_id: str, seen: int, is_admitted: Callable[[], bool]) -> AsyncIterator[str]:
+    """Event-stream text: one event per change after version `seen`.
+
+    Until the job ends or is deleted, or whoever listens is no longer admitted.
+    """
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     quiet_since = time.monotonic()
     while True:
         try:
+            if not await to_thread.run_sync(is_admitted):
+                return
             change = await to_thread.run_sync(change_since, database, job_id, seen)
         except JobNotFound:
             return

@@ -7,19 +7,34 @@ many processes at once.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any, cast
 
-from sqlalchemy import delete, select
+from sqlalchemy import CursorResult, delete, select
 from sqlalchemy.orm import Session
 
 from app import jobs, keys, queries
 from app.blobs import Blobs
 from app.database import Database
 from app.errors import JobNotFound, JobRunning
-from app.tables import ACTIVE, Guide, IdempotencyKey, Job, Pool, PoolImage, PoolLatent, Sample, Worker
+from app.tables import (
+    ACTIVE,
+    AuditEntry,
+    Guide,
+    IdempotencyKey,
+    Job,
+    KeyUsage,
+    Pool,
+    PoolImage,
+    PoolLatent,
+    Sample,
+    Worker,
+)
 
 GRACE = timedelta(hours=1)  # far longer than any request or step lives
 FORGET_WORKERS = timedelta(days=1)
 FORGET_KEYS = timedelta(days=30)  # a request sent again that late is a new one
+FORGET_USAGE = timedelta(days=30)  # limits look at today's alone
+FORGET_AUDIT = timedelta(days=365)
 OF_JOBS = ("archive.zip", "dataset.zip", "guides", "samples", "uploads")  # whose rows are known here
 
 
@@ -28,7 +43,7 @@ def tidy(database: Database, blobs: Blobs, retention_days: float | None, now: da
     removed = {"jobs past their retention": 0}
     if retention_days is not None:
         removed["jobs past their retention"] = remove_old_jobs(database, blobs, now - timedelta(days=retention_days))
-    removed["workers and keys"] = forget(database, now)
+    removed["outdated rows"] = forget(database, now)
     removed["unfinished files"] = blobs.remove_unfinished(now - GRACE)
     removed["blobs of jobs"] = remove_blobs_of_jobs(database, blobs, now - GRACE)
     removed["blobs of pools"] = remove_blobs_of_pools(database, blobs, now - GRACE)
@@ -61,11 +76,16 @@ def remove_job(database: Database, blobs: Blobs, job_id: str) -> bool:
 
 
 def forget(database: Database, now: datetime) -> int:
-    """Remove the rows of workers that were killed for good, and of idempotency keys nobody sends any more."""
+    """Remove the rows that time has made worthless: of workers killed for good, of idempotency keys, and of audits."""
+    outdated = (
+        delete(Worker).where(Worker.seen_at < now - FORGET_WORKERS),
+        delete(IdempotencyKey).where(IdempotencyKey.created_at < now - FORGET_KEYS),
+        delete(KeyUsage).where(KeyUsage.day < (now - FORGET_USAGE).date()),
+        delete(AuditEntry).where(AuditEntry.at < now - FORGET_AUDIT),
+    )
     with database.write() as session:
-        dead = delete(Worker).where(Worker.seen_at < now - FORGET_WORKERS).returning(Worker.id)
-        old = delete(IdempotencyKey).where(IdempotencyKey.created_at < now - FORGET_KEYS).returning(IdempotencyKey.key)
-        return len(session.scalars(dead).all()) + len(session.scalars(old).all())
+        removed = sum(cast(CursorResult[Any], session.execute(statement)).rowcount for statement in outdated)
+    return removed
 
 
 def remove_blobs_of_jobs(database: Database, blobs: Blobs, moment: datetime) -> int:

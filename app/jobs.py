@@ -115,7 +115,7 @@ def submit_import(
 
 
 def claim(session: Session, *, worker: str, now: datetime, lease_seconds: float, max_attempts: int) -> Claim | None:
-    """Lease the fairest claimable step of any job: of the job with the fewest leased steps, then the oldest.
+    """Lease the fairest claimable step of any job, see `leases.fairest`.
 
     A step leased `max_attempts` times without getting on fails its job. None: nothing to do.
     """
@@ -388,7 +388,7 @@ def _finish_cancelling(session: Session, job: Job, now: datetime) -> None:
 
 def _new_job(session: Session, job_id: str, kind: str, pool: Pool, parameters: Mapping[str, Any], total: int) -> Job:
     job = Job(id=job_id, kind=kind, status="queued", pool_id=pool.id, total=total)
-    job.parameters, job.created_at = dict(parameters), datetime.now(UTC)
+    job.parameters, job.created_at, job.tenant = dict(parameters), datetime.now(UTC), pool.tenant
     session.add(job)
     session.flush()  # first: what is added after it refers to it
     return job

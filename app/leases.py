@@ -2,12 +2,13 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Subquery, and_, exists, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.errors import LeaseLost
 from app.records import Claim
 from app.tables import Job, Step
+from app.tenants import visible
 
 FIRST_STAGE = {"synthesis": "planning", "evaluation": "training"}
 # By kind of job: the stage that follows when all steps are done, and its one step.
@@ -18,8 +19,8 @@ WORKABLE = ("queued", "running")  # a job's statuses in which its steps may be c
 
 def lock(session: Session, job_id: str) -> Job | None:
     """The job's row, locked first by every verb: verbs on one job follow one another."""
-    query = select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
-    return session.scalar(query)
+    query = select(Job).where(Job.id == job_id, visible(session, Job)).with_for_update()
+    return session.scalar(query.execution_options(populate_existing=True))
 
 
 def hold(session: Session, claim: Claim) -> tuple[Job, Step]:
@@ -40,23 +41,26 @@ def may_claim(step: Step, now: datetime) -> bool:
 
 
 def fairest(session: Session, now: datetime) -> tuple[str, int] | None:
+    """-> (job, step) to claim next: of the tenant with the fewest leased steps, then of the key with the fewest, then
+    of the job with the fewest, then of the oldest job.
+    """
     nexts = select(Step.job_id, func.min(Step.id).label("step_id")).where(claimable(now)).group_by(Step.job_id)
-    busy = (
-        select(Step.job_id, func.count().label("leases"))
-        .where(Step.status == "leased", Step.leased_until >= now)
-        .group_by(Step.job_id)
-    )
-    candidates, leased = nexts.subquery(), busy.subquery()
-    query = (
-        select(Job.id, candidates.c.step_id)
-        .join(candidates, candidates.c.job_id == Job.id)
-        .outerjoin(leased, leased.c.job_id == Job.id)
-        .where(Job.status.in_(WORKABLE))
-        .order_by(func.coalesce(leased.c.leases, 0), Job.created_at, Job.id)
-        .limit(1)
-    )
+    candidates = nexts.subquery()
+    query = select(Job.id, candidates.c.step_id).join(candidates, candidates.c.job_id == Job.id)
+    busy = []
+    for columns in ((Job.tenant,), (Job.tenant, Job.api_key), (Job.id,)):
+        leased = _leased_by(now, *columns)
+        query = query.outerjoin(leased, and_(*(leased.c[column.key] == column for column in columns)))
+        busy.append(func.coalesce(leased.c.leases, 0))
+    query = query.where(Job.status.in_(WORKABLE)).order_by(*busy, Job.created_at, Job.id).limit(1)
     row = session.execute(query).first()
     return None if row is None else (row[0], row[1])
+
+
+def _leased_by(now: datetime, *columns: InstrumentedAttribute[str]) -> Subquery:
+    """How many steps workers are at, by these columns of their jobs."""
+    held = select(*columns, func.count().label("leases")).join(Step, Step.job_id == Job.id)
+    return held.where(Step.status == "leased", Step.leased_until >= now).group_by(*columns).subquery()
 
 
 def is_held(session: Session, job_id: str, now: datetime) -> bool:

@@ -7,16 +7,17 @@ from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import problems
+from app.audit import Audit
 from app.bodies import DrainUnreadBody, LimitSmallBodies
 from app.metrics import Metrics
-from app.routes import evaluations, health, jobs, models, page, pools, synthesis
+from app.routes import access, evaluations, health, jobs, models, page, pools, synthesis
 from app.schemas import ProblemBody
-from app.service import Service, make_service
+from app.service import Service, by_method, make_service
 from app.settings import Settings
 from app.sweeper import keep_sweeping, prepare
 
@@ -44,8 +45,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.service = service
     app.state.metrics = metrics
     problems.install(app)
-    for room in (pools, synthesis, evaluations, jobs, models, health, page):
+    for room in (pools, synthesis, evaluations, jobs, models):
+        app.include_router(room.router, dependencies=[Depends(by_method)])
+    for room in (access, health, page):  # they say themselves who may
         app.include_router(room.router)
+    app.add_middleware(Audit)
     app.add_middleware(LimitSmallBodies)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(DrainUnreadBody)

@@ -1,11 +1,12 @@
 """Pools: named sets of unlabeled images. Images come in by a job of kind `pool_import` (see `app.jobs`)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -13,11 +14,14 @@ from app.database import insert_new
 from app.errors import BadCursor, ImageNotFound, PoolExists, PoolInUse, PoolNotFound
 from app.records import NewLatent
 from app.tables import ACTIVE, Job, Pool, PoolImage, PoolLatent
+from app.tenants import tenant_of
+
+DEFAULT_POOL = "default"
 
 
 def create(session: Session, name: str) -> Pool:
     """Make an empty pool. Raises PoolExists. The name's form is the caller's to check."""
-    pool = Pool(id=uuid4().hex, name=name, created_at=datetime.now(UTC))
+    pool = Pool(id=uuid4().hex, tenant=tenant_of(session), name=name, created_at=datetime.now(UTC))
     try:
         with session.begin_nested():
             session.add(pool)
@@ -26,9 +30,16 @@ def create(session: Session, name: str) -> Pool:
     return pool
 
 
+def create_first(session: Session) -> None:
+    """Make the pool that a request means which names none, unless the tenant has a pool already."""
+    if not list_(session, limit=1)[0]:
+        with suppress(PoolExists):  # another process was faster
+            create(session, DEFAULT_POOL)
+
+
 def find(session: Session, name: str) -> Pool:
     """Raises PoolNotFound."""
-    pool = session.scalar(select(Pool).where(Pool.name == name))
+    pool = session.scalar(select(Pool).where(_called(session, name)))
     if pool is None:
         raise PoolNotFound(f"there is no pool {name!r}; make it with POST /pools or choose one of GET /pools")
     return pool
@@ -36,7 +47,7 @@ def find(session: Session, name: str) -> Pool:
 
 def list_(session: Session, *, limit: int = 100, cursor: str | None = None) -> tuple[Sequence[Pool], str | None]:
     """Pools by name, at most `limit`, after `cursor` -> (pools, cursor of the next page or None)."""
-    query = select(Pool).order_by(Pool.name).limit(limit + 1)
+    query = select(Pool).where(Pool.tenant == tenant_of(session)).order_by(Pool.name).limit(limit + 1)
     if cursor:
         query = query.where(Pool.name > cursor)
     rows = session.scalars(query).all()
@@ -101,7 +112,7 @@ def delete(session: Session, name: str) -> str:
     Returns the prefix of its blobs, to delete after the commit. Raises PoolNotFound; PoolInUse while a job
     needs it that has not ended.
     """
-    pool = session.scalar(select(Pool).where(Pool.name == name).with_for_update())
+    pool = session.scalar(select(Pool).where(_called(session, name)).with_for_update())
     if pool is None:
         pool = find(session, name)
     busy = session.scalars(select(Job.id).where(Job.pool_id == pool.id, Job.status.in_(ACTIVE)).limit(3)).all()
@@ -109,6 +120,10 @@ def delete(session: Session, name: str) -> str:
         raise PoolInUse(f"pool {name!r} is used by job {', '.join(busy)}; wait for it to end or cancel it")
     session.delete(pool)
     return f"pools/{pool.id}/"
+
+
+def _called(session: Session, name: str) -> ColumnElement[bool]:
+    return and_(Pool.tenant == tenant_of(session), Pool.name == name)
 
 
 def _image_id(cursor: str) -> int:

@@ -94,6 +94,7 @@ DOMAIN_ERRORS: dict[type[errors.PansynthError], tuple[int, str]] = {
     errors.NotFinished: (422, "not-finished"),
     errors.LeakingTestImage: (422, "leaking-test-image"),
     errors.QueueFull: (429, "queue-full"),
+    errors.LimitReached: (429, "limit-reached"),
     errors.IdempotencyConflict: (422, "idempotency-conflict"),
     errors.BadCursor: (422, "bad-cursor"),
     errors.BlobMissing: (404, "blob-missing"),
@@ -111,6 +112,8 @@ def from_domain(error: errors.PansynthError) -> Problem:
     status, kind = DOMAIN_ERRORS.get(type(error), (500, "internal-error"))
     fields = [FieldError(FIELD_OF_KIND[kind], str(error))] if kind in FIELD_OF_KIND else []
     headers = {"Retry-After": "30"} if kind == "queue-full" else {}
+    if isinstance(error, errors.LimitReached):
+        headers = {"Retry-After": str(error.retry_seconds)}
     return Problem(status, kind, str(error), fields=fields, headers=headers)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import BadCursor, JobNotFound, SampleNotFound
 from app.tables import EvaluationImage, Guide, IdempotencyKey, Job, Report, Sample, Upload, Worker
+from app.tenants import sees, tenant_of, visible
 
 ALIVE_SECONDS = 20.0  # a worker gives a sign of life every 3 s
 
@@ -16,14 +17,14 @@ ALIVE_SECONDS = 20.0  # a worker gives a sign of life every 3 s
 def find_job(session: Session, job_id: str) -> Job:
     """Raises JobNotFound."""
     job = session.get(Job, job_id, populate_existing=True)
-    if job is None:
+    if job is None or not sees(session, job):
         raise JobNotFound(f"there is no job {job_id!r}")
     return job
 
 
 def find_idempotent(session: Session, key: str) -> tuple[str, str] | None:
     """(fingerprint, job id) of the request that used the key, or None."""
-    known = session.get(IdempotencyKey, key)
+    known = session.get(IdempotencyKey, (tenant_of(session), key))
     return None if known is None else (known.fingerprint, known.job_id)
 
 
@@ -36,7 +37,8 @@ def list_jobs(
     cursor: str | None = None,
 ) -> tuple[Sequence[Job], str | None]:
     """Jobs, newest first -> (at most `limit` jobs, cursor of the next page or None). Raises BadCursor."""
-    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+    newest_first = (Job.created_at.desc(), Job.id.desc())
+    query = select(Job).where(visible(session, Job)).order_by(*newest_first).limit(limit + 1)
     if kind is not None:
         query = query.where(Job.kind == kind)
     if status is not None:

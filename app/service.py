@@ -1,18 +1,21 @@
 """What the routes share: made once by `create_app`, handed to each route as a dependency."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from anyio import CapacityLimiter
 from celery import Celery
 from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app import broker, database
 from app.blobs import Blobs
+from app.callers import ANYBODY, Caller, Callers
 from app.database import Database
 from app.metrics import Metrics
 from app.settings import Settings
 
+SAFE_METHODS = ("GET", "HEAD")
 DECODERS = 2  # images decoded at once: one of 60 million pixels takes 400 MB for a moment
 
 
@@ -24,23 +27,68 @@ class Service:
     celery: Celery
     metrics: Metrics
     decoding: CapacityLimiter
+    callers: Callers
+    caller: Caller = ANYBODY
 
 
 def make_service(settings: Settings, metrics: Metrics) -> Service:
     """Opens the three stores; none of them is asked anything yet."""
+    opened = database.connect(settings.database())
     return Service(
         settings=settings,
-        database=database.connect(settings.database()),
+        database=opened,
         blobs=Blobs(settings.blobs()),
         celery=broker.celery_app(settings),
         metrics=metrics,
         decoding=CapacityLimiter(DECODERS),
+        callers=Callers(settings, opened),
     )
 
 
-def service_of(request: Request) -> Service:
+bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="api_key",
+    description="A key of `pansynth keys create`, as `Authorization: Bearer pansynth_...`. GET needs its scope `read`, "
+    "other methods `submit`, /metrics and /audit `admin`. Asked for wherever the service is bound beyond loopback.",
+)
+Shown = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+
+
+def house_of(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+HouseDep = Annotated[Service, Depends(house_of)]  # sees every tenant's rows
+
+
+def caller_of(request: Request, house: HouseDep, shown: Shown) -> Caller:
+    """Whom the request comes from; what it may do is not checked yet. Raises Problem 401."""
+    ticket = request.query_params.get("ticket") if request.method in SAFE_METHODS else None
+    caller = house.callers.admit(shown.credentials if shown else None, request.url.path, ticket)
+    request.state.caller = caller  # for the audit
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(caller_of)]
+
+
+async def reader(caller: CallerDep) -> None:
+    caller.require("read")
+
+
+async def admin(caller: CallerDep) -> None:
+    caller.require("admin")
+
+
+async def by_method(request: Request, caller: CallerDep) -> None:
+    """Looking needs `read`, everything else `submit`."""
+    caller.require("read" if request.method in SAFE_METHODS else "submit")
+
+
+async def service_of(house: HouseDep, caller: CallerDep) -> Service:
+    """The service as its caller sees it: a route comes by no rows without a caller, and by no other tenant's."""
+    return replace(house, database=house.database.of(caller.tenant), caller=caller)
 
 
 ServiceDep = Annotated[Service, Depends(service_of)]

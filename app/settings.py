@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -19,6 +19,8 @@ class Settings(BaseSettings):
     presigned_downloads: bool = False  # datasets come from the bucket itself, which clients must be able to reach
     weights_dir: Path | None = None  # more weights beside the shipped ones: one folder per name
     device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
+    api_keys_required: bool = False  # forced on by `serve` and `up` beyond loopback
+    key_secret: SecretStr = SecretStr("")  # hashes the keys; default: a file in data_dir, see `app.secret`
     log_format: Literal["text", "json"] = "text"
     max_upload_bytes: int = Field(default=200_000_000, gt=0)
     max_pixels: int = Field(default=60_000_000, gt=0)

@@ -8,14 +8,12 @@ from datetime import UTC, datetime
 from anyio import to_thread
 
 from app import broker, database, janitor, jobs, pools
-from app.errors import PoolExists
 from app.service import Service
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 2.0
 TIDY_SECONDS = 600.0
-DEFAULT_POOL = "default"
 
 
 def prepare(service: Service) -> None:
@@ -24,11 +22,8 @@ def prepare(service: Service) -> None:
     with service.database.read() as session:
         first_start = not pools.list_(session, limit=1)[0]
     if first_start:
-        try:
-            with service.database.write() as session:
-                pools.create(session, DEFAULT_POOL)
-        except PoolExists:
-            pass  # another API started at the same moment
+        with service.database.write() as session:
+            pools.create_first(session)
 
 
 def sweep(service: Service) -> None:

@@ -1,6 +1,6 @@
 """The SQL tables. Every status is changed by a verb of `app.jobs` or `app.evaluations` and nowhere else."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -37,6 +37,7 @@ BigId = BigInteger().with_variant(Integer, "sqlite")
 
 
 ACTIVE = ("queued", "running", "cancelling")  # the statuses of a job that has not ended
+DEFAULT_TENANT = "default"  # whom everything belongs to where no keys are asked for
 
 
 class Base(DeclarativeBase):
@@ -45,8 +46,10 @@ class Base(DeclarativeBase):
 
 class Pool(Base):
     __tablename__ = "pools"
+    __table_args__ = (UniqueConstraint("tenant", "name"),)
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
-    name: Mapped[str] = mapped_column(String(63), unique=True)
+    tenant: Mapped[str] = mapped_column(String(63), default=DEFAULT_TENANT, server_default=DEFAULT_TENANT)
+    name: Mapped[str] = mapped_column(String(63))
     created_at: Mapped[datetime]
 
 
@@ -78,8 +81,11 @@ class PoolLatent(Base):
 
 class Job(Base):
     __tablename__ = "jobs"
-    __table_args__ = (Index("jobs_by_age", "created_at", "id"), Index("jobs_by_status", "status"))
+    __table_args__ = (Index("jobs_by_age", "tenant", "created_at", "id"), Index("jobs_by_status", "status"))
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    # Their defaults are in the schema, too: an API of an earlier version may submit beside those of this one.
+    tenant: Mapped[str] = mapped_column(String(63), default=DEFAULT_TENANT, server_default=DEFAULT_TENANT)
+    api_key: Mapped[str] = mapped_column(String(12), default="", server_default="")  # the prefix; "": without one
     kind: Mapped[str] = mapped_column(String(16))  # synthesis | pool_import | evaluation
     status: Mapped[str] = mapped_column(String(16))  # queued | running | cancelling | succeeded | failed | cancelled
     stage: Mapped[str | None] = mapped_column(String(16))  # planning | sampling | packaging, training | reporting, None
@@ -191,7 +197,49 @@ class Worker(Base):
 
 class IdempotencyKey(Base):
     __tablename__ = "idempotency_keys"
+    tenant: Mapped[str] = mapped_column(String(63), primary_key=True, server_default=DEFAULT_TENANT)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))  # sha256 of the request's content
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime]
+
+
+class ApiKey(Base):
+    """Who may come in. Of the key itself only a keyed hash is kept."""
+
+    __tablename__ = "api_keys"
+    prefix: Mapped[str] = mapped_column(String(12), primary_key=True)  # public: the key is found and named by it
+    digest: Mapped[str] = mapped_column(String(64))  # HMAC-SHA256 of the whole key
+    name: Mapped[str] = mapped_column(String(63))
+    tenant: Mapped[str] = mapped_column(String(63))
+    scopes: Mapped[list[str]] = mapped_column(JSON)  # read | submit | admin
+    max_queued_jobs: Mapped[int | None]  # this and the next two: None is no limit of the key's own
+    max_bytes_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    max_samples_per_day: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]  # to the minute
+
+
+class KeyUsage(Base):
+    """What a key has used up on a day, UTC; jobs deleted since count as well."""
+
+    __tablename__ = "key_usage"
+    prefix: Mapped[str] = mapped_column(ForeignKey("api_keys.prefix", ondelete="CASCADE"), primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)  # of files uploaded
+    samples: Mapped[int] = mapped_column(BigInteger)
+
+
+class AuditEntry(Base):
+    """Who did what, and how it ended. Ids and pool names; no file names, parameters or contents."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    api_key: Mapped[str] = mapped_column(String(12))  # the prefix; "": the command line
+    tenant: Mapped[str] = mapped_column(String(63))
+    action: Mapped[str] = mapped_column(String(255))  # the method and the route, or the command
+    object: Mapped[str] = mapped_column(String(255))  # what it was done to; "": nothing in particular
+    status: Mapped[int]  # of HTTP

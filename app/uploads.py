@@ -52,6 +52,10 @@ class Form:
     texts: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, list[UploadedFile]] = field(default_factory=dict)
 
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for files in self.files.values() for file in files)
+
 
 @asynccontextmanager
 async def read_form(request: Request, max_bytes: int) -> AsyncIterator[Form]:

@@ -1,6 +1,7 @@
 """The service as the commands see it: HTTP requests and what goes wrong with them, in words."""
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -30,11 +31,15 @@ class Away(Failure):
 
 @contextmanager
 def connect(url: str) -> Iterator[httpx.Client]:
-    """A client of the service at `url`. Raises Failure if nothing answers there."""
+    """A client of the service at `url`, with the key $PANSYNTH_API_KEY. Raises Failure if nothing answers there."""
+    key = os.environ.get("PANSYNTH_API_KEY", "").strip()
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     timeout = httpx.Timeout(60.0, connect=10.0)
     try:
         loopback = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-        client = httpx.Client(base_url=url, timeout=timeout, trust_env=not loopback, follow_redirects=True)
+        client = httpx.Client(
+            base_url=url, headers=headers, timeout=timeout, trust_env=not loopback, follow_redirects=True
+        )
     except (httpx.InvalidURL, ValueError) as error:
         raise Failure(f"--url {url}: {error}; it looks like http://127.0.0.1:8000") from error
     with client:
@@ -50,6 +55,8 @@ def answer_of(client: httpx.Client, method: str, path: str, **request: Any) -> h
         raise Away(f"no answer from {client.base_url}: {error}; is `pansynth up` running?") from error
     if answer.status_code in GATEWAY:
         raise Away(f"{client.base_url}: {words_of(answer)}")
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        raise Failure(f"{client.base_url}: {words_of(answer)}; the commands take it from PANSYNTH_API_KEY")
     if not answer.is_success:
         raise Failure(f"{method} {path}: {words_of(answer)}")
     return answer

@@ -22,7 +22,9 @@ GUIDE_SEED = 900_002
 TOP_K = 5
 READY_SECONDS = 240.0
 STOP_SECONDS = 25.0
-OWN_STORES = ("PANSYNTH_DATABASE_URL", "PANSYNTH_BROKER_URL", "PANSYNTH_BLOB_URL")
+OF_OTHER_SERVICES = tuple(
+    f"PANSYNTH_{name}" for name in ("DATABASE_URL", "BROKER_URL", "BLOB_URL", "API_KEYS_REQUIRED")
+)
 
 
 def demo(
@@ -98,7 +100,7 @@ def _service(folder: Path, log: Path) -> Iterator[Callable[[], str]]:
     from cli.children import kill_group, pansynth, start
 
     _say("starting the service: API, worker and message broker ...")
-    environment = {name: value for name, value in os.environ.items() if name not in OWN_STORES}
+    environment = {name: value for name, value in os.environ.items() if name not in OF_OTHER_SERVICES}
     command = pansynth("up", "--port", "0", "--data-dir", str(folder / "service"))
     process = start(command, log, environment, death_signal=signal.SIGTERM)
     try:

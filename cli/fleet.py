@@ -15,19 +15,17 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of the embedded store. Default: $PANSYNTH_DATA_DIR or pansynth-data."),
 ]
-AllowOpen = Annotated[bool, typer.Option("--allow-open", help="Bind beyond loopback although anybody may then use it.")]
+Host = Annotated[str, typer.Option(help="Address to bind; beyond loopback API keys are asked for.")]
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     data_dir: DataDir = None,
-    allow_open: AllowOpen = False,
     fd: Annotated[int | None, typer.Option(hidden=True, help="A listening socket to inherit.")] = None,
 ) -> None:
     """Answer HTTP; needs a migrated database, a broker and workers elsewhere."""
-    refuse_open(host, allow_open)
-    settings = settings_for(data_dir)
+    settings = guarded(settings_for(data_dir), host)
     import uvicorn
 
     from app.main import create_app
@@ -89,8 +87,12 @@ def migrate_tables(settings: "Settings") -> None:
     try:
         migrate(settings.database())
     except SQLAlchemyError as error:
-        where = "PANSYNTH_DATABASE_URL" if settings.database_url else f"the database in {settings.data_dir}"
-        raise Failure(f"{where}: {str(error).splitlines()[0]}") from error
+        raise _database_failure(settings, error) from error
+
+
+def _database_failure(settings: "Settings", error: Exception) -> Failure:
+    where = "PANSYNTH_DATABASE_URL" if settings.database_url else f"the database in {settings.data_dir}"
+    return Failure(f"{where}: {str(error).splitlines()[0]}")
 
 
 def settings_for(data_dir: Path | None) -> "Settings":
@@ -112,19 +114,57 @@ def settings_for(data_dir: Path | None) -> "Settings":
         raise Failure("; ".join(wrong)) from error
 
 
-def refuse_open(host: str, allow_open: bool) -> None:
-    """Raise `Failure` where `host` is reachable from other machines and nobody said that this is wanted."""
+def guarded(settings: "Settings", host: str) -> "Settings":
+    """The settings with keys required where `host` is reachable from other machines.
+
+    Raises Failure where keys are required and could not be checked, or would let nobody in beyond loopback.
+    """
     import ipaddress
 
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback and not allow_open:
+    if loopback and not settings.api_keys_required:
+        return settings
+    from app.secret import BadSecret, secret_of
+
+    if not loopback and not _has_key(settings):
         raise Failure(
-            f"--host {host} is reachable from other machines, and API keys are not available yet: bind to "
-            "127.0.0.1 and put a proxy with authentication in front, or say --allow-open in a closed network"
+            f"--host {host} is reachable from other machines, so API keys are asked for, and there is none yet. "
+            "Make one first: pansynth keys create NAME (see `pansynth keys create --help`), "
+            "with the same --data-dir and settings; or bind to 127.0.0.1"
         )
+    try:
+        secret_of(settings)
+    except BadSecret as error:
+        raise Failure(str(error)) from error
+    return settings.model_copy(update={"api_keys_required": True})
+
+
+def _has_key(settings: "Settings") -> bool:
+    """Whether a key is there that is good now; nothing is made by asking. Raises Failure without a database."""
+    from datetime import UTC, datetime
+
+    from sqlalchemy import inspect, make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from app import api_keys
+    from app.database import connect
+
+    try:
+        address = make_url(settings.database())
+        if address.get_backend_name() == "sqlite" and not Path(address.database or "").exists():
+            return False
+        database = connect(settings.database())
+        try:
+            with database.read() as session:
+                there = inspect(database.engine).has_table("api_keys")
+                return there and api_keys.any_active(session, datetime.now(UTC))
+        finally:
+            database.dispose()
+    except SQLAlchemyError as error:
+        raise _database_failure(settings, error) from error
 
 
 def _die_with_parent(**_: object) -> None:

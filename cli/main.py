@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import demo, evaluate, fleet, phantoms, pool, reproduce, synthesize, train, up
+from cli import demo, evaluate, fleet, keys, phantoms, pool, reproduce, synthesize, train, up
 from cli.failure import Failure
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app.command()(up.up)
 app.command()(fleet.serve)
 app.command()(fleet.worker)
 app.command()(fleet.migrate)
+app.add_typer(keys.app, name="keys")
 app.add_typer(pool.app, name="pool")
 app.command()(synthesize.synthesize)
 app.command()(evaluate.evaluate)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.failure import Failure
-from cli.fleet import AllowOpen, DataDir, migrate_tables, refuse_open, settings_for
+from cli.fleet import DataDir, Host, guarded, migrate_tables, settings_for
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -18,15 +18,13 @@ if TYPE_CHECKING:
 
 
 def up(
-    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     data_dir: DataDir = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
-    allow_open: AllowOpen = False,
 ) -> None:
     """Run everything here: the API, its page, workers and, unless BROKER_URL is set, the bundled broker."""
-    refuse_open(host, allow_open)
-    settings = settings_for(data_dir)
+    settings = guarded(settings_for(data_dir), host)
     with ExitStack() as stack:
         stack.enter_context(_only_one(settings.data_dir))
         listener = stack.enter_context(_listen(host, port))
@@ -80,6 +78,7 @@ def _environment(settings: "Settings", broker_url: str, workers: int) -> dict[st
         **os.environ,
         "PANSYNTH_BROKER_URL": broker_url,
         "PANSYNTH_DATA_DIR": str(settings.data_dir.resolve()),
+        "PANSYNTH_API_KEYS_REQUIRED": str(settings.api_keys_required).lower(),
     }
     if workers > 1:
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")

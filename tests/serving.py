@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import uvicorn
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from app import jobs, keys, pools
 from app.main import create_app
@@ -175,3 +175,19 @@ def empty(service: Service) -> None:
             session.execute(table.delete())
         pools.create(session, "default")
     service.blobs.delete_prefix("")
+
+
+@contextmanager
+def statements_of(service: Service, part: str) -> Iterator[list[tuple[str, Any]]]:
+    """The statements with this part sent in the block, with their parameters."""
+    found: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if part in statement:
+            found.append((statement, parameters))
+
+    event.listen(service.database.engine, "before_cursor_execute", note)
+    try:
+        yield found
+    finally:
+        event.remove(service.database.engine, "before_cursor_execute", note)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from uuid import uuid4
 
 from fastapi.responses import JSONResponse
@@ -11,6 +12,7 @@ from starlette.background import BackgroundTask
 
 from app import broker, keys
 from app.guides import GuideFiles
+from app.limits import charge
 from app.schemas import JobBody
 from app.service import Service
 from app.tables import Job
@@ -24,7 +26,9 @@ def new_job_id() -> str:
     return uuid4().hex
 
 
-def take_in(service: Service, images: Sequence[GuideFiles], submit: Callable[[Session, str], Job]) -> tuple[Job, bool]:
+def take_in(
+    service: Service, images: Sequence[GuideFiles], upload_bytes: int, submit: Callable[[Session, str], Job]
+) -> tuple[Job, bool]:
     """Write the images' blobs, then the job that `submit(session, job_id)` makes; what fails leaves nothing behind.
 
     -> (job, is it new): for an idempotency key that is known, `submit` gives the first job.
@@ -37,6 +41,8 @@ def take_in(service: Service, images: Sequence[GuideFiles], submit: Callable[[Se
             service.blobs.put(keys.guide(job_id, image.row.mask_sha256), image.mask_png)
         with service.database.write() as session:
             job = submit(session, job_id)
+            if job.id == job_id:
+                charge(session, service.caller, job, upload_bytes, datetime.now(UTC))
     except BaseException:
         service.blobs.delete_prefix(prefix)
         raise

@@ -38,7 +38,7 @@ async def evaluate(request: Request, service: ServiceDep, idempotency_key: Idemp
         real = await read_set(form, "real", service.settings.max_pixels, service.decoding)
         test = await read_set(form, "test", service.settings.max_pixels, service.decoding)
     parameters |= {"real_images": len(real), "test_images": len(test)}
-    job, is_new = await to_thread.run_sync(submit, service, parameters, real, test, idempotency_key)
+    job, is_new = await to_thread.run_sync(submit, service, parameters, real, test, form.size(), idempotency_key)
     if is_new:
         service.metrics.accepted(job.kind)
     return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
@@ -49,12 +49,14 @@ def submit(
     parameters: dict[str, Any],
     real: list[GuideFiles],
     test: list[GuideFiles],
+    upload_bytes: int,
     idempotency_key: str | None,
 ) -> tuple[Job, bool]:
     known = (idempotency_key, fingerprint(parameters, [*real, *test])) if idempotency_key else None
     return take_in(
         service,
         [*real, *test],
+        upload_bytes,
         lambda session, job_id: evaluations.submit_evaluation(
             session,
             job_id=job_id,

@@ -1,10 +1,11 @@
 """Is it alive, is it ready, and how is it doing."""
 
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from sqlalchemy import text
@@ -12,7 +13,9 @@ from sqlalchemy import text
 from app import broker
 from app.problems import FieldError, unavailable
 from app.queries import live_workers
-from app.service import Service, ServiceDep
+from app.service import HouseDep, Service, admin
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
 
@@ -24,7 +27,7 @@ def livez() -> dict[str, str]:
 
 
 @router.get("/readyz", responses={503: {"description": "something is missing; `errors` names it"}})
-def readyz(service: ServiceDep) -> dict[str, Any]:
+def readyz(service: HouseDep) -> dict[str, Any]:
     """The database, the blob store, the broker and at least one worker are there."""
     checks: dict[str, Callable[[Service], None]] = {
         "store": check_store,
@@ -38,8 +41,8 @@ def readyz(service: ServiceDep) -> dict[str, Any]:
     return {"status": "ready", **dict.fromkeys(checks, "ok")}
 
 
-@router.get("/metrics", response_class=Response)
-def metrics(service: ServiceDep) -> Response:
+@router.get("/metrics", response_class=Response, dependencies=[Depends(admin)])
+def metrics(service: HouseDep) -> Response:
     """Prometheus text."""
     with service.database.read() as session:
         return Response(service.metrics.text(session), media_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -50,7 +53,11 @@ def failure(check: Callable[[Service], None], service: Service) -> str | None:
     try:
         check(service)
     except Exception as error:
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}"
+        words = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}"
+        if not service.settings.api_keys_required:
+            return words
+        log.warning("not ready: %s", words)  # it may name hosts and users, and anybody may ask
+        return "no answer; the API's log says more"
     return None
 
 

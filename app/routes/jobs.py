@@ -74,7 +74,7 @@ def follow_job(
     if job.version == seen and has_ended(job):
         return Response(status_code=204)  # tells an EventSource to stop reconnecting
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = events.events(service.database, job_id, seen)
+    stream = events.events(service.database, job_id, seen, lambda: service.callers.still_admits(service.caller))
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 

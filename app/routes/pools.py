@@ -2,6 +2,7 @@
 
 import tempfile
 import zipfile
+from datetime import UTC, datetime
 from typing import Annotated
 
 from anyio import to_thread
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from app import jobs, keys, pools
 from app.downloads import IMMUTABLE, Download, serve
 from app.forms import files_schema, only_fields, openapi_body
+from app.limits import charge
 from app.problems import FieldError, invalid
 from app.routes.accepted import job_answer, new_job_id
 from app.routes.parameters import Limit, cursor_of, pool_name_of
@@ -123,7 +125,7 @@ def take_in_import(service: Service, name: str, form: Form) -> Job:
         for archive in archives:
             put_archive(service, keys.archive(job_id), archive)
         with service.database.write() as session:
-            return jobs.submit_import(
+            job = jobs.submit_import(
                 session,
                 job_id=job_id,
                 pool=name,
@@ -131,6 +133,8 @@ def take_in_import(service: Service, name: str, form: Form) -> Job:
                 archive=bool(archives),
                 max_queued_jobs=service.settings.max_queued_jobs,
             )
+            charge(session, service.caller, job, form.size(), datetime.now(UTC))
+            return job
     except BaseException:
         service.blobs.delete_prefix(f"jobs/{job_id}/")
         raise

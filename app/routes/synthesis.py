@@ -52,7 +52,7 @@ async def synthesize(request: Request, service: ServiceDep, idempotency_key: Ide
         await to_thread.run_sync(check_named, service, parameters, idempotency_key)
         guides = await read_guides(form, service.settings.max_pixels, service.decoding)
     parameters["guides"] = [guide.row.name for guide in guides]
-    job, is_new = await to_thread.run_sync(submit, service, parameters, guides, idempotency_key)
+    job, is_new = await to_thread.run_sync(submit, service, parameters, guides, form.size(), idempotency_key)
     if is_new:
         service.metrics.accepted(job.kind)
     return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
@@ -98,12 +98,17 @@ def pool_size_errors(name: str, count: int, top_k: int) -> list[FieldError]:
 
 
 def submit(
-    service: Service, parameters: dict[str, Any], guides: list[GuideFiles], idempotency_key: str | None
+    service: Service,
+    parameters: dict[str, Any],
+    guides: list[GuideFiles],
+    upload_bytes: int,
+    idempotency_key: str | None,
 ) -> tuple[Job, bool]:
     known = (idempotency_key, fingerprint(parameters, guides)) if idempotency_key else None
     return take_in(
         service,
         guides,
+        upload_bytes,
         lambda session, job_id: jobs.submit_synthesis(
             session,
             job_id=job_id,

@@ -1,5 +1,8 @@
 // The service's HTTP API. Whatever goes wrong becomes a Problem in the service's own words.
 
+import { listen } from "./events.js";
+import { fetchWithKey } from "./key.js";
+
 export class Problem extends Error {
   constructor(body) {
     super(body.detail || body.title);
@@ -18,7 +21,7 @@ async function answer(response) {
 async function request(path, options) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetchWithKey(path, options);
   } catch {
     throw new Problem({ title: "The service cannot be reached", detail: "It may be starting or stopped. Try again in a moment." });
   }
@@ -42,13 +45,18 @@ export async function all(path) {
 
 // Calls onChange with the job at every change, until it has ended; returns a function that stops it.
 export function follow(job, onChange) {
-  const source = new EventSource(job.links.events);
-  source.onmessage = (event) => {
-    const changed = JSON.parse(event.data);
-    if (changed.finished_at) source.close();
+  const stop = listen(job.links.events, (data) => {
+    const changed = JSON.parse(data);
+    if (changed.finished_at) stop();
     onChange(changed);
-  };
-  return () => source.close();
+  });
+  return stop;
+}
+
+// Lets the browser save what lies at the path: by a ticket, since it adds no key to what it downloads.
+export async function save(path) {
+  const { href } = await postJson("/tickets", { path });
+  location.assign(href);
 }
 
 export function showProblem(place, problem) {

@@ -79,6 +79,9 @@ for (const [path, methods] of Object.entries(document_.paths)) {
 }
 at("title").textContent = `pansynth ${document_.info.version}: API reference`;
 at("description").textContent = "Errors are application/problem+json: type, title, status, detail, and errors by field.";
+for (const scheme of Object.values(document_.components.securitySchemes ?? {})) {
+  at("reference").append(element("p", scheme.description.replaceAll("`", ""), { class: "hint" }));
+}
 for (const [room, operations] of rooms) {
   const card = element("section", "", { class: "card" });
   card.append(element("h2", room), ...operations);

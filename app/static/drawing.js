@@ -1,5 +1,7 @@
 // Radiographs with the outline of their mask, on a canvas.
 
+import { fetchWithKey } from "./key.js";
+
 const OUTLINE = [255, 122, 92];
 
 // The mask's foreground as Uint8Array of width x height; whatever is not as its most frequent colour is foreground.
@@ -48,7 +50,7 @@ const bitmaps = new Map(); // of the masks, which many samples share
 
 export async function bitmap(url, keep = false) {
   if (bitmaps.has(url)) return bitmaps.get(url);
-  const loading = fetch(url).then((response) => response.blob()).then(createImageBitmap);
+  const loading = fetchWithKey(url).then((response) => response.blob()).then(createImageBitmap);
   if (keep) bitmaps.set(url, loading);
   return loading;
 }

@@ -1,6 +1,6 @@
 // The result: one job followed live, its samples as they are made, and the recent jobs.
 
-import { follow, get, post, showProblem } from "./api.js";
+import { follow, get, post, save, showProblem } from "./api.js";
 import { bitmap, blankCanvas, draw } from "./drawing.js";
 
 const at = (id) => document.getElementById(id);
@@ -41,7 +41,6 @@ function showJob(job) {
   at("job-progress").hidden = Boolean(job.finished_at);
   at("cancel").hidden = !["queued", "running"].includes(job.status);
   at("download").hidden = !(job.status === "succeeded" && job.links.dataset);
-  at("download").href = job.links.dataset ?? "#";
   at("job-error").hidden = !job.error;
   if (job.error) showProblem(at("job-error"), job.error);
   fillFacts(at("job-parameters").querySelector("dl"), job.parameters);
@@ -145,6 +144,9 @@ export async function refreshRecent() {
 export function setUpJobs() {
   at("cancel").addEventListener("click", async () => {
     try { showJob(await post(current.links.cancel)); } catch (problem) { showProblem(at("job-error"), problem); }
+  });
+  at("download").addEventListener("click", async () => {
+    try { await save(current.links.dataset); } catch (problem) { showProblem(at("job-error"), problem); }
   });
   at("outline").addEventListener("change", () => [...at("gallery").children].forEach((item) => item.paint()));
   at("more").addEventListener("click", () => {

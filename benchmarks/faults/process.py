@@ -13,7 +13,7 @@ def main() -> None:
     data_dir = Settings().data_dir
     if sys.argv[1] == "serve":
         points.install_in_api(data_dir)
-        fleet.serve(host="127.0.0.1", port=int(sys.argv[2]), data_dir=None, allow_open=False, fd=None)
+        fleet.serve(host="127.0.0.1", port=int(sys.argv[2]), data_dir=None, fd=None)
     else:
         from worker import planning, sampling, tasks  # before the fork: a process killed is back at once
 

@@ -52,3 +52,17 @@ def pool(service: Service) -> str:
     """A pool of three images."""
     fill_pool(service, "held", 3)
     return "held"
+
+
+@pytest.fixture(scope="session")
+def running_guarded(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("guarded")
+    with serving(settings.model_copy(update={"data_dir": folder, "api_keys_required": True})) as served:
+        yield served
+
+
+@pytest.fixture
+def guarded(running_guarded: Served) -> Iterator[Served]:
+    """An API that asks for keys; it has none on its first start."""
+    yield running_guarded
+    empty(running_guarded.service)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
-from app import database
+from app import database, pools, queries
 from app.database import Database, insert_new
-from app.tables import Base, Pool
+from app.errors import PoolNotFound
+from app.tables import Base, IdempotencyKey, Pool, Step
 
 
 def pool(name: str) -> Pool:
@@ -82,3 +83,33 @@ def test_rows_that_are_there_already_are_left_as_they_are(db: Database) -> None:
         assert [row["id"] for row in insert_new(session, Pool, rows[:1], "id")] == ["a"]
         assert [row["id"] for row in insert_new(session, Pool, rows, "id")] == ["b"]
         assert insert_new(session, Pool, rows, "id") == []
+
+
+def test_what_there_was_before_keys_belongs_to_the_default_tenant_and_nothing_is_lost(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    for url in (f"sqlite:///{tmp_path / 'old.sqlite'}", request.getfixturevalue("postgres_url")):
+        database.migrate(url, "0002")
+        opened = database.connect(url)
+        now = "2026-01-01 00:00:00+00:00"
+        with opened.write() as session:
+            for statement in (
+                f"INSERT INTO pools VALUES ('p', 'held', '{now}')",
+                f"INSERT INTO pool_images VALUES (1, 'p', 'a.png', 5, 4, '{'a' * 64}', '{now}')",
+                "INSERT INTO jobs (id, kind, status, parameters, pool_id, pool_high_water, done, total, version, "
+                f"created_at) VALUES ('j', 'synthesis', 'queued', '{{}}', 'p', 1, 0, 1, 1, '{now}')",
+                "INSERT INTO steps (job_id, kind, position, first, last, status, attempts) "
+                "VALUES ('j', 'index', 0, 0, 1, 'ready', 0)",
+                f"INSERT INTO idempotency_keys VALUES ('k', '{'f' * 64}', 'j', '{now}')",
+            ):
+                session.execute(text(statement))
+        database.migrate(url)
+        with opened.of("default").read() as session:
+            assert pools.images(session, "held")[0][0].name == "a.png"
+            job = queries.find_job(session, "j")
+            assert (job.tenant, job.api_key, job.pool_id) == ("default", "", "p")
+            assert session.get_one(IdempotencyKey, ("default", "k")).job_id == "j"
+            assert session.scalars(select(Step.job_id)).all() == ["j"]
+        with opened.of("other").read() as session, pytest.raises(PoolNotFound):
+            pools.find(session, "held")
+        opened.dispose()

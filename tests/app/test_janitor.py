@@ -97,11 +97,11 @@ def test_dead_workers_and_old_idempotency_keys_are_forgotten(client: httpx.Clien
         assert client.post("/synthesize", headers={"Idempotency-Key": name}, **given).status_code == 202
     now = datetime.now(UTC)
     with service.database.write() as session:
-        session.get_one(IdempotencyKey, "old").created_at = now - timedelta(days=31)
+        session.get_one(IdempotencyKey, ("default", "old")).created_at = now - timedelta(days=31)
         for name, days in (("dead", 2), ("alive", 0)):
             seen_at = now - timedelta(days=days)
             session.add(Worker(id=name, device="cpu", models=[], seen_at=seen_at))
-    assert tidied(service, now) == {"workers and keys": 2}
+    assert tidied(service, now) == {"outdated rows": 2}
     with service.database.read() as session:
         assert session.scalars(select(IdempotencyKey.key)).all() == ["new"]
         assert session.scalars(select(Worker.id)).all() == ["alive"]

@@ -11,6 +11,7 @@ from app.database import Database
 from app.errors import (
     LeaseLost,
 )
+from app.tables import Job
 from tests.job_life import NOW, claim, do, look, make_pool, must_claim, plan_all, submit
 
 
@@ -142,3 +143,25 @@ def test_the_sweeper_names_each_claimable_step_once(db: Database) -> None:
     must_claim(db)
     assert do(db, jobs.sweep, now=NOW) == []
     assert do(db, jobs.sweep, now=NOW + timedelta(minutes=1)) == [job.id]
+
+
+def test_tenants_take_turns_however_many_jobs_one_has(db: Database) -> None:
+    large, small = db.of("large"), db.of("small")
+    for tenant in (large, small):
+        make_pool(tenant)
+    for _ in range(5):
+        submit(large, guides=8)
+    late = submit(small, guides=1)
+    turns = [look(db, must_claim(db).job_id).tenant for _ in range(3)]
+    assert turns == ["large", "small", "large"]
+    assert look(db, late.id).status == "running"
+
+
+def test_within_a_tenant_its_keys_take_turns_and_then_their_jobs(db: Database) -> None:
+    make_pool(db)
+    busy = [submit(db, guides=1) for _ in range(4)]
+    rare = submit(db, guides=1)
+    with db.write() as session:
+        for job, key in ((busy[0], "a"), (busy[1], "a"), (busy[2], "a"), (busy[3], "a"), (rare, "b")):
+            session.get_one(Job, job.id).api_key = key
+    assert [must_claim(db).job_id for _ in range(3)] == [busy[0].id, rare.id, busy[1].id]

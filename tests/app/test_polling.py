@@ -1,36 +1,22 @@
 """What a client that polls costs: one look at one row, found by its key, however large the job and the queue."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import re
+from datetime import UTC, datetime
 
 import httpx
-from sqlalchemy import event, text
+from sqlalchemy import text
 
+from app import leases
+from app.callers import BELIEVED_SECONDS
 from app.service import Service
-from tests.serving import plan, submit
-
-
-@contextmanager
-def statements_of(service: Service) -> Iterator[list[tuple[str, Any]]]:
-    """The SELECTs sent in the block, with their parameters; the sweeper's and BEGINs are left out."""
-    found: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if "jobs.id = ?" in statement:
-            found.append((statement, parameters))
-
-    event.listen(service.database.engine, "before_cursor_execute", note)
-    try:
-        yield found
-    finally:
-        event.remove(service.database.engine, "before_cursor_execute", note)
+from tests.key_holders import holder_of, make_key
+from tests.serving import Served, fill_pool, plan, statements_of, submit
 
 
 def test_polling_a_synthesis_costs_one_query_by_key(client: httpx.Client, service: Service, pool: str) -> None:
     job = submit(client, pool, top_k=3)
     plan(service, pool, 3)
-    with statements_of(service) as statements:
+    with statements_of(service, "jobs.id = ?") as statements:
         assert client.get(job["links"]["self"]).json()["stage"] == "sampling"
     ((statement, parameters),) = statements
     assert "JOIN" not in statement
@@ -44,3 +30,28 @@ def test_no_table_is_walked_through_to_find_a_step(service: Service) -> None:
         query = "SELECT id FROM steps WHERE status = 'leased' AND leased_until < '2026-01-01'"
         (row,) = connection.execute(text(f"EXPLAIN QUERY PLAN {query}")).all()
     assert row[3] == "SEARCH steps USING COVERING INDEX steps_to_do (status=? AND leased_until<?)"
+    with statements_of(service, "leases") as statements, service.database.read() as session:
+        leases.fairest(session, datetime.now(UTC))
+    ((statement, parameters),) = statements
+    with service.database.engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    steps = [row[3] for row in rows if re.search(r"\b(steps|jobs)\b", row[3])]
+    assert len(steps) > 5
+    assert all(step.startswith("SEARCH") for step in steps), steps
+
+
+def test_with_a_key_it_costs_one_more_in_five_seconds_and_no_write(guarded: Served) -> None:
+    service = guarded.service
+    with holder_of(guarded, make_key(service, tenant="default")) as client:
+        fill_pool(service, "held", 3)
+        job = submit(client, "held", top_k=3)
+        with statements_of(service, "jobs.id = ?") as of_jobs, statements_of(service, "api_keys") as of_keys:
+            for _ in range(5):
+                assert client.get(job["links"]["self"]).status_code == 200
+    assert len(of_jobs) == 5
+    assert len(of_keys) <= 5, f"a key is believed for {BELIEVED_SECONDS} s"
+    assert not [statement for statement, _ in of_keys if statement.startswith("UPDATE")]
+    for statement, parameters in of_keys:
+        with service.database.engine.connect() as connection:
+            (row,) = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+        assert row[3] == "SEARCH api_keys USING INDEX sqlite_autoindex_api_keys_1 (prefix=?)"

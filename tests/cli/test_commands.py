@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from cli.children import pansynth
 from cli.failure import Failure
-from cli.fleet import migrate_tables, refuse_open, settings_for
+from cli.fleet import migrate_tables, settings_for
 from cli.main import app
 from cli.pool import _batches, _files
 from cli.progress import progress
@@ -21,7 +21,7 @@ def test_help_comes_at_once() -> None:
     done = subprocess.run(pansynth("--help"), capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime - before.ru_utime < 0.5  # of the processor's time: the machine may be busy
-    for command in ("up", "serve", "worker", "migrate", "pool", "synthesize", "demo", "phantoms", "train"):
+    for command in ("up", "serve", "worker", "migrate", "keys", "pool", "synthesize", "demo", "phantoms", "train"):
         assert command in done.stdout
 
 
@@ -41,17 +41,6 @@ def test_an_unknown_look_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="unknown look 'sepia'; choose from plain"):
         CliRunner().invoke(app, ["phantoms", "--out", str(tmp_path), "--looks", "plain,sepia"], catch_exceptions=False)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
-def test_loopback_needs_no_leave(host: str) -> None:
-    refuse_open(host, allow_open=False)
-
-
-def test_an_open_host_needs_leave() -> None:
-    refuse_open("0.0.0.0", allow_open=True)
-    with pytest.raises(Failure, match="--allow-open"):
-        refuse_open("0.0.0.0", allow_open=False)
 
 
 def test_a_wrong_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,9 +123,9 @@ def sockets(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def embedded(data_dir: Path, weights_dir: Path, workers: int = 1) -> Iterator[Running]:
+def embedded(data_dir: Path, weights_dir: Path, workers: int = 1, options: Sequence[str] = ()) -> Iterator[Running]:
     """`pansynth up` with nothing set."""
-    command = pansynth("up", "--port", "0", "--data-dir", str(data_dir), "--workers", str(workers))
+    command = pansynth("up", "--port", "0", "--data-dir", str(data_dir), "--workers", str(workers), *options)
     log = data_dir.with_suffix(".log")
     log.unlink(missing_ok=True)
     with started(command, {"PANSYNTH_WEIGHTS_DIR": str(weights_dir)}, log) as process:

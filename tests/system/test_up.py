@@ -6,10 +6,11 @@ import subprocess
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cli.children import pansynth
-from cli.client import download, wait
+from cli.client import connect, download, wait
 from cli.failure import Failure
 from cli.up import broker_socket
 from tests.system.running import (
@@ -19,6 +20,8 @@ from tests.system.running import (
     Left,
     Radiographs,
     Restarted,
+    embedded,
+    import_pool,
     quiet,
     submit_job,
     until_halfway,
@@ -87,11 +90,34 @@ def test_a_port_in_use_is_refused_with_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "example.org"])
-def test_a_host_that_others_can_reach_is_refused(tmp_path: Path, host: str) -> None:
-    refused = up("--host", host, "--data-dir", str(tmp_path / "data"))
+def test_a_host_that_others_can_reach_is_refused_while_there_is_no_key(tmp_path: Path, host: str) -> None:
+    refused = up("--host", host, "--data-dir", str(tmp_path / "data"), PANSYNTH_API_KEYS_REQUIRED="false")
     assert refused.returncode == 1
-    assert "API keys are not available yet" in refused.stderr
+    assert "Make one first: pansynth keys create NAME" in refused.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_a_host_that_others_can_reach_asks_for_the_key(
+    tmp_path: Path, weights_dir: Path, radiographs: Radiographs, reference: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    made = subprocess.run(
+        pansynth("keys", "create", "clinic", "--tenant", "clinic", "--data-dir", str(data)),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    with embedded(data, weights_dir, options=("--host", "0.0.0.0")) as service:
+        assert httpx.get(f"{service.url}/jobs").status_code == 401
+        with pytest.raises(Failure, match="PANSYNTH_API_KEY"), connect(service.url) as client:
+            import_pool(client, radiographs)
+        monkeypatch.setenv("PANSYNTH_API_KEY", made.stdout.strip())
+        with connect(service.url) as client:
+            import_pool(client, radiographs)
+            job = wait(client, submit_job(client, radiographs), quiet)
+            download(client, job["links"]["dataset"], tmp_path / "dataset.zip", quiet)
+    assert (tmp_path / "dataset.zip").read_bytes() == reference
 
 
 def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

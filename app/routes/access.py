@@ -1,0 +1,59 @@
+"""What concerns keys: tickets for downloads, and the audit. Keys are made on the command line, never over HTTP."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field
+
+from app import audit
+from app.routes.parameters import Limit, cursor_of
+from app.service import HouseDep, ServiceDep, admin, reader
+from app.tickets import ticket_for
+
+router = APIRouter(tags=["access"])
+
+
+class TicketRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    path: str = Field(
+        pattern=r"^/([a-zA-Z0-9._~%-][a-zA-Z0-9._~%/-]*)?$",
+        max_length=300,
+        description="the path to download, as in a job's links",
+    )
+
+
+class Ticket(BaseModel):
+    href: str = Field(description="the path with the ticket; it needs no header")
+    expires_at: datetime | None = Field(description="until when the download must begin; null: no keys are asked for")
+
+
+class AuditBody(BaseModel):
+    at: datetime
+    api_key: str = Field(description="the key's prefix; empty: the command line")
+    tenant: str
+    action: str
+    object: str
+    status: int
+
+
+class AuditList(BaseModel):
+    items: list[AuditBody]
+    next: str | None
+
+
+@router.post("/tickets", dependencies=[Depends(reader)])
+def make_ticket(request: TicketRequest, service: ServiceDep) -> Ticket:
+    """An address that a browser can save from, for a minute; the caller's key must be good for it then, too."""
+    if not service.caller.key:
+        return Ticket(href=request.path, expires_at=None)
+    ticket, expires_at = ticket_for(service.callers.secret, service.caller.key, request.path, datetime.now(UTC))
+    return Ticket(href=f"{request.path}?ticket={ticket}", expires_at=expires_at)
+
+
+@router.get("/audit", dependencies=[Depends(admin)])
+def list_audit(house: HouseDep, cursor: Annotated[str | None, Depends(cursor_of)], limit: Limit = 100) -> AuditList:
+    """Who did what, newest first, of every tenant."""
+    with house.database.read() as session:
+        rows, following = audit.list_(session, limit=limit, cursor=cursor)
+    return AuditList(items=[AuditBody.model_validate(row, from_attributes=True) for row in rows], next=following)

@@ -1,0 +1,54 @@
+// Server-sent events by fetch: an EventSource could not send the key.
+
+import { fetchWithKey } from "./key.js";
+
+const RETRY_MILLISECONDS = 1000;
+
+// The data of each event, as the stream brings it; `seen.id` becomes the id of the last.
+async function* events(body, seen) {
+  let rest = "";
+  for await (const text of texts(body)) {
+    const blocks = (rest + text).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const fields = Object.fromEntries(block.split("\n").map((line) => {
+        const colon = line.indexOf(": ");
+        return [line.slice(0, colon), line.slice(colon + 2)];
+      }));
+      if (fields.id) seen.id = fields.id;
+      if (fields.data) yield fields.data;
+    }
+  }
+}
+
+async function* texts(body) { // a stream that can be iterated over is not in every browser
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    yield value;
+  }
+}
+
+// Calls onData with the data of every event until the server says that no more will come; after a break it goes on
+// where it was. Returns a function that stops it.
+export function listen(path, onData) {
+  const stop = new AbortController();
+  const seen = { id: "" };
+  async function once() {
+    const headers = seen.id ? { "Last-Event-ID": seen.id } : {};
+    const response = await fetchWithKey(path, { headers, signal: stop.signal });
+    if (response.status === 204 || (response.status >= 400 && response.status < 500)) return true;
+    if (response.ok) for await (const data of events(response.body, seen)) onData(data);
+    return false;
+  }
+  (async () => {
+    while (!stop.signal.aborted) {
+      try {
+        if (await once()) return;
+      } catch { /* the service is away, or we were stopped */ }
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MILLISECONDS));
+    }
+  })();
+  return () => stop.abort();
+}

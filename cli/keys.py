@@ -1,0 +1,142 @@
+"""`pansynth keys`: who may use the service. It writes to the database itself and needs no running service."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.failure import Failure
+from cli.fleet import DataDir, migrate_tables, settings_for
+
+if TYPE_CHECKING:
+    from app.database import Database
+    from app.settings import Settings
+    from app.tables import ApiKey
+
+app = typer.Typer(help="API keys: who may use the service.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MaxOption = Annotated[int | None, typer.Option(min=0, help="Default: no limit of the key's own.")]
+
+
+class ScopeName(StrEnum):
+    read = "read"
+    submit = "submit"
+    admin = "admin"
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Whom or what it is for; shown in lists.")],
+    tenant: Annotated[str, typer.Option(help="Whose pools and jobs it sees; made by its first key.")] = "default",
+    scope: Annotated[
+        list[ScopeName] | None,
+        typer.Option(
+            help="Repeat. read: look and download; submit: everything else; "
+            "admin: /metrics and /audit. Default: read and submit."
+        ),
+    ] = None,
+    expires_days: Annotated[float | None, typer.Option(min=0, help="Default: never.")] = None,
+    max_queued_jobs: MaxOption = None,
+    max_bytes_per_day: MaxOption = None,
+    max_samples_per_day: MaxOption = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and print it: this once, for only a hash of it is kept."""
+    from app import api_keys, audit, pools
+    from app.secret import BadSecret, secret_of
+    from app.tenants import NAME
+
+    _check(name, tenant, NAME)
+    expires_at = None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days)
+    limits = api_keys.Limits(max_queued_jobs, max_bytes_per_day, max_samples_per_day)
+    scopes: list[api_keys.Scope] = [one.value for one in scope or (ScopeName.read, ScopeName.submit)]  # type: ignore[misc]
+    with _database(settings := settings_for(data_dir)) as database:
+        try:
+            secret = secret_of(settings)
+        except BadSecret as error:
+            raise Failure(str(error)) from error
+        given = {"name": name, "tenant": tenant, "scopes": scopes, "limits": limits, "expires_at": expires_at}
+        with database.of(tenant).write() as session:
+            token, row = api_keys.create(session, secret, **given)
+            pools.create_first(session)
+            audit.by_command(session, "keys create", tenant, row.prefix)
+    if as_json:
+        typer.echo(json.dumps({"key": token, **_told(row)}))
+    else:
+        typer.echo(token)
+        typer.echo(f"the key of {name!r} for tenant {tenant}: keep it, it is not shown again", err=True)
+
+
+@app.command("list")
+def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Every key ever made, by its prefix."""
+    from app import api_keys
+
+    with _database(settings_for(data_dir)) as database, database.read() as session:
+        keys = [_told(row) for row in api_keys.list_(session)]
+    if as_json:
+        typer.echo(json.dumps(keys))
+        return
+    for key in keys:
+        used = f"last used {key['last_used_at'][:16]}" if key["last_used_at"] else "never used"
+        typer.echo(
+            f"{key['prefix']}  {key['state']:8}  {key['tenant']}  {','.join(key['scopes'])}  {used}  {key['name']}"
+        )
+
+
+@app.command()
+def revoke(
+    prefix: Annotated[str, typer.Argument(help="The key's beginning, pansynth_... as `keys list` shows it.")],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse a key from now on; running services notice within 5 seconds. Its jobs and pools stay."""
+    from app import api_keys, audit
+    from app.errors import KeyNotFound
+
+    with _database(settings_for(data_dir)) as database, database.write() as session:
+        try:
+            row = api_keys.revoke(session, prefix, datetime.now(UTC))
+        except KeyNotFound as error:
+            raise Failure(str(error)) from error
+        audit.by_command(session, "keys revoke", row.tenant, row.prefix)
+        told = _told(row)
+    typer.echo(json.dumps(told) if as_json else f"{told['prefix']} is revoked")
+
+
+@contextmanager
+def _database(settings: "Settings") -> "Iterator[Database]":
+    """The service's database, with its tables in place."""
+    from app.database import connect
+
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    migrate_tables(settings)
+    database = connect(settings.database())
+    try:
+        yield database
+    finally:
+        database.dispose()
+
+
+def _check(name: str, tenant: str, form: str) -> None:
+    if not (name.isprintable() and 0 < len(name) <= 63):
+        raise Failure(f"{name[:80]!r} is no name for a key: 1 to 63 printable characters")
+    if not re.fullmatch(form, tenant):
+        raise Failure(f"--tenant {tenant[:80]!r}: 1 to 63 of a-z 0-9 _ -, the first a letter or a digit")
+
+
+def _told(row: "ApiKey") -> dict[str, Any]:
+    """A key for people and programs: everything but its hash."""
+    from app.api_keys import is_active
+
+    columns = {column.key: getattr(row, column.key) for column in row.__table__.columns if column.key != "digest"}
+    state = "revoked" if row.revoked_at else "active" if is_active(row, datetime.now(UTC)) else "expired"
+    told = columns | {"prefix": f"pansynth_{row.prefix}", "state": state}
+    return {key: value.isoformat() if isinstance(value, date) else value for key, value in told.items()}
