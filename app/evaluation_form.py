@@ -1,12 +1,13 @@
 """The fields of POST /evaluations: two labeled sets, finished syntheses, and how the segmenter is trained."""
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from app.evaluations import KINDS, Kind
-from app.forms import FormBoolean, FormInteger, files_schema, plain_errors, wrong_files
+from app.forms import FormBoolean, FormInteger, Webhook, files_schema, plain_errors, wrong_files
 from app.guides import GuideFiles, read_guides
 from app.problems import FieldError, Problem, invalid
 from app.uploads import Form, shown
@@ -48,10 +49,11 @@ class EvaluationForm(BaseModel):
     equal_weights: FormBoolean = Field(
         True, description="draw real and synthetic images equally often, whatever their numbers"
     )
+    webhook: Webhook = None
 
 
-def parse_evaluation(form: Form) -> dict[str, Any]:
-    """The parameters. Raises Problem 422 naming every wrong field."""
+def parse_evaluation(form: Form, receivers: Collection[str]) -> tuple[dict[str, Any], str | None]:
+    """The parameters, and the webhook's address. Raises Problem 422 naming every wrong field."""
     wrong = [
         FieldError(shown(name), f"is given {len(values)} times; give it once")
         for name, values in form.texts.items()
@@ -68,15 +70,15 @@ def parse_evaluation(form: Form) -> dict[str, Any]:
         name: values if name in LISTS else values[0] for name, values in form.texts.items() if name not in FILE_FIELDS
     }
     try:
-        found = EvaluationForm.model_validate(texts)
+        found = EvaluationForm.model_validate(texts, context=receivers)
     except ValidationError as error:
         raise invalid(wrong + plain_errors(error, known_fields())) from error
     if wrong:
         raise invalid(wrong)
-    parameters = found.model_dump()
+    parameters = found.model_dump(exclude={"webhook"})
     parameters["synthesis"] = list(dict.fromkeys(found.synthesis))
     parameters["arms"] = [kind for kind in KINDS if kind in found.arms]
-    return parameters
+    return parameters, found.webhook
 
 
 async def read_set(form: Form, name: str, max_pixels: int, decoding: CapacityLimiter) -> list[GuideFiles]:

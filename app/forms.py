@@ -1,19 +1,22 @@
 """The fields of POST /synthesize: parsed strictly, all wrong ones reported at once, the preset filled in."""
 
 import re
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from app.presets import PRESETS
 from app.problems import FieldError, invalid, plain, shortened
 from app.uploads import Form, shown
+from app.webhook_hosts import refusal
 
 FILE_FIELDS = ("image", "mask")
 MAX_GUIDES = 1000
 MAX_SEED = 2**63 - 1
+WEBHOOK = "a URL that is told of the job's end, at a receiver that this service allows"
 
 
 def parse_integer(value: object) -> object:
@@ -33,8 +36,16 @@ def parse_boolean(value: object) -> object:
     return value
 
 
+def check_webhook(url: str, about: ValidationInfo) -> str:
+    """The context of the validation is what `webhook_hosts` allows."""
+    if (refused := refusal(url, about.context or ())) is not None:
+        raise PydanticCustomError("webhook", "{refused}", {"refused": refused})
+    return url
+
+
 FormInteger = Annotated[int, BeforeValidator(parse_integer)]
 FormBoolean = Annotated[bool, BeforeValidator(parse_boolean)]
+Webhook = Annotated[Annotated[str, AfterValidator(check_webhook)] | None, Field(description=WEBHOOK)]
 NoiseLevel = Annotated[int, Field(ge=1, le=1000), BeforeValidator(parse_integer)]
 Dilation = Annotated[int, Field(ge=0, le=8), BeforeValidator(parse_integer)]
 
@@ -61,25 +72,27 @@ class SynthesisForm(BaseModel):
     method: Literal["diffusion", "blend", "paste"] = "diffusion"
     seed: FormInteger = Field(0, ge=0, le=MAX_SEED, description="0 to 2**63 - 1")
     model: str = Field("default", description="weights by name, see /models")
+    webhook: Webhook = None
 
     def resolved(self) -> dict[str, Any]:
         """Every parameter's value: the client's, else the preset's."""
-        return asdict(PRESETS[self.preset]) | self.model_dump(exclude_none=True)
+        return asdict(PRESETS[self.preset]) | self.model_dump(exclude_none=True, exclude={"webhook"})
 
 
-def parse_synthesis(form: Form) -> dict[str, Any]:
-    """The resolved parameters. Raises Problem 422 naming every wrong field."""
+def parse_synthesis(form: Form, receivers: Collection[str]) -> tuple[dict[str, Any], str | None]:
+    """The resolved parameters, and the webhook's address. Raises Problem 422 naming every wrong field."""
     wrong = wrong_texts(form) + wrong_files(form)
     texts = {name: values[0] for name, values in form.texts.items() if name not in FILE_FIELDS}
     try:
-        parameters = SynthesisForm.model_validate(texts).resolved()
+        given = SynthesisForm.model_validate(texts, context=receivers)
     except ValidationError as error:
         raise invalid(wrong + field_errors(error)) from error
+    parameters = given.resolved()
     if parameters["steps"] > parameters["start_timestep"]:
         wrong.append(too_many_steps(parameters))
     if wrong:
         raise invalid(wrong)
-    return parameters
+    return parameters, given.webhook
 
 
 def wrong_texts(form: Form) -> list[FieldError]:
@@ -123,6 +136,17 @@ def plain_errors(error: ValidationError, known: tuple[str, ...]) -> list[FieldEr
         else:
             found.append(FieldError(name, f"{plain(item['msg'])}; got {shortened(item['input'])}"))
     return found
+
+
+def webhook_of(form: Form, receivers: Collection[str]) -> str | None:
+    """The field `webhook` of a form whose other fields are files. Raises Problem 422."""
+    given = form.texts.get("webhook", [])
+    if len(given) > 1:
+        raise invalid([FieldError("webhook", f"is given {len(given)} times; give it once")])
+    for url in given:
+        if (refused := refusal(url, receivers)) is not None:
+            raise invalid([FieldError("webhook", f"{refused}; got {shortened(url)}")])
+    return given[0] if given else None
 
 
 def too_many_steps(parameters: dict[str, Any]) -> FieldError:

@@ -65,10 +65,11 @@ def read_guide(image: UploadedFile, mask: UploadedFile, max_pixels: int, place: 
     return GuideFiles(row, image_png, mask_png)
 
 
-def fingerprint(parameters: dict[str, Any], guides: Sequence[GuideFiles]) -> str:
-    """sha256 of a request's meaning: the same parameters over the same pixels."""
+def fingerprint(parameters: dict[str, Any], guides: Sequence[GuideFiles], webhook: str | None) -> str:
+    """sha256 of a request's meaning: the same parameters over the same pixels, told to the same receiver."""
     content = [
         parameters,
         [[guide.row.name, guide.row.image_sha256, guide.row.mask_sha256] for guide in guides],
+        *([webhook] if webhook else []),
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import problems
 from app.audit import Audit
 from app.bodies import DrainUnreadBody, LimitSmallBodies
+from app.deliveries import keep_delivering
 from app.metrics import Metrics
 from app.routes import access, evaluations, health, jobs, models, page, pools, synthesis
 from app.schemas import ProblemBody
@@ -60,13 +61,15 @@ def create_app(settings: Settings) -> FastAPI:
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     prepared = await try_to_prepare(service)
-    sweeper = asyncio.create_task(keep_sweeping(service, prepared))
+    tasks = [asyncio.create_task(keep_sweeping(service, prepared))]
+    if service.settings.webhook_hosts:
+        tasks.append(asyncio.create_task(keep_delivering(service)))
     try:
         yield
     finally:
-        sweeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sweeper
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         service.celery.close()
         service.database.dispose()
 

@@ -1,19 +1,20 @@
-"""The figures of GET /metrics: this process's counters, and the jobs as SQL has them at the scrape."""
+"""The figures of GET /metrics: this process's counters, and what SQL has at the scrape of jobs and of workers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.queries import counts_by_status, live_workers
-from app.tables import Job, Sample
+from app.queries import counts_by_status, live_workers, steps_to_do
+from app.tables import Delivery, Job, Worker
 
 KINDS = ("synthesis", "pool_import", "evaluation")
+OUTCOMES = ("delivered", "failed", "given_up")
 STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 
 
@@ -24,53 +25,104 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._refusals = Counter(
             "pansynth_refusals",
-            "Requests answered with a problem, by its kind",
-            ["reason"],
+            "Requests answered with a problem, by its kind and status",
+            ["reason", "status"],
             registry=self.registry,
         )
         self._accepted = Counter("pansynth_jobs_accepted", "Jobs accepted, by kind", ["kind"], registry=self.registry)
+        self._webhooks = Counter(
+            "pansynth_webhooks",
+            "Attempts to deliver a webhook: delivered, failed (tried again later) or given_up",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for kind in KINDS:  # shown as 0 from the start, so that the first one is seen as a rise
+            self._accepted.labels(kind)
+        for outcome in OUTCOMES:
+            self._webhooks.labels(outcome)
 
-    def refused(self, reason: str) -> None:
-        self._refusals.labels(reason).inc()
+    def refused(self, reason: str, status: int) -> None:
+        self._refusals.labels(reason, status).inc()
 
     def accepted(self, kind: str) -> None:
         self._accepted.labels(kind).inc()
+
+    def webhook(self, outcome: str) -> None:
+        self._webhooks.labels(outcome).inc()
 
     def text(self, session: Session) -> bytes:
         """The Prometheus text of everything."""
         state = CollectorRegistry()
         state.register(JobState(session))
+        state.register(WorkerState(live_workers(session, datetime.now(UTC))))
         return generate_latest(self.registry) + generate_latest(state)
 
 
-class JobState(Collector):
-    def __init__(self, session: Session) -> None:
-        self.session = session
-
+class AtScrape(Collector):
     def describe(self) -> Iterable[Metric]:
         return []  # nothing is asked of the database before the scrape itself
 
+
+class JobState(AtScrape):
+    """The same from every API."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
     def collect(self) -> Iterable[Metric]:
         by_status = GaugeMetricFamily("pansynth_jobs", "Jobs by kind and status", labels=["kind", "status"])
+        depth = GaugeMetricFamily("pansynth_queue_depth", "Jobs that wait, by kind", labels=["kind"])
         counts = counts_by_status(self.session)
         for kind, status in product(KINDS, STATUSES):
             by_status.add_metric([kind, status], counts.get((kind, status), 0))
+        for kind in KINDS:
+            depth.add_metric([kind], counts.get((kind, "queued"), 0))
         yield by_status
-        waiting = sum(counts.get((kind, "queued"), 0) for kind in KINDS)
-        yield GaugeMetricFamily("pansynth_queue_depth", "Jobs that wait", value=waiting)
+        yield depth
         yield GaugeMetricFamily(
             "pansynth_oldest_queued_seconds",
             "Age of the oldest job that waits",
             value=self.oldest_queued_seconds(),
         )
-        yield GaugeMetricFamily("pansynth_samples_stored", "Samples made and kept", value=self.samples())
         yield GaugeMetricFamily(
-            "pansynth_workers_alive", "Live workers", value=len(live_workers(self.session, datetime.now(UTC)))
+            "pansynth_steps_to_do",
+            "Steps of 10 to 30 s that a worker does or could do now",
+            value=steps_to_do(self.session),
+        )
+        yield GaugeMetricFamily(
+            "pansynth_webhooks_failing", "Webhooks that failed and will be tried again", value=self.webhooks_failing()
         )
 
     def oldest_queued_seconds(self) -> float:
         oldest = self.session.scalar(select(func.min(Job.created_at)).where(Job.status == "queued"))
         return max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else 0.0
 
-    def samples(self) -> int:
-        return self.session.scalar(select(func.count()).where(Sample.image_sha256.is_not(None))) or 0
+    def webhooks_failing(self) -> int:
+        failing = select(func.count()).where(Delivery.status == "pending", Delivery.last_error.is_not(None))
+        return self.session.scalar(failing) or 0
+
+
+class WorkerState(AtScrape):
+    """What the live workers said with their last sign of life; their counters begin anew with them."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self.workers = workers
+
+    def collect(self) -> Iterable[Metric]:
+        samples = CounterMetricFamily("pansynth_samples", "Samples that a worker has made", labels=["worker"])
+        steps = HistogramMetricFamily(
+            "pansynth_step_seconds", "Time that a worker took for its steps, by their kind", labels=["worker", "kind"]
+        )
+        used = GaugeMetricFamily("pansynth_gpu_memory_used_bytes", "Of a worker's GPU, by all", labels=["worker"])
+        total = GaugeMetricFamily("pansynth_gpu_memory_total_bytes", "Of a worker's GPU", labels=["worker"])
+        for worker in self.workers:
+            figures = worker.figures or {}  # None: it is of a version that counted nothing
+            samples.add_metric([worker.id], figures.get("samples", 0))
+            for kind, taken in figures.get("steps", {}).items():
+                buckets = [(bound, count) for bound, count in taken["buckets"]]
+                steps.add_metric([worker.id, kind], buckets, taken["seconds"])
+            if gpu := figures.get("gpu"):
+                used.add_metric([worker.id], gpu["used"])
+                total.add_metric([worker.id], gpu["total"])
+        alive = len(self.workers)
+        return [GaugeMetricFamily("pansynth_workers_alive", "Live workers", value=alive), samples, steps, used, total]

@@ -77,7 +77,7 @@ def unavailable(detail: str, fields: Sequence[FieldError] = ()) -> Problem:
 
 
 def answer(request: Request, problem: Problem) -> Response:
-    request.app.state.metrics.refused(problem.kind)
+    request.app.state.metrics.refused(problem.kind, problem.status)
     return JSONResponse(problem.body(), problem.status, headers=problem.headers, media_type="application/problem+json")
 
 

@@ -8,7 +8,8 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.errors import BadCursor, JobNotFound, SampleNotFound
-from app.tables import EvaluationImage, Guide, IdempotencyKey, Job, Report, Sample, Upload, Worker
+from app.leases import WORKABLE
+from app.tables import EvaluationImage, Guide, IdempotencyKey, Job, Report, Sample, Step, Upload, Worker
 from app.tenants import sees, tenant_of, visible
 
 ALIVE_SECONDS = 20.0  # a worker gives a sign of life every 3 s
@@ -132,6 +133,12 @@ def counts_by_status(session: Session) -> dict[tuple[str, str], int]:
     """(kind, status) -> number of jobs."""
     query = select(Job.kind, Job.status, func.count()).group_by(Job.kind, Job.status)
     return {(kind, status): count for kind, status, count in session.execute(query)}
+
+
+def steps_to_do(session: Session) -> int:
+    """Steps that workers do or could do now: so many workers would all have work."""
+    query = select(func.count()).select_from(Step).join(Job, Job.id == Step.job_id)
+    return session.scalar(query.where(Step.status != "done", Job.status.in_(WORKABLE))) or 0
 
 
 def ended_before(session: Session, moment: datetime, limit: int = 100) -> Sequence[str]:

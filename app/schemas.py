@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.orm import Session
 
 from app.queries import eta_seconds, import_outcome
-from app.tables import Guide, Job, Pool, PoolImage, Sample
+from app.tables import Delivery, Guide, Job, Pool, PoolImage, Sample
 
 POOL_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
 
@@ -70,6 +70,21 @@ class Rejected(BaseModel):
     detail: str
 
 
+class WebhookBody(BaseModel):
+    url: str
+    status: str = Field(description="pending (also while the job has not ended), delivered or given_up")
+    attempts: int
+    last_error: str | None
+
+    @classmethod
+    def of(cls, session: Session, job: Job) -> "WebhookBody | None":
+        """How far the job's webhook is; None for a job that asked for none."""
+        if job.webhook is None:
+            return None
+        delivery = session.get_one(Delivery, job.id)
+        return cls(url=job.webhook, status=delivery.status, attempts=delivery.attempts, last_error=delivery.last_error)
+
+
 class JobBody(BaseModel):
     id: str
     kind: str
@@ -83,6 +98,7 @@ class JobBody(BaseModel):
     parameters: dict[str, Any]
     error: dict[str, Any] | None
     links: dict[str, str]
+    webhook: WebhookBody | None = None
     stored: int | None = None
     duplicates: int | None = None
     rejected: list[Rejected] | None = None
@@ -105,6 +121,7 @@ class JobBody(BaseModel):
             parameters=job.parameters,
             error=job.error,
             links=job_links(job),
+            webhook=WebhookBody.of(session, job),
             **outcome,
         )
 

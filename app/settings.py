@@ -1,10 +1,13 @@
 """Settings, read from the environment once, in `create_app` or when a worker starts."""
 
+import base64
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.webhook_hosts import receiver_of
 
 
 class Settings(BaseSettings):
@@ -28,6 +31,22 @@ class Settings(BaseSettings):
     retention_days: float | None = Field(default=None, gt=0)
     lease_seconds: float = Field(default=30.0, gt=0)
     max_attempts: int = Field(default=5, ge=1)
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = ()  # `host:port` each; none: no webhooks
+    webhook_secret: SecretStr = Field(default=SecretStr(""), validate_default=True)
+
+    @field_validator("webhook_hosts", mode="before")
+    @classmethod
+    def receivers(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        return tuple(receiver_of(entry.strip()) for entry in given.split(",") if entry.strip())
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def signs(cls, secret: SecretStr, others: ValidationInfo) -> SecretStr:
+        if others.data.get("webhook_hosts") or secret.get_secret_value():
+            webhook_key(secret)
+        return secret
 
     def database(self) -> str:
         return self.database_url or f"sqlite:///{(self.data_dir / 'pansynth.sqlite').resolve()}"
@@ -37,3 +56,15 @@ class Settings(BaseSettings):
 
     def blobs(self) -> str:
         return self.blob_url or f"file://{(self.data_dir / 'blobs').resolve()}"
+
+
+def webhook_key(secret: SecretStr) -> bytes:
+    """What webhooks are signed with, of a secret as Standard Webhooks writes it. Raises ValueError."""
+    prefix, _, encoded = secret.get_secret_value().partition("_")
+    try:
+        key = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        key = b""
+    if prefix != "whsec" or not 24 <= len(key) <= 64:
+        raise ValueError('should be whsec_ and the base64 of 24 to 64 random bytes: "whsec_$(openssl rand -base64 32)"')
+    return key

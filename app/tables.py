@@ -1,4 +1,6 @@
-"""The SQL tables. Every status is changed by a verb of `app.jobs` or `app.evaluations` and nowhere else."""
+"""The SQL tables. Every status is changed by a verb of `app.jobs` or `app.evaluations` and nowhere else; a delivery's
+by one of `app.webhooks`.
+"""
 
 from datetime import UTC, date, datetime
 from typing import Any
@@ -101,6 +103,7 @@ class Job(Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     dataset_sha256: Mapped[str | None] = mapped_column(String(64))
     dataset_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    webhook: Mapped[str | None] = mapped_column(String(2000))  # the address to tell of the job's end; see Delivery
 
 
 class Guide(Base):
@@ -193,6 +196,19 @@ class Worker(Base):
     device: Mapped[str] = mapped_column(String(64))
     models: Mapped[list[str]] = mapped_column(JSON)  # names of the weights it holds in memory
     seen_at: Mapped[datetime]
+    figures: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # see `app.figures`
+
+
+class Delivery(Base):
+    """The webhook of a job that asked for one, due when the job has ended: a row of the outbox."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (Index("deliveries_due", "status", "due_at"),)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    status: Mapped[str] = mapped_column(String(16))  # pending | delivered | given_up
+    attempts: Mapped[int] = mapped_column(default=0)  # begun so far; only the one of this number may change the row
+    due_at: Mapped[datetime]  # not before this and not before the job's end
+    last_error: Mapped[str | None] = mapped_column(Text)
 
 
 class IdempotencyKey(Base):

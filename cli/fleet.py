@@ -99,7 +99,7 @@ def settings_for(data_dir: Path | None) -> "Settings":
     """The environment's settings; --data-dir goes there too, so that whatever this process starts agrees."""
     import os
 
-    from pydantic import ValidationError
+    from pydantic import SecretStr, ValidationError
 
     from app.settings import Settings
 
@@ -108,9 +108,12 @@ def settings_for(data_dir: Path | None) -> "Settings":
     try:
         return Settings()
     except ValidationError as error:
-        wrong = [
-            f"PANSYNTH_{str(item['loc'][0]).upper()} is {item['input']!r}: {item['msg']}" for item in error.errors()
-        ]
+        wrong = []
+        for item in error.errors():
+            name = str(item["loc"][0])
+            secret = Settings.model_fields[name].annotation is SecretStr  # a wrong one may still be nearly right
+            shown = "what cannot be one" if secret else repr(item["input"])
+            wrong.append(f"PANSYNTH_{name.upper()} is {shown}: {item['msg']}")
         raise Failure("; ".join(wrong)) from error
 
 

@@ -86,9 +86,10 @@ def fill_pool(service: Service, name: str, count: int) -> list[str]:
     return digests
 
 
-def give_sign_of_life(service: Service, models: list[str]) -> None:
+def give_sign_of_life(service: Service, models: list[str], figures: dict[str, Any] | None = None) -> None:
+    sign = Worker(id=WORKER, device="cpu", models=models, seen_at=datetime.now(UTC), figures=figures)
     with service.database.write() as session:
-        session.add(Worker(id=WORKER, device="cpu", models=models, seen_at=datetime.now(UTC)))
+        session.add(sign)
 
 
 def guide_files(count: int = 1) -> list[tuple[str, tuple[str, bytes, str]]]:

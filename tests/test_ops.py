@@ -5,11 +5,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
+from app.figures import Figures
 from app.settings import Settings
-from tests.serving import serving, write_weights
+from tests.serving import give_sign_of_life, serving, write_weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,9 +22,11 @@ def metrics(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> str:
     folder = tmp_path_factory.mktemp("metrics")
     write_weights(folder / "weights")
     given = {"data_dir": folder / "data", "weights_dir": folder / "weights"}
+    counted = Figures()
+    counted.step_ended("sample", 12.0)
     with serving(Settings(broker_url=broker_url, **given)) as served:
         served.client.get("/jobs/no-such-job")
-        assert served.client.post("/pools/default/images", files={"images": ("a", b"x")}).status_code == 202
+        give_sign_of_life(served.service, [], {**counted.snapshot(), "gpu": {"used": 1, "total": 2}})
         return served.client.get("/metrics").text
 
 
@@ -29,7 +34,14 @@ def metrics(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> str:
 def test_every_metric_that_is_asked_for_is_exported(metrics: str, file: str) -> None:
     asked = set(re.findall(r"pansynth_[a-z_]+", (ROOT / file).read_text()))
     assert asked
-    assert not [name for name in asked if not re.search(rf"^{name}[{{ ]", metrics, re.MULTILINE)]
+    assert not [name for name in asked if not re.search(rf"^{name}(_bucket)?[{{ ]", metrics, re.MULTILINE)]
+
+
+def test_every_metric_is_in_the_dashboard_or_explained(metrics: str) -> None:
+    told = (ROOT / "ops/grafana.json").read_text() + (ROOT / "docs/operations.md").read_text()
+    exported = set(re.findall(r"^# TYPE (pansynth_\w+) (?:counter|gauge|histogram)$", metrics, re.MULTILINE))
+    unexplained = {name for name in exported if name not in told}
+    assert not {name for name in unexplained if not name.endswith("_created")}
 
 
 def test_the_dashboard_has_panels_with_ids_of_their_own() -> None:
@@ -40,6 +52,56 @@ def test_the_dashboard_has_panels_with_ids_of_their_own() -> None:
 
 def documents() -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((ROOT / "ops/kubernetes.yaml").read_text()))
+
+
+# What KEDA's own definition asks of a ScaledObject with a Prometheus trigger; it is none of Kubernetes' schemas.
+SCALED_OBJECT = {
+    "type": "object",
+    "required": ["apiVersion", "kind", "metadata", "spec"],
+    "properties": {
+        "apiVersion": {"const": "keda.sh/v1alpha1"},
+        "spec": {
+            "type": "object",
+            "required": ["scaleTargetRef", "triggers"],
+            "additionalProperties": False,
+            "properties": {
+                "scaleTargetRef": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+                "cooldownPeriod": {"type": "integer"},
+                "minReplicaCount": {"type": "integer"},
+                "maxReplicaCount": {"type": "integer"},
+                "triggers": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/prometheus"}},
+            },
+        },
+    },
+    "$defs": {
+        "prometheus": {
+            "required": ["type", "metadata"],
+            "properties": {
+                "type": {"const": "prometheus"},
+                "metadata": {
+                    "required": ["serverAddress", "query", "threshold"],
+                    "additionalProperties": {"type": "string"},
+                },
+            },
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("version", ["1.27", kubernetes_validate.latest_version()])
+def test_every_document_is_as_kubernetes_asks(version: str) -> None:
+    for document in documents():
+        if document["kind"] == "ScaledObject":
+            jsonschema.validate(document, SCALED_OBJECT)
+        else:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_schemas_notice_a_slip() -> None:
+    deployment = next(document for document in documents() if document["kind"] == "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["livenesProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, kubernetes_validate.latest_version(), strict=True)
 
 
 def test_the_clusters_parts_refer_to_one_another() -> None:

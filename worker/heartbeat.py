@@ -1,4 +1,4 @@
-"""Signs of life: a row in `workers`, written every few seconds, so that /readyz knows of a worker."""
+"""Signs of life: a row in `workers`, written every few seconds, so that /readyz and /metrics know of a worker."""
 
 import logging
 import threading
@@ -53,5 +53,7 @@ def beat(place: Workplace) -> None:
     """Write that this worker lives."""
     now = datetime.now(UTC)
     networks = place.networks
+    sign = Worker(id=place.name, device=str(networks.device), models=networks.names(), seen_at=now)
+    sign.figures = {**place.figures.snapshot(), "gpu": networks.gpu_memory()}
     with place.database.write() as session:
-        session.merge(Worker(id=place.name, device=str(networks.device), models=networks.names(), seen_at=now))
+        session.merge(sign)

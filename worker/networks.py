@@ -27,6 +27,20 @@ class WarmNetworks:
         """The networks in memory."""
         return sorted({networks.name for networks in list(self._loaded.values())})
 
+    def gpu_memory(self) -> dict[str, int] | None:
+        """Bytes `used`, by whoever, and `total` of the GPU; None on a CPU.
+
+        Also None until the first networks are loaded, for asking would take a share of the memory; and where the GPU
+        does not answer, which must not look like a worker that died.
+        """
+        if self.device.type != "cuda" or not torch.cuda.is_initialized():
+            return None
+        try:
+            free, total = torch.cuda.mem_get_info(self.device)
+        except RuntimeError:
+            return None
+        return {"used": total - free, "total": total}
+
     def available(self, name: str) -> bool:
         return name in list_weights(self._settings)
 

@@ -120,3 +120,4 @@ def _keep(place: Workplace, lease: Lease, job: Job, pairs: Sequence[Pair], image
     with place.database.write() as session:
         for position, sha256, figures in made:
             jobs.finish_sample(session, lease.claim, position=position, image_sha256=sha256, quality=figures)
+    place.figures.samples_made(len(made))

@@ -1,6 +1,7 @@
 """The one task: claim a step, do it, finish it, wake others. Its message says no more than: look."""
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -51,7 +52,9 @@ def work(place: Workplace) -> bool:
         return False
     log.info("job %s: %s %d-%d, attempt %d", claim.job_id, claim.kind, claim.first, claim.last, claim.attempt)
     with logs.about(claim.job_id), Lease(place.database, claim, place.settings.lease_seconds) as lease:
+        started = time.monotonic()
         made = _do(place, lease)
+        place.figures.step_ended(claim.kind, time.monotonic() - started)
     # One message was used up by this step: replace it, so that whatever else is claimable has one too.
     wake(place, claim.job_id, max(1, min(made, MAX_WAKES)))
     return True

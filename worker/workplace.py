@@ -1,6 +1,6 @@
 """What a worker works with: opened once in its process, handed to every step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from celery import Celery
@@ -8,6 +8,7 @@ from celery import Celery
 from app import broker, database
 from app.blobs import Blobs
 from app.database import Database
+from app.figures import Figures
 from app.settings import Settings
 from worker.networks import WarmNetworks
 
@@ -20,6 +21,7 @@ class Workplace:
     blobs: Blobs
     celery: Celery
     networks: WarmNetworks
+    figures: Figures = field(default_factory=Figures)
 
     @property
     def cache(self) -> Path:

@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
-from app import broker, keys
+from app import broker, keys, webhooks
 from app.guides import GuideFiles
 from app.limits import charge
 from app.schemas import JobBody
@@ -27,7 +27,11 @@ def new_job_id() -> str:
 
 
 def take_in(
-    service: Service, images: Sequence[GuideFiles], upload_bytes: int, submit: Callable[[Session, str], Job]
+    service: Service,
+    images: Sequence[GuideFiles],
+    upload_bytes: int,
+    webhook: str | None,
+    submit: Callable[[Session, str], Job],
 ) -> tuple[Job, bool]:
     """Write the images' blobs, then the job that `submit(session, job_id)` makes; what fails leaves nothing behind.
 
@@ -43,6 +47,7 @@ def take_in(
             job = submit(session, job_id)
             if job.id == job_id:
                 charge(session, service.caller, job, upload_bytes, datetime.now(UTC))
+                webhooks.order(session, job, webhook)
     except BaseException:
         service.blobs.delete_prefix(prefix)
         raise

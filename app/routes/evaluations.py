@@ -34,11 +34,13 @@ JobId = Annotated[str, Depends(job_id_of)]
 async def evaluate(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Train a segmenter on real, synthetic and real+synthetic images, and compare them on a test set."""
     async with read_form(request, service.settings.max_upload_bytes) as form:
-        parameters = parse_evaluation(form)
+        parameters, webhook = parse_evaluation(form, service.settings.webhook_hosts)
         real = await read_set(form, "real", service.settings.max_pixels, service.decoding)
         test = await read_set(form, "test", service.settings.max_pixels, service.decoding)
     parameters |= {"real_images": len(real), "test_images": len(test)}
-    job, is_new = await to_thread.run_sync(submit, service, parameters, real, test, form.size(), idempotency_key)
+    job, is_new = await to_thread.run_sync(
+        submit, service, parameters, real, test, form.size(), webhook, idempotency_key
+    )
     if is_new:
         service.metrics.accepted(job.kind)
     return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
@@ -50,13 +52,15 @@ def submit(
     real: list[GuideFiles],
     test: list[GuideFiles],
     upload_bytes: int,
+    webhook: str | None,
     idempotency_key: str | None,
 ) -> tuple[Job, bool]:
-    known = (idempotency_key, fingerprint(parameters, [*real, *test])) if idempotency_key else None
+    known = (idempotency_key, fingerprint(parameters, [*real, *test], webhook)) if idempotency_key else None
     return take_in(
         service,
         [*real, *test],
         upload_bytes,
+        webhook,
         lambda session, job_id: evaluations.submit_evaluation(
             session,
             job_id=job_id,

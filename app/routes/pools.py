@@ -8,9 +8,9 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
-from app import jobs, keys, pools
+from app import jobs, keys, pools, webhooks
 from app.downloads import IMMUTABLE, Download, serve
-from app.forms import files_schema, only_fields, openapi_body
+from app.forms import WEBHOOK, files_schema, only_fields, openapi_body, webhook_of
 from app.limits import charge
 from app.problems import FieldError, invalid
 from app.routes.accepted import job_answer, new_job_id
@@ -25,12 +25,13 @@ router = APIRouter(tags=["pools"])
 PoolName = Annotated[str, Depends(pool_name_of)]
 CursorDep = Annotated[str | None, Depends(cursor_of)]
 
-FIELDS = ("images", "archive")
+FIELDS = ("images", "archive", "webhook")
 IMPORT_SCHEMA = {
     "type": "object",
     "properties": {
         "images": files_schema("PNG, JPEG, TIFF, BMP or DICOM radiographs"),
         "archive": {"type": "string", "format": "binary", "description": "one zip of such images, instead"},
+        "webhook": {"type": "string", "description": WEBHOOK},
     },
 }
 
@@ -93,7 +94,8 @@ async def import_images(name: PoolName, request: Request, service: ServiceDep) -
     await to_thread.run_sync(require_pool, service, name)
     async with read_form(request, service.settings.max_upload_bytes) as form:
         check_import(form)
-        job = await to_thread.run_sync(take_in_import, service, name, form)
+        webhook = webhook_of(form, service.settings.webhook_hosts)
+        job = await to_thread.run_sync(take_in_import, service, name, form, webhook)
     service.metrics.accepted(job.kind)
     return await to_thread.run_sync(job_answer, service, job, 202, True)
 
@@ -105,7 +107,11 @@ def require_pool(service: Service, name: str) -> None:
 
 def check_import(form: Form) -> None:
     only_fields(form, FIELDS)
-    texts = [FieldError(name, "is text here; send it as a file, with a file name") for name in form.texts]
+    texts = [
+        FieldError(name, "is text here; send it as a file, with a file name")
+        for name in form.texts
+        if name != "webhook"
+    ]
     archives = form.files.get("archive", [])
     if texts:
         raise invalid(texts)
@@ -115,7 +121,7 @@ def check_import(form: Form) -> None:
         raise invalid([FieldError("archive", "comes once and alone; send further files in further requests")])
 
 
-def take_in_import(service: Service, name: str, form: Form) -> Job:
+def take_in_import(service: Service, name: str, form: Form, webhook: str | None) -> Job:
     """Write the files as blobs, then the job; whatever fails in between leaves nothing behind."""
     job_id = new_job_id()
     files, archives = form.files.get("images", []), form.files.get("archive", [])
@@ -134,6 +140,7 @@ def take_in_import(service: Service, name: str, form: Form) -> Job:
                 max_queued_jobs=service.settings.max_queued_jobs,
             )
             charge(session, service.caller, job, form.size(), datetime.now(UTC))
+            webhooks.order(session, job, webhook)
             return job
     except BaseException:
         service.blobs.delete_prefix(f"jobs/{job_id}/")

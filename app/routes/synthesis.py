@@ -48,11 +48,11 @@ def list_presets() -> dict[str, Preset]:
 async def synthesize(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Submit labeled radiographs; the job makes `top_k` synthetic ones from each."""
     async with read_form(request, service.settings.max_upload_bytes) as form:
-        parameters = parse_synthesis(form)
+        parameters, webhook = parse_synthesis(form, service.settings.webhook_hosts)
         await to_thread.run_sync(check_named, service, parameters, idempotency_key)
         guides = await read_guides(form, service.settings.max_pixels, service.decoding)
     parameters["guides"] = [guide.row.name for guide in guides]
-    job, is_new = await to_thread.run_sync(submit, service, parameters, guides, form.size(), idempotency_key)
+    job, is_new = await to_thread.run_sync(submit, service, parameters, guides, form.size(), webhook, idempotency_key)
     if is_new:
         service.metrics.accepted(job.kind)
     return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
@@ -102,13 +102,15 @@ def submit(
     parameters: dict[str, Any],
     guides: list[GuideFiles],
     upload_bytes: int,
+    webhook: str | None,
     idempotency_key: str | None,
 ) -> tuple[Job, bool]:
-    known = (idempotency_key, fingerprint(parameters, guides)) if idempotency_key else None
+    known = (idempotency_key, fingerprint(parameters, guides, webhook)) if idempotency_key else None
     return take_in(
         service,
         guides,
         upload_bytes,
+        webhook,
         lambda session, job_id: jobs.submit_synthesis(
             session,
             job_id=job_id,

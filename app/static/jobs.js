@@ -2,6 +2,7 @@
 
 import { follow, get, post, save, showProblem } from "./api.js";
 import { bitmap, blankCanvas, draw } from "./drawing.js";
+import { showReport } from "./report.js";
 
 const at = (id) => document.getElementById(id);
 const PAGE = 24;
@@ -44,6 +45,7 @@ function showJob(job) {
   at("job-error").hidden = !job.error;
   if (job.error) showProblem(at("job-error"), job.error);
   fillFacts(at("job-parameters").querySelector("dl"), job.parameters);
+  showReport(job, () => job.id === current.id).catch((problem) => showProblem(at("job-error"), problem));
   if (job.links.samples) loading = loading.then(() => loadSamples(job)).catch(() => {});
   if (job.finished_at) refreshRecent();
 }

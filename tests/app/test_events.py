@@ -9,7 +9,8 @@ import httpx
 from app import jobs
 from app.events import last_version
 from app.service import Service
-from tests.serving import claim, finish, make_sample, plan, submit
+from app.settings import Settings
+from tests.serving import claim, finish, make_sample, plan, serving, submit
 
 
 def events(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -60,6 +61,41 @@ def test_a_client_goes_on_where_it_was_cut_off(client: httpx.Client, service: Se
         version, changed = next(events(stream.iter_lines()))
     assert version > seen
     assert changed["stage"] == "sampling"
+
+
+def test_what_a_client_missed_comes_as_one_event_from_any_api(
+    client: httpx.Client, service: Service, settings: Settings, pool: str
+) -> None:
+    job = submit(client, pool)
+    with client.stream("GET", job["links"]["events"]) as stream:
+        seen, _ = next(events(stream.iter_lines()))
+    finish(service, pool, 2, b"a dataset")
+    with serving(settings) as other:
+        with other.client.stream("GET", job["links"]["events"], headers={"Last-Event-ID": str(seen)}) as stream:
+            ((last, told),) = events(stream.iter_lines())
+        assert last > seen
+        assert (told["status"], told["progress"]) == ("succeeded", {"done": 2, "total": 2})
+        assert other.client.get(job["links"]["events"], headers={"Last-Event-ID": str(last)}).status_code == 204
+
+
+def test_a_client_cut_off_again_and_again_misses_no_state_and_sees_none_twice(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = submit(client, pool)
+    worker = threading.Thread(target=finish, args=(service, pool, 2, b"a dataset"))
+    worker.start()
+    seen, told = 0, []
+    while not told or told[-1]["finished_at"] is None:
+        headers = {"Last-Event-ID": str(seen)} if seen else {}
+        with client.stream("GET", job["links"]["events"], headers=headers) as stream:
+            version, changed = next(events(stream.iter_lines()))
+        assert version > seen
+        seen = version
+        told.append(changed)
+    worker.join()
+    done = [changed["progress"]["done"] for changed in told]
+    assert done == sorted(done)
+    assert told[-1]["status"] == "succeeded"
 
 
 def test_a_client_that_has_seen_the_end_is_told_to_stop(client: httpx.Client, pool: str) -> None:

@@ -3,10 +3,11 @@ from datetime import UTC, datetime
 import httpx
 from sqlalchemy import update
 
+from app.figures import Figures
 from app.service import Service
 from app.settings import Settings
 from app.tables import Worker
-from tests.serving import claim, give_sign_of_life, make_sample, plan, serving, submit
+from tests.serving import WORKER, claim, give_sign_of_life, make_sample, plan, serving, submit
 
 
 def figures(client: httpx.Client) -> dict[str, float]:
@@ -49,12 +50,14 @@ def test_it_is_not_ready_without_its_stores(settings: Settings) -> None:
 
 
 def test_the_figures_follow_the_jobs(client: httpx.Client, service: Service, pool: str) -> None:
-    refused = 'pansynth_refusals_total{reason="job-not-found"}'
+    refused = 'pansynth_refusals_total{reason="job-not-found",status="404"}'
     before = figures(client)
     client.get("/jobs/x")
     submit(client, pool)
     waiting = figures(client)
-    assert waiting['pansynth_jobs{kind="synthesis",status="queued"}'] == waiting["pansynth_queue_depth"] == 1
+    depth = 'pansynth_queue_depth{kind="synthesis"}'
+    assert waiting['pansynth_jobs{kind="synthesis",status="queued"}'] == waiting[depth] == 1
+    assert waiting["pansynth_steps_to_do"] == 1
     assert waiting["pansynth_oldest_queued_seconds"] >= 0
     assert waiting[refused] == before.get(refused, 0) + 1
 
@@ -63,5 +66,31 @@ def test_the_figures_follow_the_jobs(client: httpx.Client, service: Service, poo
     give_sign_of_life(service, [])
     running = figures(client)
     assert running['pansynth_jobs{kind="synthesis",status="running"}'] == 1
-    assert running["pansynth_queue_depth"] == 0
-    assert running["pansynth_samples_stored"] == running["pansynth_workers_alive"] == 1
+    assert running[depth] == 0
+    assert running["pansynth_workers_alive"] == 1
+
+
+def test_the_figures_show_what_live_workers_have_counted(client: httpx.Client, service: Service) -> None:
+    counted = Figures()
+    counted.samples_made(4)
+    counted.samples_made(3)
+    for seconds in (0.5, 10.0, 1000.0):
+        counted.step_ended("sample", seconds)
+    gpu = {"used": 2_000_000_000, "total": 80_000_000_000}
+    give_sign_of_life(service, [], {**counted.snapshot(), "gpu": gpu})
+    found = figures(client)
+    worker = f'worker="{WORKER}"'
+    assert found[f"pansynth_samples_total{{{worker}}}"] == 7
+    steps = f'pansynth_step_seconds_{{}}{{{{kind="sample",{{}}{worker}}}}}'
+    buckets = {bound: found[steps.format("bucket", f'le="{bound}",')] for bound in ("1.0", "3.0", "10.0", "+Inf")}
+    assert buckets == {"1.0": 1, "3.0": 1, "10.0": 2, "+Inf": 3}
+    assert found[steps.format("count", "")] == 3
+    assert found[steps.format("sum", "")] == 1010.5
+    assert found[f"pansynth_gpu_memory_used_bytes{{{worker}}}"] == gpu["used"]
+
+
+def test_a_worker_of_a_version_that_counts_nothing_is_alive_all_the_same(
+    client: httpx.Client, service: Service
+) -> None:
+    give_sign_of_life(service, [])
+    assert figures(client)["pansynth_workers_alive"] == 1

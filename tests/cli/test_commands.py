@@ -49,6 +49,13 @@ def test_a_wrong_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch
         settings_for(None)
 
 
+def test_a_secret_that_is_wrong_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PANSYNTH_WEBHOOK_SECRET", "whsec_nearlyright")
+    with pytest.raises(Failure, match="PANSYNTH_WEBHOOK_SECRET") as failed:
+        settings_for(None)
+    assert "nearlyright" not in str(failed.value)
+
+
 def test_the_files_of_a_folder_are_named_by_where_they_lie_in_it(tmp_path: Path) -> None:
     (tmp_path / "clinic").mkdir()
     for name in ("b.PNG", "clinic/a.dcm", "notes.txt"):

@@ -115,6 +115,22 @@ def test_a_worker_is_seen_while_it_lives_and_not_after(place: Workplace) -> None
     assert alive() == []
 
 
+def test_its_signs_of_life_tell_what_it_has_counted(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    fill_pool(place, radiographs[2:5])
+    submit(place, radiographs[:1])
+    work_off(place)
+    heartbeat = Heartbeat(place).start()
+    with place.database.read() as session:
+        (seen,) = queries.live_workers(session, datetime.now(UTC))
+    heartbeat.stop()
+    assert seen.figures is not None
+    assert (seen.figures["samples"], seen.figures["gpu"]) == (3, None)
+    assert seen.figures["steps"].keys() == {"import", "index", "plan", "sample", "package"}
+    sampling = seen.figures["steps"]["sample"]
+    assert sampling["buckets"][-1] == ["+Inf", 1]
+    assert sampling["seconds"] > 0
+
+
 def test_networks_stay_warm_and_only_a_few_of_them(place: Workplace) -> None:
     assert place.settings.weights_dir is not None
     first = place.networks.get("default")
