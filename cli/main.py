@@ -2,7 +2,7 @@
 
 import typer
 
-from cli import demo, evaluate, fleet, keys, phantoms, pool, reproduce, synthesize, train, up
+from cli import demo, evaluate, fleet, keys, phantoms, pool, reproduce, split, synthesize, train, up
 from cli.failure import Failure
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(synthesize.synthesize)
 app.command()(evaluate.evaluate)
 app.command()(demo.demo)
 app.command()(phantoms.phantoms)
+app.command()(split.split)
 app.add_typer(train.app, name="train")
 app.add_typer(reproduce.app, name="reproduce")
 

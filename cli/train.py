@@ -1,18 +1,24 @@
-"""`pansynth train`: train the networks on a folder of radiographs."""
+"""`pansynth train`: train the networks on a folder of radiographs, on one device or on several."""
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.failure import Failure
+from cli.processes import Device, joined
 from cli.progress import Show, progress
+from cli.train_segmenter import train_segmenter
 
 if TYPE_CHECKING:
     import torch
 
+    from models.segmenter import Labeled
+    from models.training.images import TrainingImages
     from models.training.loop import Plan, Progress
 
 Data = Annotated[Path, typer.Option(help="Folder of radiographs: PNG, JPEG, TIFF, BMP or DICOM, searched below too.")]
@@ -20,13 +26,19 @@ Out = Annotated[Path, typer.Option(help="Folder of the weights; its last part is
 Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps.")]
 Minutes = Annotated[float | None, typer.Option(min=0.1, help="End after so many minutes, fully annealed.")]
 Batch = Annotated[
-    int, typer.Option(min=1, help="Images a step: crops of 128x128 for the VAE, latents for the denoiser.")
+    int,
+    typer.Option(min=1, help="Images a step over all devices: crops of 128x128 for the VAE, latents for the denoiser."),
 ]
 Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
 Seed = Annotated[int, typer.Option(min=0)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Exclude = Annotated[
+    list[Path] | None,
+    typer.Option(help="Refuse to train on images of this folder, or of the pool, guides and test of a split.json."),
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network first, which takes minutes (CUDA).")]
 
-app = typer.Typer(help="Train the VAE, then the denoiser, on your own radiographs.", no_args_is_help=True)
+app = typer.Typer(help="Train the networks on your own radiographs.", no_args_is_help=True)
+app.command("segmenter")(train_segmenter)
 
 
 @app.command("vae")
@@ -39,18 +51,33 @@ def train_vae(
     learning_rate: Rate = 3e-4,
     seed: Seed = 0,
     device: Device = "auto",
+    exclude: Exclude = None,
+    labeled: Annotated[
+        Path | None, typer.Option(help="images/ and masks/ that are not trained on: does the canal survive?")
+    ] = None,
+    compile_network: Compile = False,
 ) -> None:
     """Train the VAE. Killed, it continues where it was when the same command is given again."""
     from models.training import vae
-    from models.training.images import open_images
     from models.weights import save_vae
 
     plan = _plan(steps, minutes, batch, learning_rate, seed)
-    with progress("vae") as show:
-        images = open_images(data, _beside(out) / "cache", show, typer.echo)
-        trained, facts = vae.train_vae(images, plan, _beside(out) / "vae", _device(device), _training(show, "vae"))
-    save_vae(out, trained, facts)
-    typer.echo(f"VAE in {out}: {facts}\nnext: pansynth train denoiser --data {data} --out {out}")
+    with joined(device) as own, _progress("vae") as show:
+        judges = _labeled(labeled, show)
+        images, checked = _images(data, out, [*(exclude or []), *([labeled] if labeled else [])], show)
+        trained, facts = vae.train_vae(
+            images.pixels,
+            plan,
+            _beside(out) / "vae",
+            own,
+            _training(show, "vae"),
+            judges,
+            _workers(own),
+            compile_network,
+        )
+        if _first():
+            save_vae(out, trained, facts | checked)
+            typer.echo(f"VAE in {out}: {facts}\nnext: pansynth train denoiser --data {data} --out {out}")
 
 
 @app.command("denoiser")
@@ -63,23 +90,85 @@ def train_denoiser(
     learning_rate: Rate = 5e-4,
     seed: Seed = 0,
     device: Device = "auto",
+    exclude: Exclude = None,
+    compile_network: Compile = False,
 ) -> None:
     """Train the denoiser on the latents of the VAE in --out. Killed, it continues as `train vae` does."""
     from models.training import denoiser
-    from models.training.images import open_images
     from models.training.latents import open_latents
-    from models.weights import load_vae, save_denoiser
+    from models.weights import WeightsError, load_vae, save_denoiser
 
     plan = _plan(steps, minutes, batch, learning_rate, seed)
-    vae, schedule = load_vae(out)
-    with progress("denoiser") as show:
-        images = open_images(data, _beside(out) / "cache", show, typer.echo)
-        latents = open_latents(vae, images, _beside(out) / "cache", _device(device), show)
+    try:
+        vae, schedule = load_vae(out)
+    except WeightsError as error:
+        raise Failure(f"{error}; the VAE comes first: pansynth train vae --data {data} --out {out}") from None
+    with joined(device) as own, _progress("denoiser") as show:
+        images, checked = _images(data, out, exclude or [], show)
+        latents = open_latents(vae, images, _beside(out) / "cache", own, show)
+        vae = vae.to(own)
         trained, facts = denoiser.train_denoiser(
-            latents, schedule, plan, _beside(out) / "denoiser", _device(device), _training(show, "denoiser")
+            latents,
+            schedule,
+            plan,
+            _beside(out) / "denoiser",
+            own,
+            _training(show, "denoiser"),
+            lambda latent: vae.decode(latent.to(own)),
+            _workers(own),
+            compile_network,
         )
-    save_denoiser(out, trained, facts)
-    typer.echo(f"denoiser in {out}: {facts}\nnext: PANSYNTH_WEIGHTS_DIR={out.parent} pansynth up")
+        if _first():
+            save_denoiser(out, trained, facts | checked)
+            typer.echo(f"denoiser in {out}: {facts}\nnext: PANSYNTH_WEIGHTS_DIR={out.parent} pansynth up")
+
+
+def _images(
+    data: Path, out: Path, excluded: list[Path], show: Show
+) -> "tuple[TrainingImages, dict[str, int | list[str]]]":
+    """The images to train on, none of them among `excluded`; and that as a fact for the manifest. Raises Failure."""
+    from models.duplicates import leaks
+    from models.splits import MANIFEST, used_elsewhere
+    from models.training.images import TrainingDataError, open_images
+
+    def say(text: str) -> None:
+        if _first():
+            typer.echo(text)
+
+    cache = _beside(out) / "cache"
+    if (data.parent / MANIFEST).is_file() and data.name == "train":
+        excluded = [*excluded, data.parent / MANIFEST]  # what `pansynth split` made guards itself
+    try:
+        images = open_images(data, cache, show, say)
+        others = [
+            known
+            for path in excluded
+            for known in (
+                used_elsewhere(path) if path.is_file() else open_images(path, cache, show, say, least=1).known
+            )
+        ]
+    except (TrainingDataError, ValueError) as error:
+        raise Failure(str(error)) from None
+    if found := leaks(images.known, others):
+        listed = "\n  ".join(map(str, found[:10])) + (f"\n  and {len(found) - 10} more" if len(found) > 10 else "")
+        raise Failure(
+            f"{len(found)} of the {len(images.known)} training images are for synthesis or for tests:\n  {listed}\n"
+            f"take them out of {data}, or let `pansynth split` make the sets; figures would be worthless otherwise"
+        )
+    return images, {"not_among": len(others)}
+
+
+def _labeled(folder: Path | None, show: Show) -> "Labeled | None":
+    """Up to 64 labeled images to judge by. Raises Failure."""
+    from cli.evaluate import labeled_pairs
+    from models.labeled_sets import read_labeled
+
+    if folder is None:
+        return None
+    try:
+        return read_labeled(labeled_pairs(folder)[:64], "labeled", show)
+    except ValueError as error:
+        raise Failure(str(error)) from None
 
 
 def _plan(steps: int, minutes: float | None, batch: int, learning_rate: float, seed: int) -> "Plan":
@@ -93,15 +182,26 @@ def _beside(out: Path) -> Path:
     return out.with_name(f"{out.name}.training")
 
 
-def _device(name: str) -> "torch.device":
-    import torch
+def _workers(device: "torch.device") -> int:
+    """Processes that draw batches ahead of a GPU; on a CPU they would only take its time."""
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, min(8, (os.cpu_count() or 1) // processes - 1)) if device.type == "cuda" else 0
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise Failure(f"--device {name!r}: give auto, cpu, cuda or cuda:N") from None
+
+def _first() -> bool:
+    from models.training.ranks import rank
+
+    return rank() == 0
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Show]:
+    """Progress of process 0; the others are silent."""
+    if not _first():
+        yield lambda *_: None
+        return
+    with progress(label) as show:
+        yield show
 
 
 def _training(show: Show, label: str, seconds: float = 10.0) -> "Callable[[Progress], None]":

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from models import pixels
+from models.duplicates import Known, leaks, signature
 from models.phantoms import phantoms
 from models.segmenter import Labeled
 
@@ -22,7 +23,7 @@ class Sets:
     """guides: labeled, to train on and to synthesise from; pool: backgrounds; test: labeled, used nowhere else.
 
     pool_has_truth: the pool's masks are true ones (otherwise they are empty), so that there can be an oracle. Raises
-    ValueError for a test image that is also a guide or in the pool.
+    ValueError for a test image that is also a guide or in the pool, or nearly the same as one.
     """
 
     guides: Labeled
@@ -31,14 +32,9 @@ class Sets:
     pool_has_truth: bool
 
     def __post_init__(self) -> None:
-        used = {
-            pixels.sha256(image.tobytes()): name
-            for part in (self.guides, self.pool)
-            for image, name in zip(part.images, part.groups, strict=True)
-        }
-        for image, name in zip(self.test.images, self.test.groups, strict=True):
-            if (same := used.get(pixels.sha256(image.tobytes()))) is not None:
-                raise ValueError(f"test image {name} has the same pixels as {same}; test on images used nowhere else")
+        used = [known for part in (self.guides, self.pool) for known in _known(part)]
+        if found := leaks(_known(self.test), used):
+            raise ValueError(f"test image {found[0]}; test on images used nowhere else ({len(found)} such)")
 
     def sha256(self) -> str:
         """Of all pixels and masks in their order."""
@@ -68,8 +64,18 @@ def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pai
     """The same from image files, brought to 512x256. Raises ImageError (a ValueError) naming the file."""
     has_truth = all(mask is not None for _, mask in pool)
     return Sets(
-        _read(guides, "guides", show), _read(pool, "pool images", show), _read(test, "test images", show), has_truth
+        read_labeled(guides, "guides", show),
+        read_labeled(pool, "pool images", show),
+        read_labeled(test, "test images", show),
+        has_truth,
     )
+
+
+def _known(part: Labeled) -> list[Known]:
+    return [
+        Known(name, pixels.sha256(image.tobytes()), signature(image).tobytes().hex())
+        for image, name in zip(part.images, part.groups, strict=True)
+    ]
 
 
 def _phantoms(seed: int, count: int, looks: Sequence[str], label: str, show: Show) -> Labeled:
@@ -81,7 +87,8 @@ def _phantoms(seed: int, count: int, looks: Sequence[str], label: str, show: Sho
     return Labeled(images, masks, tuple(f"{label} {number}" for number in range(count)))
 
 
-def _read(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:
+def read_labeled(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:
+    """Radiographs and masks at 512x256, an empty mask where there is none. Raises ValueError naming the file."""
     images, masks = [], []
     for number, (image, mask) in enumerate(pairs):
         try:

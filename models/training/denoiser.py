@@ -1,6 +1,7 @@
 """Training of the denoiser on latents that are made once."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ from torch import Tensor, nn
 
 from models.denoiser import Denoiser, build_unet
 from models.schedule import Schedule
-from models.training.loop import Plan, Progress, autocast, train
+from models.training.loop import Plan, Progress, autocast, memory_format, train
+from models.training.ranks import Batches
+from models.training.sheets import SHEET_IMAGES, sample_sheet
 from models.training.vae import split
+
+LEVELS = (25, 100, 500)  # noise levels of the validation
+VALIDATION_BATCH = 16
 
 
 def train_denoiser(
@@ -22,37 +28,52 @@ def train_denoiser(
     folder: Path,
     device: torch.device,
     show: Callable[[Progress], None],
+    decode: Callable[[Tensor], Tensor] | None = None,
+    workers: int = 0,
+    compile_network: bool = False,
 ) -> tuple[Denoiser, dict[str, Any]]:
     """Train a U-Net to predict the noise in `latents` (N, C, 32, 64), standardised; -> the denoiser and the facts.
 
     Loss: L1, as Medfusion's. `latents` holds every image beside its mirrored one; the VAE's validation images are this
-    one's too.
+    one's too. `decode`, the VAE's, is for the sheets of samples; without it none are drawn.
     """
     held_out_images, images = split(len(latents) // 2)
     held_out = latents[2 * held_out_images].float()
     rows = np.concatenate([2 * images, 2 * images + 1])
-    denoiser = Denoiser(build_unet(latents.shape[1]).to(memory_format=torch.channels_last)).to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        denoiser = Denoiser(build_unet(latents.shape[1]).to(device, memory_format=memory_format(device)))
+    if compile_network:
+        denoiser.unet.compile()
+
+    batches = Batches(partial(draw_row, latents, rows, schedule.timesteps, plan.seed), plan.batch, workers)
 
     def loss(network: nn.Module, step: int) -> Tensor:
-        random = np.random.default_rng([plan.seed, step])
-        clean = latents[rows[random.integers(len(rows), size=plan.batch)]].float()
-        levels = draw_levels(plan.batch, schedule.timesteps, random)
-        noise = torch.from_numpy(random.standard_normal(clean.shape, dtype=np.float32))
-        return _error(network, clean, torch.from_numpy(levels), noise, schedule, device).mean()
+        clean, levels, noise = batches(step, device)
+        with autocast(device):
+            return noise_error(network, clean, levels, noise, schedule).mean()
 
     def validate(network: nn.Module) -> dict[str, float]:
-        random = torch.Generator().manual_seed(0)
-        noise = torch.randn(held_out.shape, generator=random)
-        figures = {}
-        for level in (25, 100, 500):
-            with torch.inference_mode():
-                levels = torch.full((len(held_out),), level)
-                figures[f"l1_at_{level}"] = float(_error(network, held_out, levels, noise, schedule, device).mean())
-        return figures
+        noise = torch.randn(held_out.shape, generator=torch.Generator().manual_seed(0))
+        return {f"l1_at_{level}": _level_error(network, held_out, level, noise, schedule, device) for level in LEVELS}
 
-    average, facts = train(denoiser, loss, validate, plan, folder, show)
+    def draw_sheet(network: nn.Module) -> NDArray[np.uint8]:
+        assert decode is not None
+        return sample_sheet(network, decode, held_out[:SHEET_IMAGES], schedule, device)
+
+    average, facts = train(denoiser, loss, validate, plan, folder, show, draw_sheet if decode else None)
     assert isinstance(average, Denoiser)
     return average.cpu(), {"latents": len(latents), **facts}
+
+
+def draw_row(
+    latents: Tensor, rows: NDArray[np.int64], timesteps: int, seed: int, step: int, row: int
+) -> tuple[Tensor, int, NDArray[np.float32]]:
+    """One of `latents[rows]` (C, 32, 64), a noise level and the noise (C, 32, 64), by seed, step and row."""
+    random = np.random.default_rng([seed, step, row])
+    clean = latents[rows[random.integers(len(rows))]].float()
+    level = int(draw_levels(1, timesteps, random)[0])
+    return clean, level, random.standard_normal(clean.shape, dtype=np.float32)
 
 
 def draw_levels(count: int, timesteps: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -61,11 +82,22 @@ def draw_levels(count: int, timesteps: int, random: np.random.Generator) -> NDAr
     return levels.astype(np.int64).clip(1, timesteps)
 
 
-def _error(
-    network: nn.Module, clean: Tensor, levels: Tensor, noise: Tensor, schedule: Schedule, device: torch.device
-) -> Tensor:
+@torch.inference_mode()
+def _level_error(
+    network: nn.Module, clean: Tensor, level: int, noise: Tensor, schedule: Schedule, device: torch.device
+) -> float:
+    """The mean error at one level over latents (N, C, 32, 64), in batches."""
+    total = 0.0
+    for start in range(0, len(clean), VALIDATION_BATCH):
+        part = slice(start, start + VALIDATION_BATCH)
+        levels = torch.full((len(clean[part]),), level, device=device)
+        with autocast(device):
+            error = noise_error(network, clean[part].to(device), levels, noise[part].to(device), schedule)
+        total += float(error.sum())
+    return total / clean.numel()
+
+
+def noise_error(network: nn.Module, clean: Tensor, levels: Tensor, noise: Tensor, schedule: Schedule) -> Tensor:
     """Absolute error of the predicted noise, (B, C, 32, 64)."""
-    noisy = schedule.add_noise(clean, levels, noise).to(device, memory_format=torch.channels_last)
-    with autocast(device):
-        predicted: Tensor = network(noisy, levels.to(device))
-    return (predicted.float() - noise.to(device)).abs()
+    predicted: Tensor = network(schedule.add_noise(clean, levels, noise), levels)
+    return (predicted.float() - noise).abs()

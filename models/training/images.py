@@ -1,60 +1,154 @@
-"""A folder of radiographs as one memory-mapped array."""
+"""A folder of radiographs as one memory-mapped array, read once."""
 
+import fcntl
 import hashlib
-from collections.abc import Callable
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.pixels import HEIGHT, WIDTH, ImageError, read_image, resize_image
+from models.duplicates import Known, signature
+from models.pixels import HEIGHT, WIDTH, ImageError, read_image, resize_image, sha256
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
+LEAST = 8
+CHUNK = 64  # files between two entries in the index: what a kill costs at most
+
+Show = Callable[[int, int], None]
+Say = Callable[[str], None]
 
 
 class TrainingDataError(ValueError):
     """A folder that cannot be trained on."""
 
 
-def open_images(
-    folder: Path, cache: Path, show: Callable[[int, int], None], say: Callable[[str], None]
-) -> NDArray[np.uint8]:
-    """All radiographs below `folder`, by name -> (N, 256, 512) uint8, memory-mapped from a file in `cache`.
+@dataclass(frozen=True, eq=False)
+class TrainingImages:
+    """pixels: (N, 256, 512) uint8, memory-mapped; known: of each row the file's name below the folder, and what finds
+    it again in another set."""
 
-    Read once: the cache is kept until a file of the folder changes its name, size or time. Unreadable files are named
-    to `say` and left out. Raises TrainingDataError when fewer than 8 radiographs are left.
+    pixels: NDArray[np.uint8]
+    known: tuple[Known, ...]
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """The radiographs of a folder by name: those of its images/ if it has one (masks lie beside it), else all below."""
+    root = folder / "images" if (folder / "images").is_dir() else folder
+    return sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LEAST) -> TrainingImages:
+    """All radiographs of a folder, from a file in `cache` that is made at the first call.
+
+    The file's name follows from names and content of the folder's files, so that another folder, or a changed one,
+    never gets it. A call that was killed goes on where it was; of several at once one reads and the others wait.
+    Unreadable files are named to `say` and left out. Raises TrainingDataError when fewer than `least` radiographs are
+    left.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
-    listing = "\n".join(f"{p.relative_to(folder)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths)
-    stored = cache / f"images-{hashlib.sha256(listing.encode()).hexdigest()[:16]}.npy"
-    if not stored.exists():
-        _write(paths, stored, show, say)
-    images: NDArray[np.uint8] = np.load(stored, mmap_mode="r")
-    if len(images) < 8:
-        raise TrainingDataError(f"{folder} holds {len(images)} readable radiographs; training needs at least 8")
-    return images
+    paths = image_paths(folder)
+    cache.mkdir(parents=True, exist_ok=True)
+    with alone(cache):
+        digests = _digests(paths, cache / "digests.json")
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        content = "".join(f"{name} {digest}\n" for name, digest in zip(names, digests, strict=True))
+        stored = cache / f"images-{sha256(content.encode())[:16]}.u8"
+        index = _complete(paths, names, stored, show)
+    kept = tuple(Known(**entry) for entry in index if "rejected" not in entry)
+    for entry in index:
+        if "rejected" in entry:
+            say(f"{entry['name']} is left out: {entry['rejected']}")
+    if len(kept) < least:
+        raise TrainingDataError(f"{folder} holds {len(kept)} readable radiographs; training needs at least {least}")
+    shape = (len(kept), HEIGHT, WIDTH)
+    return TrainingImages(np.memmap(stored, np.uint8, "r", shape=shape) if kept else np.zeros(shape, np.uint8), kept)
 
 
-def _write(paths: list[Path], stored: Path, show: Callable[[int, int], None], say: Callable[[str], None]) -> None:
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    aside = stored.with_suffix(".part")
-    count = 0
-    with aside.open("wb") as file:
-        for position, path in enumerate(paths):
-            try:
-                pixels = resize_image(read_image(path.read_bytes()))
-            except ImageError as error:
-                say(f"{path.name} is left out: {error}")
-                continue
-            file.write(pixels.tobytes())
-            count += 1
-            show(position + 1, len(paths))
-    raw = (
-        np.memmap(aside, np.uint8, "r", shape=(count, HEIGHT, WIDTH))
-        if count
-        else np.zeros((0, HEIGHT, WIDTH), np.uint8)
-    )
-    whole = stored.with_suffix(".new.npy")
-    np.save(whole, raw)
-    aside.unlink()
-    whole.replace(stored)
+def describe(paths: Sequence[Path], names: Sequence[str], show: Show) -> Iterator[dict[str, str]]:
+    """For each file its name, sha256, pixels_sha256 and signature, or what is wrong with it as `rejected`."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(paths), CHUNK):
+            part = slice(start, start + CHUNK)
+            for path, (_, entry) in zip(paths[part], pool.map(_read, paths[part], names[part]), strict=True):
+                yield entry | {"sha256": file_sha256(path)}
+            show(min(start + CHUNK, len(paths)), len(paths))
+
+
+@contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """Wait until no other process works in `cache`, and keep others out."""
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets go of it when the process ends, however it ends
+        yield
+
+
+def _digests(paths: Sequence[Path], stored: Path) -> list[str]:
+    """The sha256 of every file; one whose size and time are those of the last call is not read again."""
+    try:
+        before: dict[str, list[Any]] = json.loads(stored.read_text())
+    except (FileNotFoundError, ValueError):
+        before = {}
+    now: dict[str, list[Any]] = {}
+    for path in paths:
+        stat = path.stat()
+        seen = [stat.st_size, stat.st_mtime_ns]
+        known = before.get(str(path))
+        now[str(path)] = known if known and known[:2] == seen else [*seen, file_sha256(path)]
+    aside = stored.with_suffix(".new")
+    aside.write_text(json.dumps(now))
+    aside.replace(stored)
+    return [entry[2] for entry in now.values()]
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _complete(paths: Sequence[Path], names: Sequence[str], stored: Path, show: Show) -> list[dict[str, str]]:
+    """Read the files that the index lacks yet; -> the index, one entry for each file in their order.
+
+    Pixels are written before the entries that name them, so what the index says is there; what lies behind it, from a
+    call that was killed, is cut off.
+    """
+    index_path = stored.with_suffix(".jsonl")
+    index = _read_index(index_path) if stored.exists() else []
+    if len(index) == len(paths):
+        return index
+    with stored.open("ab") as pixels, index_path.open("a") as entries, ThreadPoolExecutor(os.cpu_count()) as pool:
+        pixels.truncate(HEIGHT * WIDTH * sum("rejected" not in entry for entry in index))
+        entries.truncate(sum(len(json.dumps(entry)) + 1 for entry in index))
+        for start in range(len(index), len(paths), CHUNK):
+            part = slice(start, start + CHUNK)
+            made = list(pool.map(_read, paths[part], names[part]))
+            pixels.write(b"".join(image.tobytes() for image, _ in made if image is not None))
+            pixels.flush()
+            os.fsync(pixels.fileno())
+            entries.writelines(json.dumps(entry) + "\n" for _, entry in made)
+            entries.flush()
+            index += [entry for _, entry in made]
+            show(len(index), len(paths))
+    return index
+
+
+def _read_index(path: Path) -> list[dict[str, str]]:
+    """The entries of an index; a last line that was not written to its end is no entry."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _read(path: Path, name: str) -> tuple[NDArray[np.uint8] | None, dict[str, str]]:
+    try:
+        image = resize_image(read_image(path.read_bytes()))
+    except ImageError as error:
+        return None, {"name": name, "rejected": str(error)}
+    found = {"name": name, "pixels_sha256": sha256(image.tobytes()), "signature": signature(image).tobytes().hex()}
+    return image, found

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.training.images import TrainingImages, alone
 from models.training.loop import autocast
 from models.vae import Vae
 
@@ -16,31 +17,38 @@ BATCH = 8
 
 
 def open_latents(
-    vae: Vae, images: NDArray[np.uint8], cache: Path, device: torch.device, show: Callable[[int, int], None]
+    vae: Vae, images: TrainingImages, cache: Path, device: torch.device, show: Callable[[int, int], None]
 ) -> Tensor:
-    """Images (N, 256, 512) uint8 -> latents (2N, C, 32, 64) float16, memory-mapped: each image, each mirrored.
+    """-> latents (2N, C, 32, 64) float16 of N images, memory-mapped: each image, each mirrored.
 
-    Standardised posterior means. Kept in `cache` under a name that follows from the VAE's weights and the number of
-    images.
+    Standardised posterior means. Kept in `cache` under a name that follows from the VAE's weights and the images'
+    pixels; of several processes one makes them and the others wait.
     """
     vae = vae.to(device)
-    digest = hashlib.sha256(repr(images.shape).encode())
+    digest = hashlib.sha256("".join(known.pixels_sha256 for known in images.known).encode())
     for tensor in vae.state_dict().values():
         digest.update(tensor.cpu().numpy().tobytes())
     stored = cache / f"latents-{digest.hexdigest()[:16]}.npy"
-    if not stored.exists():
-        shape = (2 * len(images), vae.mean.shape[1], images.shape[1] // 8, images.shape[2] // 8)
-        aside = stored.with_suffix(".new.npy")
-        latents = np.lib.format.open_memmap(aside, "w+", np.float16, shape)
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            rows = slice(2 * start, 2 * (start + len(batch)))
-            both = np.stack([batch, batch[:, :, ::-1]], axis=1).reshape(-1, *batch.shape[1:])
-            latents[rows] = encode(vae, both, device).numpy()
-            show(start + len(batch), len(images))
-        latents.flush()
-        aside.replace(stored)
+    with alone(cache):
+        if not stored.exists():
+            _write(vae, images.pixels, stored, device, show)
     return torch.from_numpy(np.load(stored, mmap_mode="c"))
+
+
+def _write(
+    vae: Vae, images: NDArray[np.uint8], stored: Path, device: torch.device, show: Callable[[int, int], None]
+) -> None:
+    shape = (2 * len(images), vae.mean.shape[1], images.shape[1] // 8, images.shape[2] // 8)
+    aside = stored.with_suffix(".new.npy")
+    latents = np.lib.format.open_memmap(aside, "w+", np.float16, shape)
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH]
+        rows = slice(2 * start, 2 * (start + len(batch)))
+        both = np.stack([batch, batch[:, :, ::-1]], axis=1).reshape(-1, *batch.shape[1:])
+        latents[rows] = encode(vae, both, device).numpy()
+        show(start + len(batch), len(images))
+    latents.flush()
+    aside.replace(stored)
 
 
 @torch.inference_mode()

@@ -1,4 +1,7 @@
-"""The loop that both trainings share: AdamW, warm-up and annealing, EMA, clipping, checkpoints and resumption."""
+"""The loop that both trainings share: AdamW, warm-up and annealing, EMA, clipping, checkpoints and resumption.
+
+It runs in one process or in several at once, see `models.training.ranks`.
+"""
 
 import csv
 import math
@@ -9,9 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+from models.training.ranks import Objective, mean_over_ranks, rank, shared
+
+Sheet = Callable[[nn.Module], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class Plan:
     clip_norm: float = 1.0
     checkpoint_seconds: float = 60.0
     validate_seconds: float = 120.0
+    sheet_seconds: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -61,50 +72,65 @@ def train(
     plan: Plan,
     folder: Path,
     show: Callable[[Progress], None],
+    draw_sheet: Sheet | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Train `network` in place; -> its exponential moving average and the facts of the run.
 
-    `loss(network, step)` draws the batch of a step and returns its scalar loss; it must depend on `step` alone, so that
-    a resumed run continues as the uninterrupted one would. Checkpoints and the curve (`curve.csv`) lie in `folder`; a
-    run killed at any moment continues from the last checkpoint.
+    `loss(network, step)` draws the batch of a step (see `Batches`) and returns its scalar loss; it must depend on
+    `step` alone, so that a resumed run continues as the uninterrupted one would. `draw_sheet` draws a picture to look
+    at, (H, W) uint8. Process 0 writes checkpoints, the curve (`curve.csv`) and sheets (`sheets/STEP.png`) to
+    `folder`; a run killed at any moment continues from the last checkpoint.
     """
-    average = AveragedModel(network, multi_avg_fn=partial(_average, plan.ema_decay))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=1e-4)
+    device = next(network.parameters()).device
+    average = AveragedModel(network, multi_avg_fn=partial(average_weights, plan.ema_decay))
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=1e-4, fused=True
+    )
     run = _Run(folder, network, average, optimizer)
     step, seconds = run.resume()
+    objective = shared(Objective(network, loss))
     figures: dict[str, float] = {}
     recent = math.nan
-    checked = validated = started = time.monotonic()
+    checked = validated = drawn = started = time.monotonic()
     before, first = seconds, step
     while plan.budget.spent(step, seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * _annealed(step, plan, seconds)
-        value = loss(network, step)
+        value = objective(step)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
         optimizer.step()
         if step >= plan.warmup_steps:
             average.update_parameters(network)
         step += 1
         now = time.monotonic()
-        seconds = before + now - started
+        # One clock for all: processes that disagree on the last step would wait for one another for ever.
+        reached, seconds = mean_over_ranks([value.item(), before + now - started], device)
 
-        recent = value.item() if math.isnan(recent) else 0.98 * recent + 0.02 * value.item()
+        recent = reached if math.isnan(recent) else 0.98 * recent + 0.02 * reached
         if not math.isfinite(recent):
             raise FloatingPointError(f"the loss is {recent} at step {step}; restart with a lower --learning-rate")
+        if rank() > 0:
+            continue
         if now - validated > plan.validate_seconds:
             figures, validated = validate(average.module), now
             run.note(step, seconds, recent, figures)
+        if draw_sheet is not None and now - drawn > plan.sheet_seconds:
+            run.draw(step, draw_sheet(average.module))
+            drawn = now
         if now - checked > plan.checkpoint_seconds:
             run.save(step, seconds)
             checked = now
         spent = plan.budget.spent(step, seconds)
         rate = (step - first) * plan.batch / max(now - started, 1e-9)
         show(Progress(spent, step, recent, rate, seconds * (1 - spent) / max(spent, 1e-9), figures))
-    run.save(step, seconds)
-    figures = validate(average.module)
-    run.note(step, seconds, recent, figures)
+    if rank() == 0:
+        run.save(step, seconds)
+        figures = validate(average.module)
+        run.note(step, seconds, recent, figures)
+        if draw_sheet is not None:
+            run.draw(step, draw_sheet(average.module))
     facts = {"steps": step, "batch": plan.batch, "learning_rate": plan.learning_rate, "seed": plan.seed}
     return average.module, {
         **facts,
@@ -113,7 +139,7 @@ def train(
     }
 
 
-def _average(decay: float, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+def average_weights(decay: float, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
     """Exponential moving average that forgets sooner in the beginning: a short run must not remember its start."""
     updates = float(count)
     torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + updates) / (10 + updates)))
@@ -150,6 +176,13 @@ class _Run:
             getattr(self, name).load_state_dict(state[name])
         return state["step"], state["seconds"]
 
+    def draw(self, step: int, sheet: NDArray[np.uint8]) -> None:
+        path = self.folder / "sheets" / f"{step:07d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".new")
+        Image.fromarray(sheet).save(aside, "PNG")
+        aside.replace(path)
+
     def note(self, step: int, seconds: float, loss: float, figures: dict[str, float]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "curve.csv"
@@ -161,6 +194,11 @@ class _Run:
             if new:
                 writer.writeheader()
             writer.writerow(row)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The layout of convolutions' weights: channels last for a GPU's matrix units; on a CPU it costs a tenth."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -1,6 +1,7 @@
 """Training of the VAE on random crops."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
+from models.pixels import from_unit
+from models.quality import contrast, retention
+from models.segmenter import Labeled
 from models.training.latents import encode
-from models.training.loop import Plan, Progress, autocast, train
+from models.training.loop import Plan, Progress, autocast, memory_format, train
+from models.training.ranks import Batches
+from models.training.sheets import SHEET_IMAGES, reconstruction_sheet
 from models.vae import Vae, build_autoencoder
 
 CROP = 128
@@ -21,28 +27,53 @@ Images = NDArray[np.uint8]
 
 
 def train_vae(
-    images: Images, plan: Plan, folder: Path, device: torch.device, show: Callable[[Progress], None]
+    images: Images,
+    plan: Plan,
+    folder: Path,
+    device: torch.device,
+    show: Callable[[Progress], None],
+    labeled: Labeled | None = None,
+    workers: int = 0,
+    compile_network: bool = False,
 ) -> tuple[Vae, dict[str, Any]]:
     """Train an autoencoder on `images` (N, 256, 512) uint8; -> the VAE with its latents standardised, and the facts.
 
-    About 64 images, at most an eighth, are kept for validation and never trained on.
+    About 64 images, at most an eighth, are kept for validation and never trained on. `labeled` images, which are not
+    among `images`, tell in figures and sheets whether the canal survives.
     """
     held_out, kept = split(len(images))
-    autoencoder = build_autoencoder().to(device, memory_format=torch.channels_last)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        autoencoder = build_autoencoder().to(device, memory_format=memory_format(device))
+    if compile_network:
+        autoencoder.encoder.compile()
+        autoencoder.decoder.compile()
+
+    channels = autoencoder.config.latent_channels
+    batches = Batches(partial(draw_row, images, kept, channels, plan.seed), plan.batch, workers)
 
     def loss(network: nn.Module, step: int) -> Tensor:
-        random = np.random.default_rng([plan.seed, step])
-        crops = np.stack([draw_crop(images[kept[random.integers(len(kept))]], random) for _ in range(plan.batch)])
-        batch = torch.from_numpy(crops).unsqueeze(1).to(device)  # (B, 1, 128, 128)
-        generator = torch.Generator(device).manual_seed(plan.seed * 1_000_003 + step)
+        crops, noise = batches(step, device)  # (B, 1, 128, 128), (B, C, 16, 16)
         with autocast(device):
-            return reconstruction_loss(network, batch, generator)
+            return reconstruction_loss(network, crops, noise)
 
     def validate(network: Any) -> dict[str, float]:
-        vae = Vae(network, PATCH, torch.zeros(16), torch.ones(16)).to(device)
-        return {"psnr": float(np.median([_psnr(vae, image, device) for image in images[held_out]]))}
+        restored = _restored(network, images[held_out], device)
+        figures = {"psnr": float(np.median([psnr(*pair) for pair in zip(restored, images[held_out], strict=True)]))}
+        if labeled is not None:
+            figures["canal_retention"] = canal_retention(_restored(network, labeled.images, device), labeled)
+        return figures
 
-    average, facts = train(autoencoder, loss, validate, plan, folder, show)
+    def draw_sheet(network: Any) -> Images:
+        shown, masks = images[held_out[:SHEET_IMAGES]], [None] * SHEET_IMAGES
+        if labeled is not None:
+            shown, masks = (
+                np.concatenate([labeled.images[:SHEET_IMAGES], shown]),
+                [*labeled.masks[:SHEET_IMAGES], *masks],
+            )
+        return reconstruction_sheet(shown, _restored(network, shown, device), masks[: len(shown)])
+
+    average, facts = train(autoencoder, loss, validate, plan, folder, show, draw_sheet)
     mean, scale = latent_statistics(average, images[kept[:: max(1, len(kept) // 512)]], device)
     return Vae(average, PATCH, mean, scale).cpu(), {"images": len(images), "crop": CROP, **facts}
 
@@ -54,16 +85,25 @@ def split(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return held_out, np.setdiff1d(indices, held_out)
 
 
-def reconstruction_loss(network: Any, image: Tensor, generator: torch.Generator) -> Tensor:
-    """L1 over pixels, L1 over 4x4 means, KL.
+def reconstruction_loss(network: Any, image: Tensor, noise: Tensor) -> Tensor:
+    """L1 over pixels, L1 over 4x4 means, KL; `image` (B, 1, H, W), `noise` (B, C, H / 8, W / 8) draws the latent.
 
     The second term is for the canal: a faint canal is a small but coherent difference, which the first hardly sees.
     """
-    posterior = network.encode(pixel_unshuffle(image, PATCH).contiguous(memory_format=torch.channels_last)).latent_dist
-    decoded = network.decode(posterior.sample(generator)).sample
+    posterior = network.encode(pixel_unshuffle(image, PATCH)).latent_dist
+    decoded = network.decode(posterior.mean + posterior.std * noise).sample
     error = pixel_shuffle(decoded.float(), PATCH) - image
     kl: Tensor = posterior.kl().float().mean() / image[0].numel()
     return error.abs().mean() + avg_pool2d(error, 4).abs().mean() + KL_WEIGHT * kl
+
+
+def draw_row(
+    images: Images, rows: NDArray[np.int64], channels: int, seed: int, step: int, row: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A crop (1, 128, 128) of one of `images[rows]`, and noise (C, 16, 16) for its latent, by seed, step and row."""
+    random = np.random.default_rng([seed, step, row])
+    crop = draw_crop(images[rows[random.integers(len(rows))]], random)
+    return crop[None], random.standard_normal((channels, CROP // PATCH, CROP // PATCH), dtype=np.float32)
 
 
 def draw_crop(image: Images, random: np.random.Generator) -> NDArray[np.float32]:
@@ -99,8 +139,28 @@ def latent_statistics(autoencoder: Any, images: Images, device: torch.device) ->
 
 
 @torch.inference_mode()
-def _psnr(vae: Vae, image: Images, device: torch.device) -> float:
-    pixels = torch.from_numpy(np.asarray(image))[None, None].to(device).float() / 127.5 - 1
-    with autocast(device):
-        restored = vae.decode(vae.encode(pixels)).float().clamp(-1, 1)
-    return float(-10 * torch.log10(((restored - pixels) / 2).square().mean()))
+def _restored(autoencoder: Any, images: Images, device: torch.device) -> Images:
+    """Images (N, 256, 512) uint8 after a round trip, one at a time."""
+    vae = Vae(autoencoder, PATCH, torch.zeros(1), torch.ones(1)).to(device)
+    restored = []
+    for image in images:
+        pixels = torch.from_numpy(np.array(image))[None, None].to(device).float() / 127.5 - 1
+        with autocast(device):
+            decoded = vae.decode(vae.encode(pixels))
+        restored.append(from_unit(decoded[0, 0].float().cpu().numpy()))
+    return np.stack(restored)
+
+
+def psnr(restored: Images, image: Images) -> float:
+    """Peak signal-to-noise ratio, dB, of images (H, W) uint8."""
+    error = restored.astype(np.float64) - image
+    return float(10 * np.log10(255**2 / max(float(np.mean(error**2)), 1e-12)))
+
+
+def canal_retention(restored: Images, labeled: Labeled) -> float:
+    """The median share of the canal's contrast that is left in `restored` (N, 256, 512) uint8; nan: none to lose."""
+    kept = [
+        retention(contrast(after, mask), contrast(image, mask))
+        for after, image, mask in zip(restored, labeled.images, labeled.masks, strict=True)
+    ]
+    return float(np.median([share for share in kept if share is not None] or [np.nan]))

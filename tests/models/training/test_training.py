@@ -40,11 +40,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_of_radiographs_becomes_networks_that_the_service_loads(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     images = open_images(folder, tmp_path / "cache", silent, said.append)
-    assert images.shape == (12, 256, 512)
+    assert images.pixels.shape == (12, 256, 512)
     assert said[0].startswith("broken.png is left out")
 
     plan = Plan(Budget(steps=3), batch=2, learning_rate=1e-4, warmup_steps=1)
-    vae, facts = train_vae(images, plan, tmp_path / "vae", CPU, silent)
+    vae, facts = train_vae(images.pixels, plan, tmp_path / "vae", CPU, silent)
     save_vae(tmp_path / "own", vae, facts)
     latents = open_latents(vae, images, tmp_path / "cache", CPU, silent)
     assert latents.shape == (24, 16, 32, 64)
@@ -68,9 +68,9 @@ def test_the_cache_is_made_anew_when_the_folder_changes(folder: Path, tmp_path: 
     mine.mkdir()
     for path in sorted(folder.glob("0*.png")):
         (mine / path.name).write_bytes(path.read_bytes())
-    assert len(open_images(mine, tmp_path / "cache", silent, silent)) == 10
+    assert len(open_images(mine, tmp_path / "cache", silent, silent).pixels) == 10
     (mine / "09.png").unlink()
-    assert len(open_images(mine, tmp_path / "cache", silent, silent)) == 9
+    assert len(open_images(mine, tmp_path / "cache", silent, silent).pixels) == 9
 
 
 def test_crops_are_images_of_128_pixels_in_range() -> None:

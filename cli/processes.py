@@ -1,0 +1,55 @@
+"""The processes of a training: one, or as many as `torchrun` started."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.failure import Failure
+
+if TYPE_CHECKING:
+    import torch
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. Under torchrun every process takes its own GPU.")]
+
+DAY = timedelta(days=1)  # process 0 may read images for hours while the others wait
+
+
+@contextmanager
+def joined(name: str) -> "Iterator[torch.device]":
+    """Join the processes that `torchrun` started, if it did; yields this one's device. Raises Failure."""
+    import torch
+    import torch.distributed as dist
+
+    device = choose_device(name)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, where autocast leaves float32
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=DAY)
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(name: str) -> "torch.device":
+    """auto: the GPU if there is one. Raises Failure for a name that is none, or of a GPU that is not there."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise Failure(f"--device {name!r}: give auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise Failure(f"--device {name}: torch finds no CUDA GPU here; give --device cpu, or install torch for CUDA")
+    return device

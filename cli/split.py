@@ -1,0 +1,130 @@
+"""`pansynth split`: the paper's four sets from your folders, with near-duplicates never on two sides."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.failure import Failure
+from cli.progress import Show, progress
+
+if TYPE_CHECKING:
+    from models.duplicates import Known
+    from models.splits import Split
+
+SHARES = "How many, or below 1 what share"
+
+
+def split(
+    images: Annotated[Path, typer.Option(help="Folder of unlabeled radiographs, searched below too.")],
+    out: Annotated[Path, typer.Option(help="Folder for the sets and split.json; must not be there yet.")],
+    labeled: Annotated[Path | None, typer.Option(help="Folder with images/ and masks/ of the same file names.")] = None,
+    pool: Annotated[float, typer.Option(min=0, help=f"{SHARES}, of --images for the pool; the rest trains.")] = 0.3,
+    guides: Annotated[float, typer.Option(min=0, help=f"{SHARES}, of --labeled as guides; the rest tests.")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+) -> None:
+    """Split your radiographs as the paper does: train, pool, guides, test.
+
+    Files become hard links (copies on another disk). Copies of one radiograph, re-saved, resized or brightened, are
+    never on two sides. The shares are the paper's by default: 30 % of the unlabeled, 10 % of the labeled.
+    """
+    from models.splits import split_images
+
+    if out.exists():
+        raise Failure(f"--out {out} is there already; choose another name or remove it")
+    with progress("reading") as show:
+        free = _Source.unlabeled(images, show)
+        own = _Source.labeled(labeled, show) if labeled else _Source([], [], [], [])
+    try:
+        found = split_images(free.known, own.known, pool, guides, seed)
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    aside = out.with_name(f"{out.name}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    _write(aside, found, free, own, {"pool": pool, "guides": guides, "seed": seed})
+    aside.rename(out)
+    for row, same in found.dropped:
+        typer.echo(f"{free.known[row].name} is left out: it is the labeled {own.known[same].name}")
+    counts = ", ".join(f"{len(rows)} {name}" for name, rows in vars(found).items() if name != "dropped")
+    typer.echo(f"{counts} in {out}, listed in {out}/split.json")
+    typer.echo(f"next: pansynth train vae --data {out}/train --out weights/mine")
+
+
+class _Source:
+    """The readable files of a folder: paths, masks if they have any, what is known of each, and their sha256."""
+
+    def __init__(self, paths: list[Path], masks: list[Path], known: "list[Known]", sha256s: list[str]) -> None:
+        self.paths, self.masks, self.known, self.sha256s = paths, masks, known, sha256s
+
+    @classmethod
+    def unlabeled(cls, folder: Path, show: Show) -> "_Source":
+        from models.training.images import image_paths
+
+        if not folder.is_dir():
+            raise Failure(f"--images {folder}: there is no such folder")
+        paths = image_paths(folder)
+        return cls._read(paths, [], [path.relative_to(folder).as_posix() for path in paths], show)
+
+    @classmethod
+    def labeled(cls, folder: Path, show: Show) -> "_Source":
+        from cli.evaluate import labeled_pairs
+
+        pairs = [pair for pair in labeled_pairs(folder) if _fits(*pair)]
+        paths, masks = [image for image, _ in pairs], [mask for _, mask in pairs]
+        return cls._read(paths, masks, [path.name for path in paths], show)
+
+    @classmethod
+    def _read(cls, paths: list[Path], masks: list[Path], names: list[str], show: Show) -> "_Source":
+        from models.duplicates import Known
+        from models.training.images import describe
+
+        source = cls([], [], [], [])
+        for row, entry in enumerate(describe(paths, names, show)):
+            if "rejected" in entry:
+                typer.echo(f"{entry['name']} is left out: {entry['rejected']}")
+                continue
+            source.paths.append(paths[row])
+            source.masks += masks[row : row + 1]
+            source.sha256s.append(entry.pop("sha256"))
+            source.known.append(Known(**entry))
+        return source
+
+
+def _fits(image: Path, mask: Path) -> bool:
+    """Whether both can be read and are of one size; says it where not."""
+    from models.pixels import ImageError, check_same_size, read_image, read_mask
+
+    try:
+        check_same_size(read_image(image.read_bytes()), read_mask(mask.read_bytes()))
+    except ImageError as error:
+        typer.echo(f"{image.name} is left out: it or its mask: {error}")
+        return False
+    return True
+
+
+def _write(folder: Path, found: "Split", free: _Source, own: _Source, options: dict[str, float]) -> None:
+    from models.splits import MANIFEST, manifest_entries
+
+    sets = {"train": (free, found.train), "pool": (free, found.pool)}
+    sets |= {"guides": (own, found.guides), "test": (own, found.test)} if own.paths else {}
+    for name, (source, rows) in sets.items():
+        for row in rows:
+            image = source.known[row].name
+            _link(source.paths[row], folder / name / ("images" if source.masks else "") / image)
+            if source.masks:
+                _link(source.masks[row], folder / name / "masks" / source.masks[row].name)
+    entries = {name: manifest_entries(source.known, rows, source.sha256s) for name, (source, rows) in sets.items()}
+    dropped = [{"name": free.known[row].name, "labeled": own.known[same].name} for row, same in found.dropped]
+    manifest = {**options, "sets": {"guides": [], "test": []} | entries, "dropped": dropped}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another disk, or one without hard links
+        shutil.copy2(source, target)

@@ -1,0 +1,108 @@
+"""`pansynth train segmenter`: a segmenter of one's own from labeled images, to begin others from."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.failure import Failure
+from cli.processes import choose_device
+from cli.progress import Show, progress
+
+if TYPE_CHECKING:
+    from models.segmenter import Labeled
+    from models.training.segmenter import SegmenterPlan, SegmenterTraining
+
+CHECKPOINT_SECONDS = 60.0
+SHOW_SECONDS = 10.0
+
+
+def train_segmenter(
+    data: Annotated[Path, typer.Option(help="Folder with images/ and masks/ of the same file names.")],
+    out: Annotated[Path, typer.Option(help="Folder of the weights: what --backbone of reproduce takes.")],
+    backbone: Annotated[str, typer.Option(help="tiny, mini, b0 to b5, or a folder of pretrained weights.")] = "b0",
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 8,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak. Default: the backbone's.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train a SegFormer; a fifth of the images is held out and chooses the best state. Killed, it continues."""
+    from transformers.utils import logging
+
+    from cli.evaluate import labeled_pairs
+    from models.labeled_sets import read_labeled
+    from models.training.segmenter import SegmenterPlan
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, at every reading and writing
+    if out.exists():
+        raise Failure(f"--out {out} is there already; choose another name or remove it")
+    own = choose_device(device)
+    try:
+        plan = SegmenterPlan(backbone, steps, batch, learning_rate, seed)
+        with progress("segmenter") as show:
+            labeled = read_labeled(labeled_pairs(data), "images", show)
+            training = _trained(labeled, plan, str(own), out.with_name(f"{out.name}.training"), show)
+            facts = _facts(training, labeled, plan)
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    _save(training, facts, out)
+    typer.echo(f"segmenter in {out}: {facts['validation']}\nuse it: pansynth reproduce table1 --backbone {out} ...")
+
+
+def _trained(labeled: "Labeled", plan: "SegmenterPlan", device: str, folder: Path, show: Show) -> "SegmenterTraining":
+    """Train, with a checkpoint every minute in `folder`, from the last one if there is one."""
+    from models.training.segmenter import SegmenterTraining
+
+    training = SegmenterTraining([labeled], plan, device)
+    checkpoint = folder / "segmenter.checkpoint"
+    folder.mkdir(parents=True, exist_ok=True)
+    if checkpoint.exists():
+        training.restore(checkpoint.read_bytes())
+    kept, said = time.monotonic(), -math.inf
+    while not training.done:
+        loss = training.advance()
+        if time.monotonic() - said > SHOW_SECONDS or training.done:
+            best = f" best Dice {training.best_dice:.3f} at step {training.best_step}" if training.best_step else ""
+            show(training.step, plan.steps, f"segmenter loss {loss:.3f}{best}")
+            said = time.monotonic()
+        if time.monotonic() - kept > CHECKPOINT_SECONDS or training.done:
+            aside = checkpoint.with_suffix(".new")
+            aside.write_bytes(training.save())
+            aside.replace(checkpoint)
+            kept = time.monotonic()
+    return training
+
+
+def _facts(training: "SegmenterTraining", labeled: "Labeled", plan: "SegmenterPlan") -> dict[str, object]:
+    """What the manifest tells: the plan, the images, and what the best state reaches on those held out."""
+    from dataclasses import asdict
+
+    import numpy as np
+
+    from models.evaluation import score_images
+    from models.metrics import METRICS
+
+    held_out = training.validation
+    rows = score_images(training.best(), held_out, held_out.groups, training.device) if len(held_out) else []
+    reached = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in METRICS} if rows else {}
+    return {
+        "plan": asdict(plan),
+        "images": len(labeled),
+        "best_step": training.best_step,
+        "validation": {"images": len(held_out), **reached},
+    }
+
+
+def _save(training: "SegmenterTraining", facts: dict[str, object], out: Path) -> None:
+    """The layout of `save_pretrained` and a manifest, whole or not at all."""
+    from models.training.images import file_sha256
+
+    aside = out.with_name(f"{out.name}.new")
+    training.best().network.cpu().save_pretrained(aside)
+    files = {path.name: {"sha256": file_sha256(path)} for path in sorted(aside.iterdir()) if path.is_file()}
+    (aside / "manifest.json").write_text(json.dumps({"name": out.name, **facts, "files": files}, indent=2) + "\n")
+    aside.replace(out)

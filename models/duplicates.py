@@ -1,0 +1,101 @@
+"""Which radiographs are the same, or nearly: re-saved, resized or brightened copies of one another.
+
+A signature has 512 bits: in the image shrunk to 33 x 16, is each pixel brighter than its left neighbour (a difference
+hash, Krawetz 2013)? Any rising change of brightness leaves it as it is, and few bits change by compression, noise, a
+stamp or another size. A crop, a turn or a mirror image is another image to it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SIGNATURE_BYTES = 64
+# Measured (docs/training.md): copies differ in at most 0.11 of the bits, different patients in at least 0.21.
+NEAR_BITS = round(0.14 * 8 * SIGNATURE_BYTES)
+_BLOCK = 1 << 22  # pairs compared at once: 32 MB for each word of the signature
+
+Signatures = NDArray[np.uint8]
+
+
+def signature(image: NDArray[np.uint8]) -> Signatures:
+    """Image (H, W) uint8 -> (64,) uint8, its 512 bits."""
+    small = Image.fromarray(np.ascontiguousarray(image)).convert("F").resize((33, 16), Image.Resampling.BOX)
+    levels = np.asarray(small)
+    bits: Signatures = np.packbits(levels[:, 1:] > levels[:, :-1])
+    return bits
+
+
+def near_pairs(first: Signatures, second: Signatures) -> Iterator[tuple[int, int]]:
+    """All (row, row) of signatures (N, 64) and (M, 64) that differ in at most NEAR_BITS, by the first."""
+    left, right = (np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), -1) for rows in (first, second))
+    step = max(1, _BLOCK // max(1, len(right)))
+    for start in range(0, len(left), step):
+        block = left[start : start + step]
+        distance = np.zeros((len(block), len(right)), np.uint16)
+        for word in range(left.shape[1]):
+            distance += np.bitwise_count(block[:, None, word] ^ right[None, :, word])
+        for row, other in np.argwhere(distance <= NEAR_BITS):
+            yield start + int(row), int(other)
+
+
+def groups(signatures: Signatures) -> list[list[int]]:
+    """The rows of (N, 64) in groups: near-duplicates, and theirs in turn, together; each group and all in order."""
+    leader = list(range(len(signatures)))
+
+    def find(row: int) -> int:
+        while leader[row] != row:
+            leader[row] = row = leader[leader[row]]
+        return row
+
+    for row, other in near_pairs(signatures, signatures):
+        low, high = sorted((find(row), find(other)))
+        leader[high] = low
+    found: dict[int, list[int]] = {}
+    for row in range(len(leader)):
+        found.setdefault(find(row), []).append(row)
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a radiograph for finding it again: sha256 of its 512x256 pixels and its signature, in hex."""
+
+    name: str
+    pixels_sha256: str
+    signature: str
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A radiograph of one set that is also in another, as the same pixels or nearly."""
+
+    name: str
+    other: str
+    same_pixels: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} ({'the same pixels as' if self.same_pixels else 'nearly the same image as'} {self.other})"
+
+
+def leaks(training: Sequence[Known], others: Sequence[Known]) -> list[Leak]:
+    """Every one of `training` that is also among `others`, each once."""
+    if not training or not others:
+        return []
+    by_pixels = {known.pixels_sha256: known.name for known in others}
+    found = {
+        row: Leak(known.name, by_pixels[known.pixels_sha256], same_pixels=True)
+        for row, known in enumerate(training)
+        if known.pixels_sha256 in by_pixels
+    }
+    for row, other in near_pairs(stacked(training), stacked(others)):
+        found.setdefault(row, Leak(training[row].name, others[other].name, same_pixels=False))
+    return [found[row] for row in sorted(found)]
+
+
+def stacked(known: Sequence[Known]) -> Signatures:
+    """The signatures as one array (N, 64) uint8."""
+    joined = bytes.fromhex("".join(one.signature for one in known))
+    return np.frombuffer(joined, np.uint8).reshape(-1, SIGNATURE_BYTES)

@@ -1,0 +1,163 @@
+"""`pansynth train`: the commands, on a handful of small images."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from cli.failure import Failure
+from cli.main import app
+from models.segmenter import build_segmenter
+from models.training.segmenter import SegmenterTraining
+
+
+def run(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def smooth(seed: int, scale: float = 1.0) -> Image.Image:
+    rough = np.random.default_rng(seed).integers(0, 256, (8, 16)) * scale
+    return Image.fromarray(rough.astype(np.uint8)).resize((128, 64), Image.Resampling.BICUBIC)
+
+
+def write(folder: Path, first: int, count: int) -> Path:
+    folder.mkdir(parents=True)
+    for seed in range(first, first + count):
+        smooth(seed).save(folder / f"{seed}.png")
+    return folder
+
+
+def write_labeled(folder: Path, first: int, count: int) -> Path:
+    write(folder / "images", first, count)
+    (folder / "masks").mkdir()
+    for path in sorted((folder / "images").iterdir()):
+        mask = np.zeros((64, 128), np.uint8)
+        mask[30:36, 10:100] = 1
+        Image.fromarray(mask).save(folder / "masks" / path.name)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write(tmp_path / "data", 0, 9)
+
+
+def vae(data: Path, out: Path, *more: str | Path) -> str:
+    return run("train", "vae", "--data", data, "--out", out, "--steps", "1", "--batch", "2", *more)
+
+
+@pytest.mark.parametrize("kind", ["folder", "labeled folder", "split.json"])
+def test_training_on_images_of_the_test_is_refused(data: Path, tmp_path: Path, kind: str) -> None:
+    test = write_labeled(tmp_path / "labeled", 20, 8)
+    excluded = test
+    if kind == "split.json":
+        run("split", "--images", data, "--labeled", test, "--out", tmp_path / "split", "--guides", "4")
+        excluded = tmp_path / "split" / "split.json"
+        data = write(tmp_path / "more", 30, 8)
+    smooth(25).save(data / "same.png")
+    smooth(26, 0.7).save(data / "darker.jpg", quality=50)
+    option = "--labeled" if kind == "labeled folder" else "--exclude"
+    with pytest.raises(Failure, match=r"^2 of the 1[01] training images are for synthesis or for tests") as failure:
+        vae(data, tmp_path / "out", option, excluded)
+    assert "darker.jpg (nearly the same image as" in str(failure.value)
+    assert "same.png (the same pixels as" in str(failure.value)
+    assert "pansynth split" in str(failure.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_set_of_split_guards_itself(tmp_path: Path) -> None:
+    run("split", "--images", write(tmp_path / "free", 50, 20), "--out", tmp_path / "split")
+    stray = next((tmp_path / "split" / "pool").iterdir())
+    (tmp_path / "split" / "train" / "stray.png").write_bytes(stray.read_bytes())
+    with pytest.raises(Failure, match=r"stray\.png"):
+        vae(tmp_path / "split" / "train", tmp_path / "out")
+
+
+def test_the_denoiser_asks_for_its_vae_first(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="the VAE comes first: pansynth train vae"):
+        run("train", "denoiser", "--data", data, "--out", tmp_path / "out")
+
+
+def test_a_gpu_that_is_not_there_is_no_traceback(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="give auto, cpu, cuda or cuda:N"):
+        vae(data, tmp_path / "out", "--device", "abacus")
+
+
+def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: Path, tmp_path: Path) -> None:
+    judges = write_labeled(tmp_path / "judges", 40, 3)
+    out = tmp_path / "own"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cli"]
+    options = ["--steps", "2", "--batch", "2", "--device", "cpu", "--labeled", str(judges)]
+    done = subprocess.run(
+        [*launcher, "train", "vae", "--data", str(data), "--out", str(out), *options],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("VAE in ") == 1
+    facts = json.loads((out / "manifest.json").read_text())["training"]["vae"]
+    assert facts["steps"] == 2 and facts["not_among"] == 3 and "canal_retention" in facts
+    with Image.open(tmp_path / "own.training" / "vae" / "sheets" / "0000002.png") as sheet:
+        assert sheet.size == (3 * 512, (2 * 2 + 2) * (256 + 16))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.training.ranks.ranks", lambda: 2)
+    from models.training.ranks import Batches
+
+    with pytest.raises(ValueError, match="a batch of 5 rows cannot be shared by 2 processes"):
+        Batches(lambda *_: (0,), 5)
+
+
+def segmenter(data: Path, out: Path, *more: str | Path) -> str:
+    small = ["--steps", "3", "--batch", "2", "--device", "cpu"]
+    return run("train", "segmenter", "--data", data, "--out", out, *small, *more)
+
+
+def test_a_trained_segmenter_is_a_backbone_for_others(tmp_path: Path) -> None:
+    data = write_labeled(tmp_path / "labeled", 0, 6)
+    said = segmenter(data, tmp_path / "first", "--backbone", "tiny")
+    manifest = json.loads((tmp_path / "first" / "manifest.json").read_text())
+    assert manifest["validation"]["images"] == 1 and 0 <= manifest["validation"]["dice"] <= 1
+    assert "config.json" in manifest["files"] and str(tmp_path / "first") in said
+    assert build_segmenter(str(tmp_path / "first")).network.config.num_channels == 1
+    segmenter(data, tmp_path / "second", "--backbone", tmp_path / "first")
+    with pytest.raises(Failure, match="is there already"):
+        segmenter(data, tmp_path / "first")
+
+
+def test_a_segmenter_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_labeled(tmp_path / "labeled", 0, 6)
+    whole = segmenter(data, tmp_path / "whole", "--backbone", "tiny")
+    steps: list[int] = []
+    advance = SegmenterTraining.advance
+
+    def interrupted(training: SegmenterTraining) -> float:
+        steps.append(training.step)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return advance(training)
+
+    monkeypatch.setattr("cli.train_segmenter.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(SegmenterTraining, "advance", interrupted)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        segmenter(data, tmp_path / "stopped", "--backbone", "tiny")
+    assert not (tmp_path / "stopped").exists()
+    said = segmenter(data, tmp_path / "stopped", "--backbone", "tiny")
+    assert steps == [0, 1, 2, 2]
+    assert said.splitlines()[0].split(":", 1)[1] == whole.splitlines()[0].split(":", 1)[1]
+
+
+def test_a_segmenter_needs_images_and_masks(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="it needs the folders images/ and masks/"):
+        segmenter(tmp_path, tmp_path / "out")
