@@ -14,7 +14,6 @@ from typing import Literal
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from app.errors import KeyNotFound
 from app.secret import sign
 from app.tables import ApiKey
 
@@ -22,6 +21,10 @@ Scope = Literal["read", "submit", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")
 FORM = re.compile(r"pansynth_([0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
 LAST_USED = timedelta(minutes=1)  # how exactly it is known when a key was last used
+
+
+class KeyNotFound(LookupError):
+    """There is no key with this prefix, in words for the operator."""
 
 
 @dataclass(frozen=True)

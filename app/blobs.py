@@ -1,18 +1,24 @@
 """The blob store: bytes by key (`app.keys`) in a local folder or an S3-compatible bucket."""
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import obstore
 from obstore.exceptions import NotFoundError
 from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
-from app.errors import BlobMissing
+from app.errors import BlobDamaged, BlobMissing
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
 
 PIECE = 1 << 20
+# Of a bucket that answers 500 or not at all: then a request is answered 503 and a step waits, neither for minutes.
+RETRIES: "RetryConfig" = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
 PARTS = 4  # of 5 MB each, of a large file, that are under way at once
 LISTED = 500  # entries handed over at once
 _STAGED = re.compile(r"#\d+$")  # how LocalStore names what it has not renamed yet
@@ -30,7 +36,7 @@ class Blobs:
             self._store = LocalStore(self._folder, mkdir=True, automatic_cleanup=True)
         else:
             self._folder = None
-            self._store = from_url(url)
+            self._store = from_url(url, retry_config=RETRIES)
 
     def put(self, key: str, data: bytes) -> None:
         """Write a blob, replacing what was there."""
@@ -40,10 +46,13 @@ class Blobs:
         """Write a file's content as a blob, in pieces."""
         obstore.put(self._store, key, file, max_concurrency=PARTS)
 
-    def get(self, key: str) -> bytes:
-        """Read a blob. Raises BlobMissing."""
+    def get(self, key: str, sha256: str | None = None) -> bytes:
+        """Read a blob whose bytes have this sha256, where one is given. Raises BlobMissing, BlobDamaged."""
         with _named(key):
-            return bytes(obstore.get(self._store, key).bytes())
+            data = bytes(obstore.get(self._store, key).bytes())
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise BlobDamaged(f"the store's blob {key} is not what was written ({len(data):,} bytes came)")
+        return data
 
     def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes start <= i < end (default: to the end) in pieces of 1 MB or so. Raises BlobMissing."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.tables import Base
 
+HIDE = True  # errors go to the logs, and a statement's values hold the names of files
 WRITING = {"pansynth_writing": True}
 MIGRATIONS_LOCK = 0x70616E73  # any constant: the advisory lock under which PostgreSQL's schema is changed
 
@@ -53,7 +55,7 @@ def connect(url: str) -> Database:
         return Database(_connect_sqlite(url))
     if address.drivername in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
-    return Database(create_engine(address, pool_pre_ping=True))
+    return Database(create_engine(address, pool_pre_ping=True, hide_parameters=HIDE))
 
 
 def migrate(url: str, revision: str = "head") -> None:
@@ -84,6 +86,15 @@ def _by_copying(connection: Connection) -> Connection:
     return connection
 
 
+def clock(session: Session) -> datetime:
+    """The database's time, UTC: the one clock that all processes share, wherever they run and whatever theirs say."""
+    if session.get_bind().dialect.name == "postgresql":
+        now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+        return now.astimezone(UTC)
+    said: str = session.execute(text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')")).scalar_one()
+    return datetime.fromisoformat(said).replace(tzinfo=UTC)
+
+
 def insert_new(
     session: Session, entity: type[Base], rows: Sequence[Mapping[str, Any]], key: str
 ) -> list[dict[str, Any]]:
@@ -103,7 +114,7 @@ def _connect_sqlite(url: str) -> Engine:
     file = make_url(url).database
     if file and file != ":memory:":
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=HIDE)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _entry: ConnectionPoolEntry) -> None:

@@ -40,6 +40,10 @@ class NotFinished(PansynthError):
     """An evaluation names a synthesis that has not succeeded, or another kind of job."""
 
 
+class CroppedGuides(PansynthError):
+    """An evaluation names a synthesis whose guides are not the images that it compares."""
+
+
 class LeakingTestImage(PansynthError):
     """An evaluation's test image was used to make or to train what is tested."""
 
@@ -49,14 +53,11 @@ class QueueFull(PansynthError):
 
 
 class LimitReached(PansynthError):
-    """A limit of the caller's own key; there is room again in `retry_seconds`."""
+    """A limit of the caller's own key; there may be room again in `retry_seconds`."""
 
-    def __init__(self, words: str, retry_seconds: int) -> None:
+    def __init__(self, words: str, retry_seconds: int = 30) -> None:
         super().__init__(words)
         self.retry_seconds = retry_seconds
-
-
-class KeyNotFound(PansynthError): ...
 
 
 class IdempotencyConflict(PansynthError):
@@ -67,8 +68,16 @@ class BadCursor(PansynthError):
     """A list's cursor that this service did not give out."""
 
 
+class DecoderAway(PansynthError):
+    """The process that decodes uploads cannot be started."""
+
+
 class BlobMissing(PansynthError):
     """The store holds no such blob."""
+
+
+class BlobDamaged(PansynthError):
+    """The store gave other bytes than were written: cut short on the way, or changed."""
 
 
 class LeaseLost(PansynthError):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from anyio import CapacityLimiter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from app.decoder import Decoder
 from app.evaluations import KINDS, Kind
 from app.forms import FormBoolean, FormInteger, Webhook, files_schema, plain_errors, wrong_files
 from app.guides import GuideFiles, read_guides
@@ -81,10 +82,10 @@ def parse_evaluation(form: Form, receivers: Collection[str]) -> tuple[dict[str, 
     return parameters, found.webhook
 
 
-async def read_set(form: Form, name: str, max_pixels: int, decoding: CapacityLimiter) -> list[GuideFiles]:
+async def read_set(form: Form, name: str, decoder: Decoder, decoding: CapacityLimiter) -> list[GuideFiles]:
     """The labeled images `real` or `test`, as guides are read. Raises Problem 422 naming every bad file."""
     try:
-        return await read_guides(_one_set(form, name), max_pixels, decoding)
+        return await read_guides(_one_set(form, name), decoder, decoding)
     except Problem as problem:
         raise invalid([_of_set(name, error) for error in problem.fields]) from problem
 

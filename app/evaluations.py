@@ -9,10 +9,11 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.admission import check_queue, first_with_key, keep_key
-from app.errors import LeakingTestImage, NotFinished
+from app.errors import CroppedGuides, LeakingTestImage, NotFinished
 from app.jobs import end_job, step_done
 from app.leases import add_steps, hold, lock
 from app.records import Claim, NewGuide
+from app.regions import CROP
 from app.tables import EvaluationImage, Guide, Job, Report, Sample
 from app.tenants import tenant_of
 
@@ -73,7 +74,7 @@ def submit_evaluation(
 ) -> Job:
     """Take in an evaluation whose images' blobs are written; as `jobs.submit_synthesis`.
 
-    Raises NotFinished, LeakingTestImage, QueueFull, IdempotencyConflict.
+    Raises NotFinished, CroppedGuides, LeakingTestImage, QueueFull, IdempotencyConflict.
     """
     if (first := first_with_key(session, idempotency)) is not None:
         return first
@@ -106,6 +107,11 @@ def _finished(session: Session, job_id: str) -> Job:
     if job is None or job.kind != "synthesis" or job.status != "succeeded":
         state = "there is none" if job is None else f"it is a {job.kind} that is {job.status}"
         raise NotFinished(f"{job_id[:80]!r} is no finished synthesis: {state}; name jobs of GET /jobs?kind=synthesis")
+    if job.parameters.get("region") == CROP:
+        raise CroppedGuides(
+            f"synthesis {job_id} has cropped guides, and an evaluation's real and test images are whole frames; "
+            "name one made with region none"
+        )
     return job
 
 

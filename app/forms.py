@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from app.presets import PRESETS
 from app.problems import FieldError, invalid, plain, shortened
+from app.trust import REDRAWS, THRESHOLDS
 from app.uploads import Form, shown
 from app.webhook_hosts import refusal
 
@@ -43,9 +44,20 @@ def check_webhook(url: str, about: ValidationInfo) -> str:
     return url
 
 
+def parse_number(value: object) -> object:
+    """Plain decimals: `float()` would also take 'nan', 'inf' and '1_0'."""
+    if isinstance(value, str):
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value, re.ASCII):
+            raise PydanticCustomError("number", "should be a number from 0 on, such as 0.75")
+        return float(value)
+    return value
+
+
 FormInteger = Annotated[int, BeforeValidator(parse_integer)]
 FormBoolean = Annotated[bool, BeforeValidator(parse_boolean)]
 Webhook = Annotated[Annotated[str, AfterValidator(check_webhook)] | None, Field(description=WEBHOOK)]
+Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(parse_number)]
+Figure = Annotated[float, Field(ge=0, le=100), BeforeValidator(parse_number)]
 NoiseLevel = Annotated[int, Field(ge=1, le=1000), BeforeValidator(parse_integer)]
 Dilation = Annotated[int, Field(ge=0, le=8), BeforeValidator(parse_integer)]
 
@@ -68,15 +80,27 @@ class SynthesisForm(BaseModel):
     match_statistics: FormBoolean | None = Field(None, description="give the guide's anatomy the pool image's look")
     transfer_detail: FormBoolean | None = Field(None, description="put back the grain that the VAE takes away")
     restore_background: FormBoolean | None = Field(None, description="the pool image's own pixels outside the mask")
+    region: Literal["none", "crop"] = Field("none", description="crop the guides to the tooth-bearing jaw")
     selection: Literal["ssim", "random"] = "ssim"
     method: Literal["diffusion", "blend", "paste"] = "diffusion"
     seed: FormInteger = Field(0, ge=0, le=MAX_SEED, description="0 to 2**63 - 1")
     model: str = Field("default", description="weights by name, see /models")
     webhook: Webhook = None
+    min_canal_retention: Figure | None = Field(None, description="keep no sample whose canal_retention is below")
+    min_background_ssim: Share | None = Field(None, description="keep no sample whose background_ssim is below")
+    max_seam: Figure | None = Field(None, description="keep no sample whose seam is above")
+    min_training_distance: Figure | None = Field(None, description="keep no sample whose training_distance is below")
+    on_fail: Literal["drop", "redraw"] | None = Field(
+        None,
+        description="a sample below a threshold is left out (drop, the default), or made anew from the next-ranked "
+        f"pool image, up to {REDRAWS} times (redraw)",
+    )
 
     def resolved(self) -> dict[str, Any]:
-        """Every parameter's value: the client's, else the preset's."""
-        return asdict(PRESETS[self.preset]) | self.model_dump(exclude_none=True, exclude={"webhook"})
+        """Every parameter's value: the client's, else the preset's; thresholds only where given."""
+        given = self.model_dump(exclude_none=True, exclude={"webhook"})
+        judged = {"on_fail": "drop"} if given.keys() & set(THRESHOLDS) else {}
+        return asdict(PRESETS[self.preset]) | judged | given
 
 
 def parse_synthesis(form: Form, receivers: Collection[str]) -> tuple[dict[str, Any], str | None]:
@@ -90,6 +114,8 @@ def parse_synthesis(form: Form, receivers: Collection[str]) -> tuple[dict[str, A
     parameters = given.resolved()
     if parameters["steps"] > parameters["start_timestep"]:
         wrong.append(too_many_steps(parameters))
+    if "on_fail" in parameters and not parameters.keys() & set(THRESHOLDS):
+        wrong.append(FieldError("on_fail", f"needs a threshold to fail; give one of {', '.join(THRESHOLDS)}, too"))
     if wrong:
         raise invalid(wrong)
     return parameters, given.webhook

@@ -8,6 +8,7 @@ from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 
+from app.decoder import Decoded, Decoder
 from app.problems import FieldError, invalid
 from app.records import NewGuide
 from app.uploads import Form, UploadedFile
@@ -16,21 +17,24 @@ from models import pixels
 
 @dataclass(frozen=True)
 class GuideFiles:
-    """A guide ready to be stored: its row, and the two PNGs, 512x256."""
+    """A guide ready to be stored: its row, and the two PNGs, 512x256 unless `full_size`."""
 
     row: NewGuide
     image_png: bytes
     mask_png: bytes
+    full_size: bool = False  # both PNGs at the guide's own size, for a worker to crop
 
 
-async def read_guides(form: Form, max_pixels: int, decoding: CapacityLimiter) -> list[GuideFiles]:
+async def read_guides(
+    form: Form, decoder: Decoder, decoding: CapacityLimiter, full_size: bool = False
+) -> list[GuideFiles]:
     """Every guide of the form, decoded off the event loop. Raises Problem 422 naming every bad file."""
     pairs = list(zip(form.files["image"], form.files["mask"], strict=True))
     guides: list[GuideFiles] = []
     wrong: list[FieldError] = []
     for number, (image, mask) in enumerate(pairs, start=1):
         place = f"file {number} of {len(pairs)}, {{name!r}}, " if len(pairs) > 1 else "{name!r} "
-        found = await to_thread.run_sync(read_guide, image, mask, max_pixels, place, limiter=decoding)
+        found = await to_thread.run_sync(read_guide, decoder, image, mask, place, full_size, limiter=decoding)
         if isinstance(found, GuideFiles):
             guides.append(found)
         else:
@@ -40,29 +44,33 @@ async def read_guides(form: Form, max_pixels: int, decoding: CapacityLimiter) ->
     return guides
 
 
-def read_guide(image: UploadedFile, mask: UploadedFile, max_pixels: int, place: str) -> GuideFiles | list[FieldError]:
+def read_guide(
+    decoder: Decoder, image: UploadedFile, mask: UploadedFile, place: str, full_size: bool = False
+) -> GuideFiles | list[FieldError]:
     wrong = []
-    radiograph = labels = None
+    radiograph: Decoded | None = None
+    labels: Decoded | None = None
     try:
-        radiograph = pixels.read_image(image.read(), max_pixels)
+        radiograph = decoder.read_image(image, full_size)
     except pixels.ImageError as error:
         wrong.append(FieldError("image", f"{place.format(name=image.name)}{error}"))
     try:
-        labels = pixels.read_mask(mask.read(), max_pixels)
+        labels = decoder.read_mask(mask, full_size)
     except pixels.ImageError as error:
         wrong.append(FieldError("mask", f"{place.format(name=mask.name)}{error}"))
     if radiograph is None or labels is None:
         return wrong
     try:
-        pixels.check_same_size(radiograph, labels)
+        pixels.check_same_size((radiograph.height, radiograph.width), (labels.height, labels.width))
     except pixels.ImageError as error:
         return [FieldError("mask", f"{place.format(name=mask.name)}{error}")]
 
-    height, width = radiograph.shape
-    image_png = pixels.image_png(pixels.resize_image(radiograph))
-    mask_png = pixels.mask_png(pixels.resize_mask(labels))
-    row = NewGuide(image.name, width, height, pixels.sha256(image_png), pixels.sha256(mask_png))
-    return GuideFiles(row, image_png, mask_png)
+    if full_size:
+        image_png, mask_png = pixels.full_image_png(radiograph.pixels), pixels.full_mask_png(labels.pixels != 0)
+    else:
+        image_png, mask_png = pixels.image_png(radiograph.pixels), pixels.mask_png(labels.pixels != 0)
+    row = NewGuide(image.name, radiograph.width, radiograph.height, pixels.sha256(image_png), pixels.sha256(mask_png))
+    return GuideFiles(row, image_png, mask_png, full_size)
 
 
 def fingerprint(parameters: dict[str, Any], guides: Sequence[GuideFiles], webhook: str | None) -> str:

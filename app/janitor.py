@@ -30,12 +30,20 @@ from app.tables import (
     Worker,
 )
 
-GRACE = timedelta(hours=1)  # far longer than any request or step lives
+GRACE = timedelta(days=1)  # far longer than any request or step lives, also where a clock is an hour ahead
 FORGET_WORKERS = timedelta(days=1)
 FORGET_KEYS = timedelta(days=30)  # a request sent again that late is a new one
 FORGET_USAGE = timedelta(days=30)  # limits look at today's alone
 FORGET_AUDIT = timedelta(days=365)
-OF_JOBS = ("archive.zip", "dataset.zip", "guides", "samples", "uploads")  # whose rows are known here
+OF_JOBS = (  # whose rows are known here
+    "archive.zip",
+    "dataset.zip",
+    "guides",
+    "matches",
+    "originals",
+    "samples",
+    "uploads",
+)
 
 
 def tidy(database: Database, blobs: Blobs, retention_days: float | None, now: datetime) -> dict[str, int]:

@@ -7,12 +7,12 @@ A job is worked off in steps. A worker *claims* a step, which leases it, and eve
 that claim: it locks the job's row, raises LeaseLost if the step is no longer the worker's, and changes all or
 nothing. Each verb takes a session of `Database.write()`; wake-ups are sent after its commit.
 
-    pool_import:  [unpack ->] import, import, ...                  -> succeeded
+    pool_import:  [unpack ->] import, import, ...                  -> succeeded (`app.imports` has its verbs)
     synthesis:    index -> plan, plan, ... -> sample, sample, ...  -> package -> succeeded
     evaluation:   arm, arm, ... -> report -> succeeded             (`app.evaluations` has its verbs)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,8 +23,9 @@ from sqlalchemy.orm import Session
 
 from app import pools
 from app.admission import check_queue, first_with_key, keep_key, lock_pool
-from app.database import insert_new
-from app.errors import JobEnded, JobNotFound, JobRunning, PoolNotFound, PoolTooSmall
+from app.database import clock
+from app.errors import JobEnded, JobNotFound, JobRunning, PoolTooSmall
+from app.failures import fail_next, fail_one
 from app.leases import (
     FIRST_STAGE,
     LAST_STAGE,
@@ -38,14 +39,14 @@ from app.leases import (
     let_go,
     lock,
     may_claim,
-    tried_in_vain,
 )
-from app.records import Claim, NewGuide, NewLatent, NewSample, Outcome
+from app.records import Claim, NewGuide, NewLatent, NewSample
 from app.tables import ACTIVE, Guide, Job, Pool, PoolImage, Sample, Step, Upload
 
 IMPORT_CHUNK = 32  # files an import step reads and encodes
 PLAN_PAIRS = 20_000  # guide-and-pool-image pairs a plan step compares: about 20 s
 MAX_PLAN_GUIDES = 32
+OUTAGE_PAUSE_SECONDS = 5.0
 
 
 # --- Submitting: one transaction, after which the job is durable ---
@@ -96,37 +97,46 @@ def submit_import(
     pool: str,
     names: Sequence[str] = (),
     archive: bool = False,
+    region: str = "none",
     max_queued_jobs: int,
 ) -> Job:
-    """Take in files for a pool whose blobs are written: one for each of `names`, or one zip archive, which
-    a worker unpacks. Raises PoolNotFound, QueueFull.
-    """
+    """Take in files, their blobs written: one for each of `names`, or a zip archive. Raises PoolNotFound, QueueFull."""
     check_queue(session, max_queued_jobs)
     home = lock_pool(session, pool, shared=True)
-    job = _new_job(session, job_id, "pool_import", home, {"pool": pool, "archive": archive}, total=len(names))
+    parameters = {"pool": pool, "archive": archive, "region": region}
+    job = _new_job(session, job_id, "pool_import", home, parameters, total=len(names))
     if archive:
         add_step(session, job_id, "unpack", 0, 0, 0)
     else:
-        _add_uploads(session, job_id, names)
+        add_uploads(session, job_id, names)
     return job
 
 
 # --- Claiming, holding, giving back ---
 
 
-def claim(session: Session, *, worker: str, now: datetime, lease_seconds: float, max_attempts: int) -> Claim | None:
+def claim(
+    session: Session,
+    *,
+    worker: str,
+    now: datetime,
+    lease_seconds: float,
+    max_attempts: int,
+    kinds: Collection[str] | None = None,
+) -> Claim | None:
     """Lease the fairest claimable step of any job, see `leases.fairest`.
 
-    A step leased `max_attempts` times without getting on fails its job. None: nothing to do.
+    kinds: of steps that the worker knows how to do, None for all; others are left to workers of another version.
+    A step leased `max_attempts` times without getting on fails its sample or its job. None: nothing to do.
     """
-    while (found := fairest(session, now)) is not None:
+    while (found := fairest(session, now, kinds)) is not None:
         job_id, step_id = found
         job = lock(session, job_id)
         step = session.get(Step, step_id, populate_existing=True)
         if job is None or job.status not in WORKABLE or step is None or not may_claim(step, now):
             continue  # another worker was faster
-        if step.attempts >= max_attempts:
-            end_job(session, job, "failed", problem(tried_in_vain(step, "each time its worker died")))
+        if step.attempts >= max_attempts and (words := fail_next(session, job, step, "each time its worker died")):
+            end_job(session, job, "failed", problem(words))
             continue
         step.status, step.lease, step.worker = "leased", uuid4().hex, worker
         step.leased_until, step.attempts = now + timedelta(seconds=lease_seconds), step.attempts + 1
@@ -153,13 +163,20 @@ def hand_back(session: Session, claim: Claim) -> None:
 
 
 def retry_later(session: Session, claim: Claim, *, now: datetime, max_attempts: int, detail: str) -> None:
-    """A step failed in a way that may pass: leave it for a while, longer each time, then fail its job."""
+    """A step failed in a way that may pass: leave it for a while, longer each time, then fail its sample or job."""
     job, step = hold(session, claim)
-    if step.attempts >= max_attempts:
-        end_job(session, job, "failed", problem(tried_in_vain(step, f"the last time: {detail}")))
+    pause = 2.0 ** (step.attempts - 1)
+    if step.attempts >= max_attempts and (words := fail_next(session, job, step, f"the last time: {detail}")):
+        end_job(session, job, "failed", problem(words))
     else:
-        step.lease, step.worker = None, None
-        step.leased_until = now + timedelta(seconds=2.0 ** (step.attempts - 1))
+        _leave(step, now + timedelta(seconds=pause))
+
+
+def wait_out(session: Session, claim: Claim, *, now: datetime) -> None:
+    """A store is full or away, which is no fault of the step: leave it for a while, however often that is."""
+    _, step = hold(session, claim)
+    step.attempts -= 1
+    _leave(step, now + timedelta(seconds=OUTAGE_PAUSE_SECONDS))
 
 
 def stop(session: Session, claim: Claim, *, now: datetime) -> None:
@@ -185,44 +202,6 @@ def release(session: Session, worker: str) -> list[str]:
         .returning(Step.job_id)
     )
     return list(freed.scalars())
-
-
-# --- Importing ---
-
-
-def unpacked(session: Session, claim: Claim, names: Sequence[str], rejected: Sequence[tuple[str, str]]) -> int:
-    """The archive's files are uploads now; `rejected` are (name, detail) of what was left out.
-
-    Returns the number of steps made.
-    """
-    job, step = hold(session, claim)
-    job.total = len(names) + len(rejected)
-    job.done = len(rejected)
-    made = _add_uploads(session, job.id, names)
-    for position, (name, detail) in enumerate(rejected, start=len(names)):
-        session.add(Upload(job_id=job.id, position=position, name=name, outcome="rejected", detail=detail))
-    step_done(session, job, step)
-    return made
-
-
-def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latents: Sequence[NewLatent]) -> None:
-    """The files of an import step were read: keep the images that are new to the pool, and their latents."""
-    job, step = hold(session, claim)
-    # Locked, so that the ids of images grow in the order of commits: a later job's set of images is settled.
-    pool = session.scalar(select(Pool).where(Pool.id == job.pool_id).with_for_update())
-    if pool is None:
-        raise PoolNotFound(f"the pool of job {job.id} is gone")
-    now = datetime.now(UTC)
-    for position, image, detail in outcomes:
-        upload = session.get_one(Upload, (job.id, position))
-        upload.outcome, upload.detail = ("rejected", detail) if image is None else ("duplicate", None)
-        if image is not None:
-            row = {"pool_id": pool.id, "created_at": now, **asdict(image)}
-            if insert_new(session, PoolImage, [row], "id"):
-                upload.outcome = "stored"
-    pools.keep_latents(session, pool.id, latents)
-    job.done += len(outcomes)
-    step_done(session, job, step)
 
 
 # --- Planning, sampling, packaging ---
@@ -269,6 +248,15 @@ def finish_sample(
         job.version += 1
     sample.image_sha256, sample.quality = image_sha256, dict(quality)
     step.attempts = 0
+
+
+def fail_sample(session: Session, claim: Claim, *, position: int, detail: str) -> None:
+    """A sample cannot be made: the dataset will lack it and the job say so, unless most fail: then the job does."""
+    job, step = hold(session, claim)
+    if words := fail_one(job, session.get_one(Sample, (job.id, position)), detail):
+        end_job(session, job, "failed", problem(words))
+    else:
+        step.attempts = 0
 
 
 def sampled(session: Session, claim: Claim) -> int:
@@ -365,10 +353,21 @@ def step_done(session: Session, job: Job, step: Step) -> None:
 
 def end_job(session: Session, job: Job, status: str, error: dict[str, Any] | None = None) -> None:
     """A job that has ended has no stage and no steps."""
-    job.status, job.stage, job.error, job.finished_at = status, None, error, datetime.now(UTC)
+    job.status, job.stage, job.error, job.finished_at = status, None, error, clock(session)
     job.version += 1
     session.flush()
     session.execute(delete(Step).where(Step.job_id == job.id))
+
+
+def add_uploads(session: Session, job_id: str, names: Sequence[str]) -> int:
+    """Rows for the files of an import, and its steps. Returns how many steps."""
+    session.add_all(Upload(job_id=job_id, position=n, name=name) for n, name in enumerate(names))
+    return add_steps(session, job_id, "import", 0, len(names), IMPORT_CHUNK)
+
+
+def _leave(step: Step, until: datetime) -> None:
+    """Nobody holds the step, and nobody may claim it before then."""
+    step.lease, step.worker, step.leased_until = None, None, until
 
 
 def _lock_known(session: Session, job_id: str) -> Job:
@@ -392,8 +391,3 @@ def _new_job(session: Session, job_id: str, kind: str, pool: Pool, parameters: M
     session.add(job)
     session.flush()  # first: what is added after it refers to it
     return job
-
-
-def _add_uploads(session: Session, job_id: str, names: Sequence[str]) -> int:
-    session.add_all(Upload(job_id=job_id, position=n, name=name) for n, name in enumerate(names))
-    return add_steps(session, job_id, "import", 0, len(names), IMPORT_CHUNK)

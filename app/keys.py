@@ -26,6 +26,16 @@ def guide(job_id: str, sha256: str) -> str:
     return f"jobs/{job_id}/guides/{sha256}.png"
 
 
+def original(job_id: str, sha256: str) -> str:
+    """A guide's image or mask at its own size, to be cropped."""
+    return f"{originals(job_id)}{sha256}.png"
+
+
+def originals(job_id: str) -> str:
+    """What the keys of all originals begin with."""
+    return f"jobs/{job_id}/originals/"
+
+
 def sample(job_id: str, sha256: str) -> str:
     """A sample's image, a PNG of 512 x 256."""
     return f"jobs/{job_id}/samples/{sha256}.png"
@@ -34,6 +44,11 @@ def sample(job_id: str, sha256: str) -> str:
 def dataset(job_id: str) -> str:
     """A succeeded synthesis' zip."""
     return f"jobs/{job_id}/dataset.zip"
+
+
+def matches(job_id: str, position: int) -> str:
+    """How far a comparison with a large pool got, JSON; removed when it is done."""
+    return f"jobs/{job_id}/matches/{position}.json"
 
 
 def arm(job_id: str, position: int) -> str:

@@ -1,6 +1,7 @@
 """Steps and their leases: the parts that the verbs of `app.jobs` share; only they call them."""
 
-from datetime import datetime
+from collections.abc import Collection
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Subquery, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -14,6 +15,7 @@ FIRST_STAGE = {"synthesis": "planning", "evaluation": "training"}
 # By kind of job: the stage that follows when all steps are done, and its one step.
 LAST_STAGE = {"synthesis": ("packaging", "package"), "evaluation": ("reporting", "report")}
 
+LONGEST_LEASE = timedelta(minutes=10)
 WORKABLE = ("queued", "running")  # a job's statuses in which its steps may be claimed
 
 
@@ -31,27 +33,35 @@ def hold(session: Session, claim: Claim) -> tuple[Job, Step]:
     return job, step
 
 
+def leased(now: datetime) -> ColumnElement[bool]:
+    """Whether a step's lease lasts. One that lasts longer than any lease is from before the clock was set back."""
+    return and_(Step.status == "leased", Step.leased_until.between(now, now + LONGEST_LEASE))
+
+
 def claimable(now: datetime) -> ColumnElement[bool]:
-    return or_(Step.status == "ready", and_(Step.status == "leased", Step.leased_until < now))
+    over = or_(Step.leased_until < now, Step.leased_until > now + LONGEST_LEASE)
+    return or_(Step.status == "ready", and_(Step.status == "leased", over))
 
 
 def may_claim(step: Step, now: datetime) -> bool:
-    overdue = step.leased_until is not None and step.leased_until < now
-    return step.status == "ready" or (step.status == "leased" and overdue)
+    lasts = step.leased_until is not None and now <= step.leased_until <= now + LONGEST_LEASE
+    return step.status == "ready" or (step.status == "leased" and not lasts)
 
 
-def fairest(session: Session, now: datetime) -> tuple[str, int] | None:
+def fairest(session: Session, now: datetime, kinds: Collection[str] | None) -> tuple[str, int] | None:
     """-> (job, step) to claim next: of the tenant with the fewest leased steps, then of the key with the fewest, then
-    of the job with the fewest, then of the oldest job.
+    of the job with the fewest, then of the oldest job. kinds: of steps to choose from, None for all.
     """
     nexts = select(Step.job_id, func.min(Step.id).label("step_id")).where(claimable(now)).group_by(Step.job_id)
+    if kinds is not None:
+        nexts = nexts.where(Step.kind.in_(kinds))
     candidates = nexts.subquery()
     query = select(Job.id, candidates.c.step_id).join(candidates, candidates.c.job_id == Job.id)
     busy = []
     for columns in ((Job.tenant,), (Job.tenant, Job.api_key), (Job.id,)):
-        leased = _leased_by(now, *columns)
-        query = query.outerjoin(leased, and_(*(leased.c[column.key] == column for column in columns)))
-        busy.append(func.coalesce(leased.c.leases, 0))
+        held = _leased_by(now, *columns)
+        query = query.outerjoin(held, and_(*(held.c[column.key] == column for column in columns)))
+        busy.append(func.coalesce(held.c.leases, 0))
     query = query.where(Job.status.in_(WORKABLE)).order_by(*busy, Job.created_at, Job.id).limit(1)
     row = session.execute(query).first()
     return None if row is None else (row[0], row[1])
@@ -60,22 +70,13 @@ def fairest(session: Session, now: datetime) -> tuple[str, int] | None:
 def _leased_by(now: datetime, *columns: InstrumentedAttribute[str]) -> Subquery:
     """How many steps workers are at, by these columns of their jobs."""
     held = select(*columns, func.count().label("leases")).join(Step, Step.job_id == Job.id)
-    return held.where(Step.status == "leased", Step.leased_until >= now).group_by(*columns).subquery()
+    return held.where(leased(now)).group_by(*columns).subquery()
 
 
 def is_held(session: Session, job_id: str, now: datetime) -> bool:
     """Whether a worker is at one of the job's steps."""
-    held = exists().where(
-        Step.job_id == job_id,
-        Step.status == "leased",
-        Step.lease.is_not(None),
-        Step.leased_until >= now,
-    )
+    held = exists().where(Step.job_id == job_id, Step.lease.is_not(None), leased(now))
     return bool(session.scalar(select(held)))
-
-
-def tried_in_vain(step: Step, why: str) -> str:
-    return f"step {step.kind} {step.position} was tried {step.attempts} times, {why}; see the workers' logs"
 
 
 def let_go(step: Step, status: str) -> None:

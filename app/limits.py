@@ -11,8 +11,6 @@ from app.callers import Caller
 from app.errors import LimitReached
 from app.tables import ACTIVE, Job, KeyUsage
 
-RETRY_SECONDS = 30  # when a job of one's own may have ended
-
 
 def charge(session: Session, caller: Caller, job: Job, upload_bytes: int, now: datetime) -> None:
     """Put a new job, in the transaction that makes it, down to its key. Raises LimitReached, which undoes all.
@@ -60,6 +58,5 @@ def _check_queue(session: Session, caller: Caller) -> None:
     if waiting >= allowed:
         raise LimitReached(
             f"max_queued_jobs of this key is {allowed}, and {waiting} of its jobs wait or run; "
-            "try again when one has ended, cancel one, or ask for a key that may more",
-            retry_seconds=RETRY_SECONDS,
+            "try again when one has ended, cancel one, or ask for a key that may more"
         )

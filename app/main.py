@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
@@ -29,6 +30,11 @@ DESCRIPTION = (
     "post labeled guides, and download a dataset of synthetic images whose masks are true."
 )
 
+PROBLEM = {
+    "description": "A problem (RFC 9457)",
+    "content": {"application/problem+json": {"schema": ProblemBody.model_json_schema()}},
+}
+
 
 def create_app(settings: Settings) -> FastAPI:
     """The API over the stores that the settings name."""
@@ -41,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own page loads its scripts from elsewhere; ours is in routes.page
         redoc_url=None,
-        responses={"default": {"model": ProblemBody, "description": "A problem, as application/problem+json"}},
+        responses={"default": PROBLEM},
     )
     app.state.service = service
     app.state.metrics = metrics
@@ -50,11 +56,27 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(room.router, dependencies=[Depends(by_method)])
     for room in (access, health, page):  # they say themselves who may
         app.include_router(room.router)
+    if not settings.api_keys_required:
+        let_keys_be_absent(app)
     app.add_middleware(Audit)
     app.add_middleware(LimitSmallBodies)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(DrainUnreadBody)
     return app
+
+
+def let_keys_be_absent(app: FastAPI) -> None:
+    """Where nobody is asked for a key, the API's document says so, too."""
+    made = app.openapi
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            for path in made()["paths"].values():
+                for operation in path.values():
+                    operation.get("security", []).append({})  # the requirement that everybody meets
+        return made()
+
+    app.openapi = document  # type: ignore[method-assign]  # as FastAPI's manual has it
 
 
 @contextlib.asynccontextmanager
@@ -70,6 +92,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await to_thread.run_sync(service.decoder.close)
         service.celery.close()
         service.database.dispose()
 

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.database import clock
 from app.queries import counts_by_status, live_workers, steps_to_do
 from app.tables import Delivery, Job, Worker
 
@@ -54,7 +55,7 @@ class Metrics:
         """The Prometheus text of everything."""
         state = CollectorRegistry()
         state.register(JobState(session))
-        state.register(WorkerState(live_workers(session, datetime.now(UTC))))
+        state.register(WorkerState(live_workers(session, clock(session))))
         return generate_latest(self.registry) + generate_latest(state)
 
 

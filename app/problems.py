@@ -92,26 +92,32 @@ DOMAIN_ERRORS: dict[type[errors.PansynthError], tuple[int, str]] = {
     errors.ImageNotFound: (404, "image-not-found"),
     errors.SampleNotFound: (404, "sample-not-found"),
     errors.NotFinished: (422, "not-finished"),
+    errors.CroppedGuides: (422, "cropped-guides"),
     errors.LeakingTestImage: (422, "leaking-test-image"),
     errors.QueueFull: (429, "queue-full"),
     errors.LimitReached: (429, "limit-reached"),
     errors.IdempotencyConflict: (422, "idempotency-conflict"),
     errors.BadCursor: (422, "bad-cursor"),
     errors.BlobMissing: (404, "blob-missing"),
+    errors.BlobDamaged: (503, "blob-damaged"),
+    errors.DecoderAway: (503, "decoder-away"),
 }
 FIELD_OF_KIND = {
     "pool-too-small": "top_k",
     "not-finished": "synthesis",
+    "cropped-guides": "synthesis",
     "leaking-test-image": "test_image",
     "idempotency-conflict": "Idempotency-Key",
     "bad-cursor": "cursor",
 }
 
+RETRY_AFTER = {"queue-full": "30", "decoder-away": str(RETRY_SECONDS)}
+
 
 def from_domain(error: errors.PansynthError) -> Problem:
     status, kind = DOMAIN_ERRORS.get(type(error), (500, "internal-error"))
     fields = [FieldError(FIELD_OF_KIND[kind], str(error))] if kind in FIELD_OF_KIND else []
-    headers = {"Retry-After": "30"} if kind == "queue-full" else {}
+    headers = {"Retry-After": RETRY_AFTER[kind]} if kind in RETRY_AFTER else {}
     if isinstance(error, errors.LimitReached):
         headers = {"Retry-After": str(error.retry_seconds)}
     return Problem(status, kind, str(error), fields=fields, headers=headers)
@@ -121,8 +127,11 @@ def from_validation(error: RequestValidationError) -> Problem:
     """FastAPI's own validation of paths, queries and JSON bodies, in our form."""
     fields = []
     for item in error.errors():
+        if item["type"] == "json_invalid":
+            fields.append(FieldError("body", f"is no JSON: {item['ctx']['error']}"))
+            continue
         where = [str(part) for part in item["loc"][1:]] or [str(item["loc"][0])]
-        given = "" if item["type"] in ("missing", "json_invalid") else f"; got {shortened(item.get('input'))}"
+        given = "" if item["type"] == "missing" else f"; got {shortened(item.get('input'))}"
         fields.append(FieldError(".".join(where), f"{plain(item['msg'])}{given}"))
     return invalid(fields)
 

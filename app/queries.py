@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.errors import BadCursor, JobNotFound, SampleNotFound
 from app.leases import WORKABLE
-from app.tables import EvaluationImage, Guide, IdempotencyKey, Job, Report, Sample, Step, Upload, Worker
+from app.tables import REJECTED, EvaluationImage, Guide, IdempotencyKey, Job, Report, Sample, Step, Upload, Worker
 from app.tenants import sees, tenant_of, visible
 
 ALIVE_SECONDS = 20.0  # a worker gives a sign of life every 3 s
@@ -79,6 +80,12 @@ def made_samples(session: Session, job_id: str) -> Sequence[Sample]:
     return session.scalars(query.order_by(Sample.position)).all()
 
 
+def dropped_samples(session: Session, job_id: str) -> Sequence[Sample]:
+    """A job's samples that failed its thresholds, by position."""
+    query = select(Sample).where(Sample.job_id == job_id, Sample.dropped.is_not(None))
+    return session.scalars(query.order_by(Sample.position)).all()
+
+
 def report_sha256(session: Session, job_id: str, form: str) -> str | None:
     """Of an evaluation's report in that format; None while it is not written."""
     found = session.get(Report, (job_id, form))
@@ -108,12 +115,22 @@ class ImportOutcome:
     rejected: list[dict[str, str]]  # {"name", "detail"}, the first 1000
 
 
-def import_outcome(session: Session, job_id: str) -> ImportOutcome:
-    counted = select(Upload.outcome, func.count()).where(Upload.job_id == job_id).group_by(Upload.outcome)
-    counts = {outcome: count for outcome, count in session.execute(counted)}
-    bad = select(Upload).where(Upload.job_id == job_id, Upload.outcome == "rejected").order_by(Upload.position)
-    rejected = [{"name": upload.name, "detail": upload.detail or ""} for upload in session.scalars(bad.limit(1000))]
-    return ImportOutcome(counts.get("stored", 0), counts.get("duplicate", 0), rejected)
+def import_outcome(session: Session, job: Job) -> ImportOutcome:
+    """Counted in the job's row as the files are read; only where some were rejected are these looked up."""
+    rejected: list[dict[str, str]] = []
+    if job.failed:
+        bad = select(Upload.name, Upload.detail).where(Upload.job_id == job.id, REJECTED).order_by(Upload.position)
+        rejected = [{"name": name, "detail": detail or ""} for name, detail in session.execute(bad.limit(1000))]
+    return ImportOutcome(job.stored, job.done - job.stored - job.failed, rejected)
+
+
+def failed_samples(session: Session, job: Job) -> list[dict[str, Any]]:
+    """{"index", "detail"} of the samples that could not be made, the first 1000."""
+    if not job.failed:
+        return []
+    query = select(Sample.position, Sample.failure).where(Sample.job_id == job.id, Sample.failure.is_not(None))
+    found = session.execute(query.order_by(Sample.position).limit(1000))
+    return [{"index": position, "detail": failure} for position, failure in found]
 
 
 def eta_seconds(job: Job, now: datetime) -> float | None:

@@ -1,7 +1,7 @@
 """What the verbs of `app.jobs` are told, and the claim they give a worker."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class NewSample:
     rank: int
     ssim: float
     seed: int
+    spares: list[dict[str, Any]] | None = None  # the fields from `pool_image_id` on, see `trust.redraw_sample`
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class NewImage:
     width: int  # as uploaded
     height: int
     sha256: str
+    crop: dict[str, Any] | None = None  # a `models.region.Box`, where a crop was asked for
 
 
 @dataclass(frozen=True)

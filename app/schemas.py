@@ -9,15 +9,19 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.orm import Session
 
-from app.queries import eta_seconds, import_outcome
+from app.queries import eta_seconds, failed_samples, import_outcome
 from app.tables import Delivery, Guide, Job, Pool, PoolImage, Sample
+from app.trust import quality_summary
 
 POOL_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
 
 
 class PoolRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    name: str = Field(description="1 to 63 of a-z 0-9 _ -, the first a letter or a digit")
+    name: str = Field(
+        description="1 to 63 of a-z 0-9 _ -, the first a letter or a digit",
+        json_schema_extra={"pattern": f"^{POOL_NAME}$"},
+    )
 
     @field_validator("name")
     @classmethod
@@ -46,6 +50,7 @@ class PoolImageBody(BaseModel):
     width: int
     height: int
     sha256: str
+    crop: dict[str, Any] | None = Field(description="which part of the original it shows; null: all of it")
     links: dict[str, str]
 
     @classmethod
@@ -56,6 +61,7 @@ class PoolImageBody(BaseModel):
             width=image.width,
             height=image.height,
             sha256=image.sha256,
+            crop=image.crop,
             links={"self": f"/pools/{pool_name}/images/{image.id}"},
         )
 
@@ -85,6 +91,11 @@ class WebhookBody(BaseModel):
         return cls(url=job.webhook, status=delivery.status, attempts=delivery.attempts, last_error=delivery.last_error)
 
 
+class FailedSample(BaseModel):
+    index: int
+    detail: str
+
+
 class JobBody(BaseModel):
     id: str
     kind: str
@@ -99,15 +110,25 @@ class JobBody(BaseModel):
     error: dict[str, Any] | None
     links: dict[str, str]
     webhook: WebhookBody | None = None
+    quality_summary: dict[str, int] | None = Field(
+        None, description="of a synthesis: samples made = kept + dropped + redrawn"
+    )
     stored: int | None = None
     duplicates: int | None = None
     rejected: list[Rejected] | None = None
+    failed_samples: list[FailedSample] | None = Field(
+        default=None, description="the samples that could not be made; the dataset lacks them"
+    )
 
     @classmethod
     def of(cls, session: Session, job: Job) -> "JobBody":
-        """The job as clients see it; of an import also what became of its files."""
+        """The job as clients see it; also what became of an import's files, and which samples failed."""
         eta = eta_seconds(job, datetime.now(UTC))
-        outcome = asdict(import_outcome(session, job.id)) if job.kind == "pool_import" else {}
+        outcome: dict[str, Any] = {}
+        if job.kind == "pool_import":
+            outcome = asdict(import_outcome(session, job))
+        elif job.kind == "synthesis":
+            outcome = {"failed_samples": failed_samples(session, job)}
         return cls(
             id=job.id,
             kind=job.kind,
@@ -122,6 +143,7 @@ class JobBody(BaseModel):
             error=job.error,
             links=job_links(job),
             webhook=WebhookBody.of(session, job),
+            quality_summary=quality_summary(job) if job.kind == "synthesis" else None,
             **outcome,
         )
 

@@ -12,11 +12,11 @@ from app import broker, database
 from app.blobs import Blobs
 from app.callers import ANYBODY, Caller, Callers
 from app.database import Database
+from app.decoder import Decoder
 from app.metrics import Metrics
 from app.settings import Settings
 
 SAFE_METHODS = ("GET", "HEAD")
-DECODERS = 2  # images decoded at once: one of 60 million pixels takes 400 MB for a moment
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Service:
     blobs: Blobs
     celery: Celery
     metrics: Metrics
-    decoding: CapacityLimiter
+    decoder: Decoder
+    decoding: CapacityLimiter  # who waits for the decoder holds no thread
     callers: Callers
     caller: Caller = ANYBODY
 
@@ -40,7 +41,8 @@ def make_service(settings: Settings, metrics: Metrics) -> Service:
         blobs=Blobs(settings.blobs()),
         celery=broker.celery_app(settings),
         metrics=metrics,
-        decoding=CapacityLimiter(DECODERS),
+        decoder=Decoder(settings.max_pixels),
+        decoding=CapacityLimiter(1),
         callers=Callers(settings, opened),
     )
 

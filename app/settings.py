@@ -29,7 +29,8 @@ class Settings(BaseSettings):
     max_pixels: int = Field(default=60_000_000, gt=0)
     max_queued_jobs: int = Field(default=1000, gt=0)
     retention_days: float | None = Field(default=None, gt=0)
-    lease_seconds: float = Field(default=30.0, gt=0)
+    lease_seconds: float = Field(default=30.0, gt=0, le=300)
+    hung_seconds: float = Field(default=180.0, gt=0)  # a step in which nothing moves for so long hangs
     max_attempts: int = Field(default=5, ge=1)
     webhook_hosts: Annotated[tuple[str, ...], NoDecode] = ()  # `host:port` each; none: no webhooks
     webhook_secret: SecretStr = Field(default=SecretStr(""), validate_default=True)

@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from datetime import UTC, datetime
 
 from anyio import to_thread
 
 from app import broker, database, janitor, jobs, pools
+from app.database import clock
 from app.service import Service
 
 log = logging.getLogger(__name__)
@@ -28,15 +28,16 @@ def prepare(service: Service) -> None:
 
 def sweep(service: Service) -> None:
     """Wake workers for steps that stopped moving."""
-    now = datetime.now(UTC)
     with service.database.write() as session:
-        waiting = jobs.sweep(session, now=now)
+        waiting = jobs.sweep(session, now=clock(session))
     broker.top_up(service.celery, waiting)
 
 
 def tidy(service: Service) -> None:
     """Remove leftovers and what is past its time; rarely, for it walks through the whole store."""
-    removed = janitor.tidy(service.database, service.blobs, service.settings.retention_days, datetime.now(UTC))
+    with service.database.read() as session:
+        now = clock(session)
+    removed = janitor.tidy(service.database, service.blobs, service.settings.retention_days, now)
     if any(removed.values()):
         log.info("tidied up: %s", ", ".join(f"{count} {what}" for what, count in removed.items() if count))
 

@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -38,6 +39,7 @@ class UtcTime(TypeDecorator[datetime]):
 BigId = BigInteger().with_variant(Integer, "sqlite")
 
 
+REJECTED = text("outcome = 'rejected'")
 ACTIVE = ("queued", "running", "cancelling")  # the statuses of a job that has not ended
 DEFAULT_TENANT = "default"  # whom everything belongs to where no keys are asked for
 
@@ -66,6 +68,7 @@ class PoolImage(Base):
     width: Mapped[int]  # as uploaded
     height: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))  # of the stored PNG, so of the pixels
+    crop: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # None: the whole frame was asked for
     created_at: Mapped[datetime]
 
 
@@ -94,8 +97,12 @@ class Job(Base):
     parameters: Mapped[dict[str, Any]]
     pool_id: Mapped[str | None] = mapped_column(ForeignKey("pools.id", ondelete="SET NULL"))
     pool_high_water: Mapped[int] = mapped_column(BigInteger, default=0)  # pool images up to this id belong to the job
-    done: Mapped[int] = mapped_column(default=0)
+    done: Mapped[int] = mapped_column(default=0)  # of them `failed`: samples or files with which nothing could be done
     total: Mapped[int] = mapped_column(default=0)
+    stored: Mapped[int] = mapped_column(default=0, server_default="0")  # images new to the pool
+    failed: Mapped[int] = mapped_column(default=0, server_default="0")
+    dropped: Mapped[int] = mapped_column(default=0, server_default="0")  # of the samples done, those left out
+    redrawn: Mapped[int] = mapped_column(default=0, server_default="0")  # samples made anew from another pool image
     version: Mapped[int] = mapped_column(default=1)  # grows with every change a client can see: the event id
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
@@ -117,6 +124,7 @@ class Guide(Base):
     height: Mapped[int]
     image_sha256: Mapped[str] = mapped_column(String(64))
     mask_sha256: Mapped[str] = mapped_column(String(64))
+    crop: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # None: the whole frame was asked for
 
 
 class EvaluationImage(Base):
@@ -143,6 +151,9 @@ class Upload(Base):
     """A file of a pool import, as it came: blob `jobs/{job_id}/uploads/{position}`, removed once read."""
 
     __tablename__ = "uploads"
+    __table_args__ = (
+        Index("uploads_rejected", "job_id", "position", sqlite_where=REJECTED, postgresql_where=REJECTED),
+    )
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(255))
@@ -163,8 +174,12 @@ class Sample(Base):
     rank: Mapped[int]  # 1 is the most similar
     ssim: Mapped[float]
     seed: Mapped[int] = mapped_column(BigInteger)
-    image_sha256: Mapped[str | None] = mapped_column(String(64))  # None: not made yet
+    image_sha256: Mapped[str | None] = mapped_column(String(64))  # None: not made yet, or dropped
+    failure: Mapped[str | None] = mapped_column(Text)  # why it never will be
     quality: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    spares: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))  # pool images to redraw from, best first
+    redraws: Mapped[int] = mapped_column(default=0, server_default="0")
+    dropped: Mapped[str | None] = mapped_column(Text)  # why it is left out of the dataset
 
 
 class Step(Base):

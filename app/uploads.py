@@ -3,7 +3,7 @@
 import os
 import tempfile
 import unicodedata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
@@ -35,14 +35,14 @@ class UploadedFile:
     size: int
     stored: BinaryIO
 
-    def read(self) -> bytes:
-        return os.pread(self.stored.fileno(), self.size, self.start)
-
-    def copy_to(self, out: BinaryIO) -> None:
-        """Write the contents to a file, in pieces."""
+    def __iter__(self) -> Iterator[bytes]:
+        """The contents in pieces, however often they are asked for."""
         end = self.start + self.size
         for start in range(self.start, end, FLUSH_BYTES):
-            out.write(os.pread(self.stored.fileno(), min(FLUSH_BYTES, end - start), start))
+            yield os.pread(self.stored.fileno(), min(FLUSH_BYTES, end - start), start)
+
+    def read(self) -> bytes:
+        return b"".join(self)
 
 
 @dataclass

@@ -9,6 +9,8 @@ from pathlib import Path
 from app.settings import Settings
 from models import pixels
 
+TRAINING_LATENTS = "training_latents.safetensors"  # written by `models.memorisation`
+
 log = logging.getLogger(__name__)
 
 
@@ -23,10 +25,17 @@ class Weights:
     latent_channels: int | None
     total_bytes: int
     card: str
+    knows_training_images: bool  # so that a sample's distance to them can be told
 
 
 def shipped_folder() -> Path:
     return Path(pixels.__file__).parent / "weights"
+
+
+def region_folder(settings: Settings) -> Path:
+    """The region finder's weights: `region` in the user's folder, else the shipped ones."""
+    own = settings.weights_dir / "region" if settings.weights_dir is not None else None
+    return own if own is not None and (own / "manifest.json").is_file() else shipped_folder() / "region"
 
 
 def list_weights(settings: Settings) -> dict[str, Weights]:
@@ -37,10 +46,17 @@ def list_weights(settings: Settings) -> dict[str, Weights]:
             continue
         for manifest in sorted(root.glob("*/manifest.json")):
             try:
+                if is_region_finder(manifest):
+                    continue
                 found[manifest.parent.name] = read_weights(manifest)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 log.warning("weights in %s are left out, their manifest cannot be read: %r", manifest.parent, error)
     return found
+
+
+def is_region_finder(manifest: Path) -> bool:
+    """Of `models.region`: it lies beside the weights, and is none that a job could name."""
+    return bool(json.loads(manifest.read_bytes()).get("kind") == "region")
 
 
 def read_weights(manifest: Path) -> Weights:
@@ -55,4 +71,5 @@ def read_weights(manifest: Path) -> Weights:
         latent_channels=content["latent"]["channels"],
         total_bytes=sum(file["bytes"] for file in content["files"].values()),
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
+        knows_training_images=TRAINING_LATENTS in content["files"],
     )

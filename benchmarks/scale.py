@@ -61,7 +61,7 @@ def measure_package(samples: int) -> None:
 
     with workplace() as place:
         claim = job_to_package(place, samples)
-        with Memory() as memory, Lease(place.database, claim, 3600) as lease:
+        with Memory() as memory, Lease(place.database, claim, 300) as lease:
             begun = time.monotonic()
             package(place, lease)
             seconds = time.monotonic() - begun
@@ -90,13 +90,16 @@ def measure_match(size: int) -> None:
     from worker.planning import plan
 
     with workplace() as place:
-        claim = job_to_plan(place, size)
-        with Memory() as memory, Lease(place.database, claim, 3600) as lease:
-            begun = time.monotonic()
-            plan(place, lease)
-            seconds = time.monotonic() - begun
-        per_image = 1000 * seconds / size
-        print(f"match    {size:>7,} images  {seconds:>6.1f} s  {per_image:.2f} ms an image  {memory}", flush=True)
+        job_to_plan(place, size)
+        turns: list[float] = []
+        with Memory() as memory:
+            while (found := next_claim(place)) is not None and found.kind == "plan":
+                with Lease(place.database, found, 300) as lease:
+                    begun = time.monotonic()
+                    plan(place, lease)
+                    turns.append(time.monotonic() - begun)
+        words = f"{sum(turns):.1f} s in {len(turns)} turns, the longest {max(turns):.1f} s"
+        print(f"match    {size:>7,} images  {words}, {1000 * sum(turns) / size:.2f} ms an image  {memory}", flush=True)
 
 
 # --- What is measured on ---
@@ -150,7 +153,7 @@ def job_to_package(place: Workplace, samples: int) -> Claim:
     return claim(place)
 
 
-def job_to_plan(place: Workplace, size: int) -> Claim:
+def job_to_plan(place: Workplace, size: int) -> None:
     """A job with one guide, and a pool whose latents are noise, in shards as an import writes them."""
     job_id, pool_id = new_job(place, 1, 5, 5)
     model = place.networks.weights("default").sha256
@@ -184,7 +187,6 @@ def job_to_plan(place: Workplace, size: int) -> Claim:
         job = session.get_one(Job, job_id)
         job.pool_high_water, job.parameters = size, {**job.parameters, "model_sha256": model}
         session.add(Step(job_id=job_id, kind="plan", position=0, first=0, last=1, status="ready"))
-    return claim(place)
 
 
 def new_job(place: Workplace, guides: int, top_k: int, total: int) -> tuple[str, str]:
@@ -209,10 +211,14 @@ def new_job(place: Workplace, guides: int, top_k: int, total: int) -> tuple[str,
 
 
 def claim(place: Workplace) -> Claim:
-    with place.database.write() as session:
-        found = jobs.claim(session, worker="scale", now=datetime.now(UTC), lease_seconds=3600, max_attempts=5)
+    found = next_claim(place)
     assert found is not None
     return found
+
+
+def next_claim(place: Workplace) -> Claim | None:
+    with place.database.write() as session:
+        return jobs.claim(session, worker="scale", now=datetime.now(UTC), lease_seconds=300, max_attempts=5)
 
 
 class Memory:

@@ -36,6 +36,7 @@ def serve(
         host=host,
         port=port,
         ws="none",
+        http="h11",  # which bounds the headers; httptools, taken where it is installed, does not
         lifespan="on",
         server_header=False,
         timeout_graceful_shutdown=3,  # event streams never end by themselves
@@ -130,19 +131,24 @@ def guarded(settings: "Settings", host: str) -> "Settings":
         loopback = False
     if loopback and not settings.api_keys_required:
         return settings
-    from app.secret import BadSecret, secret_of
-
     if not loopback and not _has_key(settings):
         raise Failure(
             f"--host {host} is reachable from other machines, so API keys are asked for, and there is none yet. "
             "Make one first: pansynth keys create NAME (see `pansynth keys create --help`), "
             "with the same --data-dir and settings; or bind to 127.0.0.1"
         )
+    secret_for(settings)
+    return settings.model_copy(update={"api_keys_required": True})
+
+
+def secret_for(settings: "Settings") -> bytes:
+    """The secret under which keys are hashed. Raises Failure where it is missing or too short."""
+    from app.secret import BadSecret, secret_of
+
     try:
-        secret_of(settings)
+        return secret_of(settings)
     except BadSecret as error:
         raise Failure(str(error)) from error
-    return settings.model_copy(update={"api_keys_required": True})
 
 
 def _has_key(settings: "Settings") -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.failure import Failure
-from cli.fleet import DataDir, migrate_tables, settings_for
+from cli.fleet import DataDir, migrate_tables, secret_for, settings_for
 
 if TYPE_CHECKING:
     from app.database import Database
@@ -41,7 +41,7 @@ def create(
             "admin: /metrics and /audit. Default: read and submit."
         ),
     ] = None,
-    expires_days: Annotated[float | None, typer.Option(min=0, help="Default: never.")] = None,
+    expires_days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Default: never.")] = None,
     max_queued_jobs: MaxOption = None,
     max_bytes_per_day: MaxOption = None,
     max_samples_per_day: MaxOption = None,
@@ -50,23 +50,22 @@ def create(
 ) -> None:
     """Make a key and print it: this once, for only a hash of it is kept."""
     from app import api_keys, audit, pools
-    from app.secret import BadSecret, secret_of
-    from app.tenants import NAME
 
-    _check(name, tenant, NAME)
-    expires_at = None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days)
-    limits = api_keys.Limits(max_queued_jobs, max_bytes_per_day, max_samples_per_day)
-    scopes: list[api_keys.Scope] = [one.value for one in scope or (ScopeName.read, ScopeName.submit)]  # type: ignore[misc]
-    with _database(settings := settings_for(data_dir)) as database:
-        try:
-            secret = secret_of(settings)
-        except BadSecret as error:
-            raise Failure(str(error)) from error
-        given = {"name": name, "tenant": tenant, "scopes": scopes, "limits": limits, "expires_at": expires_at}
-        with database.of(tenant).write() as session:
-            token, row = api_keys.create(session, secret, **given)
-            pools.create_first(session)
-            audit.by_command(session, "keys create", tenant, row.prefix)
+    _check(name, tenant)
+    settings = settings_for(data_dir)
+    secret = secret_for(settings)
+    with _database(settings) as database, database.of(tenant).write() as session:
+        token, row = api_keys.create(
+            session,
+            secret,
+            name=name,
+            tenant=tenant,
+            scopes=[one.value for one in scope or (ScopeName.read, ScopeName.submit)],
+            limits=api_keys.Limits(max_queued_jobs, max_bytes_per_day, max_samples_per_day),
+            expires_at=None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days),
+        )
+        pools.create_first(session)
+        audit.by_command(session, "keys create", tenant, row.prefix)
     if as_json:
         typer.echo(json.dumps({"key": token, **_told(row)}))
     else:
@@ -99,12 +98,11 @@ def revoke(
 ) -> None:
     """Refuse a key from now on; running services notice within 5 seconds. Its jobs and pools stay."""
     from app import api_keys, audit
-    from app.errors import KeyNotFound
 
     with _database(settings_for(data_dir)) as database, database.write() as session:
         try:
             row = api_keys.revoke(session, prefix, datetime.now(UTC))
-        except KeyNotFound as error:
+        except api_keys.KeyNotFound as error:
             raise Failure(str(error)) from error
         audit.by_command(session, "keys revoke", row.tenant, row.prefix)
         told = _told(row)
@@ -125,10 +123,12 @@ def _database(settings: "Settings") -> "Iterator[Database]":
         database.dispose()
 
 
-def _check(name: str, tenant: str, form: str) -> None:
+def _check(name: str, tenant: str) -> None:
+    from app.tenants import NAME
+
     if not (name.isprintable() and 0 < len(name) <= 63):
         raise Failure(f"{name[:80]!r} is no name for a key: 1 to 63 printable characters")
-    if not re.fullmatch(form, tenant):
+    if not re.fullmatch(NAME, tenant):
         raise Failure(f"--tenant {tenant[:80]!r}: 1 to 63 of a-z 0-9 _ -, the first a letter or a digit")
 
 

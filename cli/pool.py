@@ -32,6 +32,7 @@ def pool() -> None:
 def import_(
     name: Annotated[str, typer.Argument(help="The pool; made if it is not there.")],
     paths: Annotated[list[Path], typer.Argument(help="Image files, folders of them (with all below), zip files.")],
+    region: Annotated[str, typer.Option(help="none, or crop: keep the tooth-bearing jaw alone.")] = "none",
     url: Url = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
@@ -41,12 +42,12 @@ def import_(
 
     files = list(_files(paths))
     with connect(url) as client, progress("importing") as show:
-        outcome = import_files(client, name, files, show)
+        outcome = import_files(client, name, files, show, region)
     _report(name, outcome, as_json)
 
 
 def import_files(
-    client: "httpx.Client", name: str, files: "Sequence[File]", show: Callable[..., None]
+    client: "httpx.Client", name: str, files: "Sequence[File]", show: Callable[..., None], region: str = "none"
 ) -> dict[str, Any]:
     """Upload `files` in batches, each a job: {"stored", "duplicates", "rejected": [{"name", "detail"}]}."""
     from cli.client import submit, wait
@@ -59,7 +60,7 @@ def import_files(
         def show_all(done: int, total: int, label: str | None = None, sent: int = sent) -> None:  # noqa: ARG001
             show(sent + min(done, len(batch)), len(files))  # noqa: B023
 
-        job = wait(client, submit(client, f"/pools/{name}/images", batch), show_all)
+        job = wait(client, submit(client, f"/pools/{name}/images", batch, {"region": region}), show_all)
         outcome["stored"] += job["stored"]
         outcome["duplicates"] += job["duplicates"]
         outcome["rejected"] += job["rejected"]

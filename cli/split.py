@@ -98,7 +98,7 @@ def _fits(image: Path, mask: Path) -> bool:
     from models.pixels import ImageError, check_same_size, read_image, read_mask
 
     try:
-        check_same_size(read_image(image.read_bytes()), read_mask(mask.read_bytes()))
+        check_same_size(read_image(image.read_bytes()).shape, read_mask(mask.read_bytes()).shape)
     except ImageError as error:
         typer.echo(f"{image.name} is left out: it or its mask: {error}")
         return False

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Images = Annotated[list[Path], typer.Option("--image", help="A labeled radiograph; repeat, masks in the same order.")]
 Masks = Annotated[list[Path], typer.Option("--mask", help="Its mask, the same size, binary.")]
 OverrideInt = Annotated[int | None, typer.Option(help="Default: the preset's.")]
+Threshold = Annotated[float | None, typer.Option(help="Of each sample's quality. Default: none.")]
 OverrideBool = Annotated[bool | None, typer.Option(help="Default: the preset's.")]
 
 
@@ -26,6 +27,7 @@ def synthesize(
     top_k: Annotated[int, typer.Option(help="Most similar pool images per guide.")] = 5,
     out: Annotated[Path, typer.Option(help="The zip to write; must not be there yet.")] = Path("dataset.zip"),
     preset: Annotated[str, typer.Option(help="paper or harmonize.")] = "paper",
+    region: Annotated[str, typer.Option(help="none, or crop: the guides' tooth-bearing jaw alone.")] = "none",
     seed: Annotated[int, typer.Option(help="The same seed gives the same dataset.")] = 0,
     steps: OverrideInt = None,
     start_timestep: OverrideInt = None,
@@ -38,6 +40,13 @@ def synthesize(
     selection: Annotated[str, typer.Option(help="ssim or random.")] = "ssim",
     method: Annotated[str, typer.Option(help="diffusion, blend or paste.")] = "diffusion",
     model: Annotated[str, typer.Option(help="Weights by name.")] = "default",
+    min_canal_retention: Threshold = None,
+    min_background_ssim: Threshold = None,
+    max_seam: Threshold = None,
+    min_training_distance: Threshold = None,
+    on_fail: Annotated[
+        str | None, typer.Option(help="drop (default) or redraw: what becomes of a sample that fails a threshold.")
+    ] = None,
     url: Url = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
 ) -> None:
@@ -56,14 +65,21 @@ def synthesize(
         "match_statistics": match_statistics,
         "transfer_detail": transfer_detail,
         "restore_background": restore_background,
+        "min_canal_retention": min_canal_retention,
+        "min_background_ssim": min_background_ssim,
+        "max_seam": max_seam,
+        "min_training_distance": min_training_distance,
+        "on_fail": on_fail,
     }
     fields: dict[str, object] = {"pool": pool, "top_k": top_k, "preset": preset, "seed": seed}
-    fields |= {"selection": selection, "method": method, "model": model}
+    fields |= {"selection": selection, "region": region, "method": method, "model": model}
     fields |= {name: value for name, value in overrides.items() if value is not None}
     with connect(url) as client, progress("queued") as show:
         job = fetch_dataset(client, image, mask, fields, out, show)
     count = verify(out)
-    typer.echo(json.dumps({"job": job, "out": str(out), "samples": count}) if as_json else f"{count} samples in {out}")
+    lost = job["quality_summary"]["dropped"]
+    words = f"{count} samples in {out}" + (f"; {lost} failed a threshold and were dropped" if lost else "")
+    typer.echo(json.dumps({"job": job, "out": str(out), "samples": count}) if as_json else words)
 
 
 def fetch_dataset(

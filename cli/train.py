@@ -12,6 +12,7 @@ import typer
 from cli.failure import Failure
 from cli.processes import Device, joined
 from cli.progress import Show, progress
+from cli.train_region import train_region
 from cli.train_segmenter import train_segmenter
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ Compile = Annotated[bool, typer.Option("--compile", help="Compile the network fi
 
 app = typer.Typer(help="Train the networks on your own radiographs.", no_args_is_help=True)
 app.command("segmenter")(train_segmenter)
+app.command("region")(train_region)
 
 
 @app.command("vae")
@@ -95,7 +97,7 @@ def train_denoiser(
 ) -> None:
     """Train the denoiser on the latents of the VAE in --out. Killed, it continues as `train vae` does."""
     from models.training import denoiser
-    from models.training.latents import open_latents
+    from models.training.latents import describe_latents, open_latents
     from models.weights import WeightsError, load_vae, save_denoiser
 
     plan = _plan(steps, minutes, batch, learning_rate, seed)
@@ -119,7 +121,7 @@ def train_denoiser(
             compile_network,
         )
         if _first():
-            save_denoiser(out, trained, facts | checked)
+            save_denoiser(out, trained, facts | checked, describe_latents(latents))
             typer.echo(f"denoiser in {out}: {facts}\nnext: PANSYNTH_WEIGHTS_DIR={out.parent} pansynth up")
 
 

@@ -63,7 +63,7 @@ def decoding(kind: str) -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except ImageError:
+        except (ImageError, MemoryError):  # the latter says nothing of the file, only of what is allowed here
             raise
         except Exception:
             raise TruncatedImage(

@@ -98,7 +98,7 @@ def read_labeled(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:
                 masks.append(np.zeros((pixels.HEIGHT, pixels.WIDTH), bool))
             else:
                 anatomy = pixels.read_mask(mask.read_bytes())
-                pixels.check_same_size(radiograph, anatomy)
+                pixels.check_same_size(radiograph.shape, anatomy.shape)
                 masks.append(pixels.resize_mask(anatomy))
         except pixels.ImageError as error:
             raise ValueError(f"{image} or its mask: {error}") from error

@@ -82,10 +82,16 @@ def top_k(
         raise ValueError(f"k is {k}; give 1 or more")
     best: list[list[Match]] = [[] for _ in guides]
     for latents, sha256s in shards:
-        ssim = latent_ssim(guides, latents, data_range).cpu().numpy()
-        for row in range(len(guides)):
-            best[row] = _ranked(best[row] + _candidates(ssim[row], sha256s, k))[:k]
+        best = better(best, guides, latents, sha256s, k, data_range)
     return best
+
+
+def better(
+    best: Sequence[Sequence[Match]], guides: Tensor, latents: Tensor, sha256s: Sequence[str], k: int, data_range: float
+) -> list[list[Match]]:
+    """One piece of `top_k`: the k best so far of each guide, and those of this shard that belong among them."""
+    ssim = latent_ssim(guides, latents, data_range).cpu().numpy()
+    return [_ranked([*best[row], *_candidates(ssim[row], sha256s, k)])[:k] for row in range(len(guides))]
 
 
 def random_selection(seed: int, guide_sha256: str, pool_sha256s: Iterable[str], k: int) -> list[str]:

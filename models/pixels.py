@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from models import dicom, image_files
 from models.image_errors import (
@@ -46,7 +47,12 @@ __all__ = [
     "TruncatedImage",
     "UnsupportedImage",
     "check_same_size",
+    "from_levels",
     "from_unit",
+    "full_image_from_png",
+    "full_image_png",
+    "full_mask_from_png",
+    "full_mask_png",
     "image_from_png",
     "image_png",
     "mask_from_png",
@@ -56,6 +62,7 @@ __all__ = [
     "resize_image",
     "resize_mask",
     "sha256",
+    "to_levels",
     "to_unit",
 ]
 
@@ -107,10 +114,10 @@ def _colour(packed: int) -> str:
     return f"#{int(packed):06x}"
 
 
-def check_same_size(image: NDArray[Any], mask: NDArray[Any]) -> None:
-    """Raise MaskSizeMismatch unless both are (H, W) alike."""
-    if image.shape != mask.shape:
-        (height, width), (mask_height, mask_width) = image.shape, mask.shape
+def check_same_size(image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    """Raise MaskSizeMismatch unless both shapes are the same (H, W)."""
+    if image != mask:
+        (height, width), (mask_height, mask_width) = image, mask
         raise MaskSizeMismatch(
             f"the mask is {mask_width} x {mask_height} pixels (width x height) and its image "
             f"{width} x {height}; give both at the same size"
@@ -157,6 +164,49 @@ def image_from_png(data: bytes) -> NDArray[np.uint8]:
 def mask_from_png(data: bytes) -> NDArray[np.bool_]:
     """What `mask_png` wrote -> (256, 512) bool."""
     return image_from_png(data) >= 128
+
+
+def to_levels(image: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """(H, W) in [0, 1] -> 0 ... 65535: what 8 and 16 bit files held, and nothing else."""
+    levels: NDArray[np.uint16] = np.rint(image.clip(0, 1).astype(np.float64) * 65535).astype(np.uint16)
+    return levels
+
+
+def from_levels(levels: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """0 ... 65535 -> [0, 1]; undoes `to_levels`."""
+    return levels.astype(np.float32) / np.float32(65535)
+
+
+def full_image_png(levels: NDArray[np.uint16]) -> bytes:
+    """(H, W) uint16 of `to_levels` -> a grayscale PNG of that size, 16 bit."""
+    return _full_png(levels)
+
+
+def full_image_from_png(data: bytes) -> NDArray[np.float32]:
+    """What `full_image_png` wrote -> (H, W) float32 in [0, 1]."""
+    return from_levels(_full_from_png(data))
+
+
+def full_mask_png(mask: NDArray[np.bool_]) -> bytes:
+    """(H, W) bool -> a grayscale PNG of that size, 0 and 255."""
+    return _full_png(mask.astype(np.uint8) * np.uint8(255))
+
+
+def full_mask_from_png(data: bytes) -> NDArray[np.bool_]:
+    """What `full_mask_png` wrote -> (H, W) bool."""
+    mask: NDArray[np.bool_] = _full_from_png(data) >= 128
+    return mask
+
+
+def _full_png(values: NDArray[Any]) -> bytes:
+    out = BytesIO()
+    Image.fromarray(np.ascontiguousarray(values)).save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def _full_from_png(data: bytes) -> NDArray[Any]:
+    with decoding("PNG"):
+        return np.array(PngImageFile(BytesIO(data)))  # not `Image.open`, which has a limit of pixels of its own
 
 
 def to_unit(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,7 +142,7 @@ def _plan(protocol: Protocol, sources: Mapping[str, Labeled], real: int, seed: i
     steps = protocol.plan.steps
     if protocol.budget == "epochs":
         steps = max(1, round(steps * sum(map(len, sources.values())) / real))
-    return SegmenterPlan(**(asdict(protocol.plan) | {"seed": seed, "steps": steps}))
+    return replace(protocol.plan, seed=seed, steps=steps)
 
 
 def _run_kept(

@@ -100,7 +100,8 @@ class Segmenter(nn.Module):
         shares = head.linear_fuse.weight[:, :, 0, 0].chunk(len(features), dim=1)[::-1]  # stacked from the last stage on
         mixed: Tensor | float = 0.0
         for feature, share, layer in zip(features, shares, head.linear_projections, strict=True):
-            weight, bias = share @ layer.proj.weight, share @ layer.proj.bias
+            linear: nn.Linear = layer.proj  # type: ignore[assignment]
+            weight, bias = share @ linear.weight, share @ linear.bias
             mixed = mixed + upsample(functional.conv2d(feature, weight[:, :, None, None], bias), features[0])
         logits: Tensor = head.classifier(head.dropout(head.activation(head.batch_norm(mixed))))
         return logits

@@ -3,10 +3,12 @@
 NAME/manifest.json  latent mean and scale, noise schedule, training facts, the files with their sha256
 NAME/card.md        what the weights are, were trained on, and reach
 NAME/vae/ NAME/denoiser/   config.json and diffusion_pytorch_model.safetensors, as `save_pretrained` writes them
+NAME/training_latents.safetensors   sketches of the training images, see `models.memorisation`; may be missing
 """
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +18,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DModel
 
 from models.denoiser import Denoiser
+from models.memorisation import FILE as TRAINING_LATENTS
+from models.memorisation import TrainingLatents, load_training_latents, save_training_latents
 from models.schedule import Schedule
 from models.vae import Vae
 
@@ -41,6 +45,7 @@ class Networks:
     latent_channels: int
     card: str
     device: torch.device
+    training_latents: TrainingLatents | None = None
 
 
 def load_networks(folder: Path, device: torch.device | str) -> Networks:
@@ -50,7 +55,7 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
         if name not in manifest["files"]:
             net = name.split("/")[0]
             raise WeightsError(f"weights {folder.name!r} lack {name}; train it: pansynth train {net} --out {folder}")
-    _verify(folder, manifest["files"])
+    verify_files(folder, manifest["files"])
     unet = UNet2DModel.from_pretrained(
         folder / "denoiser", use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True
     )
@@ -69,21 +74,22 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
         latent_channels=channels,
         card=(folder / "card.md").read_text() if (folder / "card.md").exists() else "",
         device=device,
+        training_latents=load_training_latents(folder) if TRAINING_LATENTS in manifest["files"] else None,
     )
 
 
 def load_vae(folder: Path) -> tuple[Vae, Schedule]:
     """Only the VAE of a folder that may lack its denoiser yet, on the CPU; the noise schedule. Raises WeightsError."""
     manifest, _ = _read_manifest(folder)
-    _verify(folder, {name: facts for name, facts in manifest["files"].items() if name.startswith("vae/")})
+    verify_files(folder, {name: facts for name, facts in manifest["files"].items() if name.startswith("vae/")})
     return _read_vae(folder, manifest).eval(), read_schedule(manifest)
 
 
 def save_vae(folder: Path, vae: Vae, facts: dict[str, Any]) -> None:
     """Write the VAE and a new manifest; a denoiser that was trained on another VAE's latents goes."""
     vae.autoencoder.save_pretrained(folder / "vae", safe_serialization=True)
-    for stale in sorted((folder / "denoiser").glob("*")):
-        stale.unlink()
+    for stale in [*sorted((folder / "denoiser").glob("*")), folder / TRAINING_LATENTS]:
+        stale.unlink(missing_ok=True)
     latent = {
         "channels": vae.mean.shape[1],
         "patch_size": vae.patch_size,
@@ -91,15 +97,23 @@ def save_vae(folder: Path, vae: Vae, facts: dict[str, Any]) -> None:
         "scale": [round(value, 6) for value in vae.scale.flatten().tolist()],
     }
     schedule = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
-    _write_manifest(folder, {"latent": latent, "schedule": schedule, "training": {"vae": facts}})
+    facts = {"latent": latent, "schedule": schedule, "training": {"vae": facts}}
+    write_manifest(folder, facts, _files(folder, "vae"))
 
 
-def save_denoiser(folder: Path, denoiser: Denoiser, facts: dict[str, Any]) -> None:
-    """Write the denoiser beside the VAE whose latents it was trained on."""
+def save_denoiser(
+    folder: Path, denoiser: Denoiser, facts: dict[str, Any], training_latents: TrainingLatents | None = None
+) -> None:
+    """Write the denoiser beside the VAE whose latents it was trained on, and what is kept of these."""
     denoiser.unet.save_pretrained(folder / "denoiser", safe_serialization=True)
     manifest, _ = _read_manifest(folder)
     manifest["training"]["denoiser"] = facts
-    _write_manifest(folder, manifest)
+    files = _files(folder, "vae", "denoiser")
+    if training_latents is None:
+        (folder / TRAINING_LATENTS).unlink(missing_ok=True)
+    else:
+        files.append(save_training_latents(folder, training_latents))
+    write_manifest(folder, manifest, files)
 
 
 def read_schedule(manifest: dict[str, Any]) -> Schedule:
@@ -134,7 +148,8 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
     return manifest, raw
 
 
-def _verify(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+def verify_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Raises WeightsError unless every file of a manifest's `files` is there, unchanged and safe to read."""
     for name, facts in files.items():
         path = folder / name
         if path.suffix not in SAFE_SUFFIXES or ".." in Path(name).parts or Path(name).is_absolute():
@@ -149,14 +164,18 @@ def _verify(folder: Path, files: dict[str, dict[str, Any]]) -> None:
             raise WeightsError(f"{path} has sha256 {found}, its manifest says {facts['sha256']}; restore or retrain it")
 
 
-def _write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    files = sorted(p for net in ("vae", "denoiser") for p in (folder / net).glob("*") if p.suffix in SAFE_SUFFIXES)
+def _files(folder: Path, *nets: str) -> list[Path]:
+    return [path for net in nets for path in (folder / net).glob("*") if path.suffix in SAFE_SUFFIXES]
+
+
+def write_manifest(folder: Path, facts: dict[str, Any], files: Iterable[Path]) -> None:
+    """The manifest of `files`, which lie in `folder`; `facts` are what else it says."""
     described = {
         path.relative_to(folder).as_posix(): {
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "bytes": path.stat().st_size,
         }
-        for path in files
+        for path in sorted(files)
     }
     created = datetime.now(UTC).isoformat(timespec="seconds")
     manifest = {

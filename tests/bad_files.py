@@ -93,7 +93,7 @@ def dicom_file(dataset: Dataset) -> bytes:
     return out.getvalue()
 
 
-def _chunk(name: bytes, body: bytes) -> bytes:
+def png_chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
@@ -102,8 +102,8 @@ def png_bomb(side: int = 30_000) -> bytes:
     """A valid 1-bit PNG of side x side black pixels in some 100 kB; as grays it would fill 900 MB."""
     rows = zlib.compressobj(9)
     pixels = b"".join(rows.compress(bytes(1 + side // 8)) for _ in range(side)) + rows.flush()
-    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
 
 
 def tiff_bomb(side: int = 30_000) -> bytes:

@@ -31,7 +31,7 @@ def send(client: httpx.Client, synthesis: str, files: list[Part] | None = None, 
     return client.post("/evaluations", data=data, files=both_sets() if files is None else files)
 
 
-def finished_synthesis(client: httpx.Client, service: Any, pool: str) -> str:
+def finished_synthesis(client: httpx.Client, service: Any, pool: str, **fields: str) -> str:
     """The id of a synthesis of two samples, brought to its end by the workers' verbs."""
-    submit(client, pool)
+    submit(client, pool, **fields)
     return finish(service, pool, 2, b"zip")

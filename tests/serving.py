@@ -40,7 +40,7 @@ class Served:
 @contextmanager
 def serving(settings: Settings) -> Iterator[Served]:
     app = create_app(settings)
-    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http="h11", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -4,14 +4,16 @@ import csv
 import io
 import zipfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
+
+from sqlalchemy import select
 
 from app import jobs, keys, pools, queries
 from app.presets import PRESETS
 from app.records import Claim, NewGuide
-from app.tables import Job
+from app.tables import Job, Step
 from models import pixels
 from models.phantoms import Phantom
 from worker.tasks import work
@@ -23,13 +25,13 @@ def make_pool(place: Workplace, name: str = "p") -> str:
         return pools.create(session, name).id
 
 
-def send_files(place: Workplace, files: Sequence[tuple[str, bytes]], pool: str = "p") -> str:
+def send_files(place: Workplace, files: Sequence[tuple[str, bytes]], pool: str = "p", region: str = "none") -> str:
     job_id = uuid4().hex
     for position, (_, data) in enumerate(files):
         place.blobs.put(keys.upload(job_id, position), data)
     names = [name for name, _ in files]
     with place.database.write() as session:
-        jobs.submit_import(session, job_id=job_id, pool=pool, names=names, max_queued_jobs=99)
+        jobs.submit_import(session, job_id=job_id, pool=pool, names=names, region=region, max_queued_jobs=99)
     return job_id
 
 
@@ -87,6 +89,18 @@ def work_off(*places: Workplace) -> None:
     """The workers take turns until none finds anything to do."""
     while any([work(place) for place in places]):
         pass
+
+
+def work_off_impatiently(place: Workplace) -> None:
+    """Pauses before another try are not waited for."""
+    while True:
+        work_off(place)
+        with place.database.write() as session:
+            paused = session.scalars(select(Step).where(Step.status == "leased", Step.lease.is_(None))).all()
+            for step in paused:
+                step.leased_until = datetime.now(UTC) - timedelta(seconds=1)
+        if not paused:
+            return
 
 
 def look(place: Workplace, job_id: str) -> Job:

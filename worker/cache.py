@@ -4,8 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from app.broker import TASK_SECONDS
-
+LEFT_SECONDS = 24 * 3600.0  # far longer than any step can run, also where the clock is set an hour ahead
 UNUSED_SECONDS = 7 * 24 * 3600.0  # a shard fetched again costs one read from the store
 
 
@@ -16,7 +15,7 @@ def remove_unused(cache: Path, now: float | None = None) -> int:
     """
     now = time.time() if now is None else now
     temporary = [*cache.glob("tmp*"), *cache.glob("latents/*/.*")]
-    leftovers = [path for path in temporary if now - _touched(path) > 2 * TASK_SECONDS]
+    leftovers = [path for path in temporary if now - _touched(path) > LEFT_SECONDS]
     shards = [path for path in cache.glob("latents/*/[!.]*") if now - _touched(path) > UNUSED_SECONDS]
     for path in (*leftovers, *shards):
         if path.is_dir():

@@ -52,6 +52,8 @@ def open_stores() -> None:
 
 
 def end(**_: Any) -> None:
+    if place := app.conf.get("pansynth_place"):
+        place.decoder.close()
     if heartbeat := app.conf.get("pansynth_heartbeat"):
         heartbeat.stop()
 

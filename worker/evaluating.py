@@ -104,8 +104,11 @@ def _sources(place: Workplace, job: Job, guides: Sequence[Guide], arm: evaluatio
 
 
 def _load(place: Workplace, job_id: str, rows: Sequence[Guide | EvaluationImage]) -> Labeled:
-    images = [pixels.image_from_png(place.blobs.get(keys.guide(job_id, row.image_sha256))) for row in rows]
-    masks = [pixels.mask_from_png(place.blobs.get(keys.guide(job_id, row.mask_sha256))) for row in rows]
+    def read(sha256: str) -> bytes:
+        return place.blobs.get(keys.guide(job_id, sha256), sha256)
+
+    images = [pixels.image_from_png(read(row.image_sha256)) for row in rows]
+    masks = [pixels.mask_from_png(read(row.mask_sha256)) for row in rows]
     return Labeled(np.stack(images), np.stack(masks), tuple(row.image_sha256 for row in rows))
 
 

@@ -3,11 +3,11 @@
 import logging
 import threading
 import time
-from datetime import UTC, datetime
 
 from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.database import clock
 from app.tables import Worker
 from worker.cache import remove_unused
 from worker.workplace import Workplace
@@ -51,9 +51,9 @@ class Heartbeat:
 
 def beat(place: Workplace) -> None:
     """Write that this worker lives."""
-    now = datetime.now(UTC)
     networks = place.networks
-    sign = Worker(id=place.name, device=str(networks.device), models=networks.names(), seen_at=now)
+    sign = Worker(id=place.name, device=str(networks.device), models=networks.names())
     sign.figures = {**place.figures.snapshot(), "gpu": networks.gpu_memory()}
     with place.database.write() as session:
+        sign.seen_at = clock(session)
         session.merge(sign)

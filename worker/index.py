@@ -53,10 +53,13 @@ class PoolIndex:
     data_range: float  # over all of them: SSIM's
     folder: Path  # the shards, on this machine
 
-    def pieces(self) -> Iterator[tuple[Tensor, list[str]]]:
-        """The whole pool, piece by piece: latents (n, C, 32, 64) float32 and their images' sha256."""
+    def pieces(self, first: int = 0) -> Iterator[tuple[Tensor, list[str]]]:
+        """The pool from its image `first` on, piece by piece: latents (n, C, 32, 64) float32 and the images' sha256.
+
+        The order is always the same.
+        """
         entries = list(self.entries.values())
-        for start in range(0, len(entries), PIECE_LATENTS):
+        for start in range(first, len(entries), PIECE_LATENTS):
             piece = entries[start : start + PIECE_LATENTS]
             yield self._read(piece), [entry.sha256 for entry in piece]
 
@@ -70,8 +73,11 @@ class PoolIndex:
         return torch.from_numpy(np.concatenate(parts))
 
 
-def open_index(place: Workplace, job: Job, model_sha256: str) -> PoolIndex:
-    """The job's index, its shards fetched. Raises LastingError where the pool is gone or incomplete."""
+def open_index(place: Workplace, job: Job, model_sha256: str, before_fetch: Callable[[], None]) -> PoolIndex:
+    """The job's index, its shards fetched; `before_fetch` may stop it by raising.
+
+    Raises LastingError where the pool is gone or incomplete.
+    """
     columns = select(PoolImage.id, PoolImage.name, PoolImage.sha256, PoolLatent.shard, PoolLatent.row)
     extremes = select(func.min(PoolLatent.low), func.max(PoolLatent.high))
     with place.database.read() as session:
@@ -88,7 +94,8 @@ def open_index(place: Workplace, job: Job, model_sha256: str) -> PoolIndex:
         raise LastingError("the pool has no images any more; it was deleted while the job ran")
     folder = place.cache / "latents" / model_sha256
     for shard in sorted({entry.shard for entry in entries.values()}):
-        _fetch(place, keys.latents(job.pool_id or "", model_sha256, shard), folder / f"{shard}.npy")
+        before_fetch()
+        _fetch(place, keys.latents(job.pool_id or "", model_sha256, shard), shard, folder / f"{shard}.npy")
     return PoolIndex(entries, high - low, folder)
 
 
@@ -145,13 +152,13 @@ def _images_of(job: Job, query: Any) -> Any:
     return query.where(PoolImage.pool_id == job.pool_id, PoolImage.id <= job.pool_high_water)
 
 
-def _fetch(place: Workplace, key: str, file: Path) -> None:
+def _fetch(place: Workplace, key: str, sha256: str, file: Path) -> None:
     if file.exists():
         file.touch()  # `worker.cache` removes what is not used any more
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{uuid4().hex}")
-    aside.write_bytes(place.blobs.get(key))
+    aside.write_bytes(place.blobs.get(key, sha256))
     aside.replace(file)
 
 

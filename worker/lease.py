@@ -3,14 +3,15 @@
 import logging
 import threading
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
+from math import inf
 from types import TracebackType
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import jobs
-from app.database import Database
+from app.database import Database, clock
 from app.errors import LeaseLost
 from app.records import Claim
 from app.tables import Job, Step
@@ -21,12 +22,26 @@ LOOK_SECONDS = 0.5  # how soon a cancellation is noticed
 
 
 class Lease:
-    """Renews a claim until the block ends; tells when the step is no longer the worker's."""
+    """Renews a claim until the block ends; tells when the step is no longer the worker's.
 
-    def __init__(self, database: Database, claim: Claim, lease_seconds: float) -> None:
+    Who works at the step asks `lost` or `check` again and again; where nobody has asked for `hung_seconds`,
+    `when_hung` is called, in another thread: the one that works hangs.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        claim: Claim,
+        lease_seconds: float,
+        hung_seconds: float = inf,
+        when_hung: Callable[[], None] = lambda: None,
+    ) -> None:
         self.claim = claim
         self._database = database
         self._lease_seconds = lease_seconds
+        self._hung_seconds = hung_seconds
+        self._when_hung = when_hung
+        self._moved = time.monotonic()
         self._lost = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease of step {claim.step_id}", daemon=True)
@@ -43,6 +58,7 @@ class Lease:
 
     def lost(self) -> bool:
         """Whether to stop: the job is cancelled or has ended, or another worker has the step."""
+        self._moved = time.monotonic()
         return self._lost.is_set()
 
     def check(self) -> None:
@@ -54,9 +70,11 @@ class Lease:
         renewed = time.monotonic()
         while not self._over.wait(LOOK_SECONDS):
             try:
-                if time.monotonic() - renewed > self._lease_seconds / 3:
+                if time.monotonic() - self._moved > self._hung_seconds:
+                    self._when_hung()
+                elif time.monotonic() - renewed > self._lease_seconds / 3:
                     with self._database.write() as session:
-                        jobs.renew(session, self.claim, now=datetime.now(UTC), lease_seconds=self._lease_seconds)
+                        jobs.renew(session, self.claim, now=clock(session), lease_seconds=self._lease_seconds)
                     renewed = time.monotonic()
                 elif not self._still_ours():
                     self._lost.set()

@@ -1,27 +1,38 @@
 """The texts of a dataset: one line per sample for programs, one page for people."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
+from typing import Any
 
+from app.regions import box
 from app.tables import Guide, Job, Sample
+from app.trust import THRESHOLDS, quality_summary
 
 FROM_PARAMETERS = ("method", "sampler", "steps", "start_timestep", "dilation", "model")
 COLUMNS = (
     "index", "image", "mask", "guide_name", "guide_sha256", "pool_image_name", "pool_image_sha256",
     "rank", "ssim", "seed", *FROM_PARAMETERS, "model_sha256", "image_sha256", "mask_sha256",
 )  # fmt: skip
+BOXES = ("guide_box", "guide_frame", "guide_region", "pool_image_box", "pool_image_frame", "pool_image_region")
+_REGION = {True: "found", False: "not found", None: "not asked for"}
 
 
-def manifest_csv(job: Job, guides: Sequence[Guide], samples: Iterable[Sample], model_sha256: str) -> str:
-    """One line per sample, COLUMNS and after them the figures of its quality, empty where there is none.
+def manifest_csv(
+    job: Job,
+    guides: Sequence[Guide],
+    samples: Iterable[Sample],
+    model_sha256: str,
+    pool_boxes: Mapping[int, Mapping[str, Any]],
+) -> str:
+    """One line per sample: COLUMNS, the figures of its quality, empty where there is none, and BOXES.
 
-    The samples are walked through twice.
+    pool_boxes: of the pool images, by their ids. The samples are walked through twice.
     """
     figures = sorted({name for sample in samples for name in sample.quality or {}})
     out = StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow([*COLUMNS, *figures])
+    table.writerow([*COLUMNS, *figures, *BOXES])
     for sample in samples:
         guide = guides[sample.guide]
         quality = sample.quality or {}
@@ -42,9 +53,39 @@ def manifest_csv(job: Job, guides: Sequence[Guide], samples: Iterable[Sample], m
                 sample.image_sha256,
                 guide.mask_sha256,
                 *("" if quality.get(name) is None else f"{quality[name]:.6g}" for name in figures),
+                *_box_cells(box(guide.width, guide.height, guide.crop)),
+                *_box_cells(pool_boxes.get(sample.pool_image_id, {})),
             ]
         )
     return out.getvalue()
+
+
+def _box_cells(found: Mapping[str, Any]) -> list[str]:
+    """`left top width height` and `width height` of the whole, in the original's pixels; was a region found?"""
+    if not found:
+        return ["", "", ""]
+    place = " ".join(str(found[name]) for name in ("left", "top", "width", "height"))
+    return [place, f"{found['frame_width']} {found['frame_height']}", _REGION[found["found"]]]
+
+
+def _judged(job: Job) -> str:
+    """What became of the samples that failed the job's thresholds; nothing where it set none."""
+    asked = [f"`{name}` {job.parameters[name]:g}" for name in THRESHOLDS if name in job.parameters]
+    if not asked:
+        return ""
+    made, kept, dropped, redrawn = quality_summary(job).values()
+    return f"""## What was kept
+
+Thresholds: {", ".join(asked)}; `on_fail` {job.parameters["on_fail"]}.
+Of {made} samples made, {kept} are kept, {dropped} were dropped, and {redrawn} made anew from another pool image.
+The numbers of dropped samples are missing from the file names; `job.json` says why each was dropped.
+
+"""
+
+
+def _count(job: Job, samples: int) -> str:
+    lacking = f" ({job.failed} more could not be made, `job.json` says why)" if job.failed else ""
+    return f"{samples} samples{lacking}"
 
 
 def readme(job: Job, guides: int, samples: int) -> str:
@@ -62,7 +103,7 @@ def readme(job: Job, guides: int, samples: int) -> str:
 **These images are synthetic.** They were made to train segmentation networks. They show no patient, and are
 not for diagnosis.
 
-{samples} samples of 512 x 256 pixels, from {guides} labeled image{"s" if guides != 1 else ""} (guides) and,
+{_count(job, samples)} of 512 x 256 pixels, from {guides} labeled image{"s" if guides != 1 else ""} (guides) and,
 for each, the {chosen["top_k"]} pool images {choice}.
 
 | file | content |
@@ -83,7 +124,13 @@ same images, parameters, weights and versions the same bytes come out again on a
 The method follows *Anatomy-guided Latent Diffusion Model for Fine-grained Medical Image Synthetic
 Augmentation*; `job.json` holds every parameter.
 
-## Before you train on them
+## Back into the full frame
+
+`manifest.csv` says of guide and pool image which part of the original the 512 x 256 pixels show: `..._box` is
+`left top width height`, `..._frame` the original's `width height`, in its pixels. To put a sample back, resize it to
+the pool image's box (the mask by nearest neighbour) and paste it at `left top` into a picture of the frame's size.
+
+{_judged(job)}## Before you train on them
 
 - Look at `preview.png`. Leave out samples by `canal_retention` and `ssim` in `manifest.csv` if you wish.
 - The pool image's own anatomy may still be faintly there outside the mask, where the label says background.

@@ -7,7 +7,9 @@ import torch
 
 from app.errors import LastingError
 from app.settings import Settings
-from app.weights import Weights, list_weights
+from app.weights import Weights, list_weights, region_folder
+from models.region import load_region
+from models.segmenter import Segmenter
 from models.weights import Networks, load_networks
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,7 @@ class WarmNetworks:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loaded: OrderedDict[str, Networks] = OrderedDict()  # by manifest sha256, the last used at the end
+        self._region_finder: Segmenter | None = None
         self.device = choose_device(settings.device)
 
     def names(self) -> list[str]:
@@ -52,6 +55,15 @@ class WarmNetworks:
                 f"this worker has no weights {name!r}; put them into PANSYNTH_WEIGHTS_DIR on every worker"
             )
         return found
+
+    def region_finder(self) -> Segmenter:
+        """The finder of the region of interest: the user's `region` beside the weights, else the shipped one.
+
+        Always on the CPU, so that a crop does not depend on the worker's device.
+        """
+        if self._region_finder is None:
+            self._region_finder = load_region(region_folder(self._settings))
+        return self._region_finder
 
     def get(self, name: str, sha256: str | None = None) -> Networks:
         """The networks of these weights, loaded if need be. Raises LastingError, also if they changed."""

@@ -1,6 +1,7 @@
 """The dataset: one zip whose bytes depend on its content alone, whoever made the samples and when."""
 
 import hashlib
+import io
 import json
 import tempfile
 import zipfile
@@ -9,10 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from app import jobs, keys, queries
 from app.errors import LastingError
+from app.regions import box, pool_boxes
 from app.tables import Guide, Job
+from app.trust import quality_summary
 from models import pixels
 from worker.lease import Lease
 from worker.manifest import manifest_csv, readme
@@ -33,6 +37,8 @@ def package(place: Workplace, lease: Lease) -> int:
         job = queries.find_job(session, lease.claim.job_id)
         guides = queries.guides(session, job.id)
     samples = MadeSamples(place.database, job)
+    if not len(samples):
+        raise LastingError(_none_kept(place, job))
     with tempfile.TemporaryDirectory(dir=place.cache) as folder:
         file = Path(folder) / "dataset.zip"
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -41,10 +47,41 @@ def package(place: Workplace, lease: Lease) -> int:
                 archive.writestr(_entry(name), data)
         with file.open("rb") as written:
             sha256 = hashlib.file_digest(written, "sha256").hexdigest()
-        place.blobs.put_file(keys.dataset(job.id), file)
+        with _Watched(file, lease) as written:
+            place.blobs.put_file(keys.dataset(job.id), written)
         with place.database.write() as session:
             jobs.packaged(session, lease.claim, sha256=sha256, size=file.stat().st_size)
+    place.blobs.delete_prefix(keys.originals(job.id))  # not sooner: guides may share one
     return 0
+
+
+class _Watched(io.BufferedReader):
+    """A file whose upload ends when the lease is lost, and counts as work while it lasts."""
+
+    def __init__(self, file: Path, lease: Lease) -> None:
+        super().__init__(io.FileIO(file))
+        self._lease = lease
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._lease.check()
+        return super().read(size)
+
+
+def _dropped(place: Workplace, job: Job, guides: Sequence[Guide]) -> list[dict[str, Any]]:
+    """The samples that failed the thresholds, and why."""
+    with place.database.read() as session:
+        rows = queries.dropped_samples(session, job.id)
+    return [
+        {"index": s.position, "guide": guides[s.guide].name, "pool_image": s.pool_image_name, "detail": s.dropped}
+        for s in rows
+    ]
+
+
+def _none_kept(place: Workplace, job: Job) -> str:
+    with place.database.read() as session:
+        dropped = queries.dropped_samples(session, job.id)
+    example = f", the first since {dropped[0].dropped}" if dropped else ""
+    return f"none of {job.total} samples reached the thresholds{example}; loosen them"
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -58,6 +95,8 @@ def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeS
     """Every file of the zip, sorted by name; images and masks are read as they are written."""
     weights = place.networks.weights(job.parameters["model"])
     check_same_weights(weights, job.parameters["model_sha256"])
+    with place.database.read() as session:
+        failed = queries.failed_samples(session, job)
     described = {
         "parameters": job.parameters,
         "guides": [
@@ -67,10 +106,14 @@ def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeS
                 "height": g.height,
                 "image_sha256": g.image_sha256,
                 "mask_sha256": g.mask_sha256,
+                "box": box(g.width, g.height, g.crop),
             }
             for g in guides
         ],
         "samples": len(samples),
+        "quality_summary": quality_summary(job),
+        "dropped": _dropped(place, job, guides),
+        **({"failed_samples": failed} if failed else {}),
         "versions": {name: version(name) for name in VERSIONED},
         "model": {"name": weights.name, "sha256": weights.sha256, "card": weights.card},
     }
@@ -81,7 +124,9 @@ def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeS
     )
     yield from _read_ahead(place, images)
     yield "job.json", (json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-    yield "manifest.csv", manifest_csv(job, guides, samples, weights.sha256).encode()
+    with place.database.read() as session:
+        boxes = pool_boxes(session, job.id)
+    yield "manifest.csv", manifest_csv(job, guides, samples, weights.sha256, boxes).encode()
     masks = ((guides[s.guide].mask_sha256, s) for s in samples)
     yield from _read_ahead(
         place, ((f"masks/{s.position:06d}.png", keys.guide(job.id, sha256), sha256) for sha256, s in masks)
@@ -93,10 +138,8 @@ def _read_ahead(place: Workplace, wanted: Iterator[tuple[str, str, str]]) -> Ite
     """(name, key, sha256) -> (name, blob) in the same order, fetched a few at a time, and checked."""
     with ThreadPoolExecutor(8) as threads:
         while batch := list(islice(wanted, READ_AHEAD)):
-            fetched = threads.map(place.blobs.get, [key for _, key, _ in batch])
-            for (name, key, sha256), data in zip(batch, fetched, strict=True):
-                if pixels.sha256(data) != sha256:
-                    raise LastingError(f"the store's blob {key} has changed since it was written; submit the job again")
+            fetched = threads.map(lambda blob: place.blobs.get(blob[1], blob[2]), batch)
+            for (name, _, _), data in zip(batch, fetched, strict=True):
                 yield name, data
 
 

@@ -1,7 +1,9 @@
 """Which pool images go with which guide: the index made complete, then the guides compared with it."""
 
+import json
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -9,15 +11,18 @@ from app import jobs, keys, queries
 from app.errors import LastingError
 from app.records import NewSample
 from app.tables import Guide, Job
+from app.trust import REDRAWS
 from models import pixels
-from models.matching import Match, latent_ssim, random_selection, top_k
+from models.matching import Match, better, latent_ssim, random_selection
 from models.synthesis import sample_seed
 from worker.index import PoolIndex, encode, images_without_latent, keep_shard, open_index
 from worker.lease import Lease
+from worker.region import crop_guides
 from worker.workplace import Workplace
 
 INDEX_BATCH = 32  # images encoded to a shard
 INDEX_SECONDS = 20.0  # after which another step may have its turn
+PLAN_SECONDS = 15.0  # likewise; opening the index of 100,000 images takes seconds, too
 CHUNK_CPU = 8  # samples to a step: 10 to 30 s
 CHUNK_CUDA = 256
 
@@ -44,30 +49,76 @@ def index(place: Workplace, lease: Lease) -> int:
         return jobs.index_done(session, lease.claim, networks.sha256)
 
 
+class _TurnOver(Exception):
+    """The step has had its turn; how far it got is saved."""
+
+
 def plan(place: Workplace, lease: Lease) -> int:
     """The step `plan`: for the guides first <= position < last the pool images, one sample row each."""
+    try:
+        return _plan(place, lease)
+    except _TurnOver:
+        with place.database.write() as session:
+            jobs.hand_back(session, lease.claim)
+        return 1
+
+
+def _plan(place: Workplace, lease: Lease) -> int:
     with place.database.read() as session:
         job = queries.find_job(session, lease.claim.job_id)
         guides = queries.guides(session, job.id)[lease.claim.first : lease.claim.last]
+    guides = crop_guides(place, lease, job, guides)
     networks = place.networks.get(job.parameters["model"], job.parameters["model_sha256"])
-    found = open_index(place, job, networks.sha256)
+    found = open_index(place, job, networks.sha256, lease.check)
     lease.check()
     images = [pixels.image_from_png(place.blobs.get(keys.guide(job.id, g.image_sha256))) for g in guides]
     latents = torch.from_numpy(encode(networks, images, lease.check)).to(networks.device)
-    samples = _samples(job, guides, found, _choose(job, guides, latents, found))
+    if job.parameters["selection"] == "ssim":
+        chosen = _most_similar(place, lease, job, latents, found)
+    else:
+        chosen = _drawn(job, guides, latents, found)
+    samples = _samples(job, guides, found, chosen)
     chunk = CHUNK_CPU if networks.device.type == "cpu" else CHUNK_CUDA
     with place.database.write() as session:
-        return jobs.plan_done(session, lease.claim, samples, chunk)
+        made = jobs.plan_done(session, lease.claim, samples, chunk)
+    place.blobs.delete(keys.matches(job.id, lease.claim.first))
+    return made
 
 
-def _choose(job: Job, guides: Sequence[Guide], latents: torch.Tensor, found: PoolIndex) -> list[list[Match]]:
-    """For each guide its top_k pool images, the best first (or drawn by lot: the control)."""
-    count = job.parameters["top_k"]
-    if job.parameters["selection"] == "ssim":
-        return top_k(latents, found.pieces(), count, found.data_range)
+def _most_similar(
+    place: Workplace, lease: Lease, job: Job, latents: torch.Tensor, found: PoolIndex
+) -> list[list[Match]]:
+    """For each guide its top_k pool images and what spares the pool has, the best first.
+
+    A large pool is compared in several turns.
+    """
+    saved = keys.matches(job.id, lease.claim.first)
+    compared = 0
+    best: list[list[Match]] = [[] for _ in latents]
+    if place.blobs.exists(saved):
+        compared, best = _parsed(place.blobs.get(saved))
+    started = time.monotonic()
+    for piece, sha256s in found.pieces(compared):
+        lease.check()
+        best = better(best, latents, piece, sha256s, _count(job), found.data_range)
+        compared += len(sha256s)
+        if time.monotonic() - started > PLAN_SECONDS and compared < len(found.entries):
+            place.blobs.put(saved, json.dumps([compared, best]).encode())
+            raise _TurnOver
+    return best
+
+
+def _parsed(saved: bytes) -> tuple[int, list[list[Match]]]:
+    """JSON gives every float back as it was."""
+    compared, best = json.loads(saved)
+    return compared, [[Match(*match) for match in matches] for matches in best]
+
+
+def _drawn(job: Job, guides: Sequence[Guide], latents: torch.Tensor, found: PoolIndex) -> list[list[Match]]:
+    """The same drawn by lot: the control."""
     chosen = []
     for guide, latent in zip(guides, latents, strict=True):
-        sha256s = random_selection(job.parameters["seed"], guide.image_sha256, found.entries, count)
+        sha256s = random_selection(job.parameters["seed"], guide.image_sha256, found.entries, _count(job))
         ssim = latent_ssim(latent[None], found.latents(sha256s), found.data_range)[0].tolist()
         chosen.append([Match(sha256, value) for sha256, value in zip(sha256s, ssim, strict=True)])
     return chosen
@@ -75,19 +126,32 @@ def _choose(job: Job, guides: Sequence[Guide], latents: torch.Tensor, found: Poo
 
 def _samples(job: Job, guides: Sequence[Guide], found: PoolIndex, chosen: list[list[Match]]) -> list[NewSample]:
     count = job.parameters["top_k"]
-    if any(len(matches) != count for matches in chosen):
+    if any(len(matches) < count for matches in chosen):
         raise LastingError(f"the pool lost images while the job ran: fewer than top_k {count} are left")
-    return [
-        NewSample(
-            position=guide.position * count + rank - 1,
-            guide=guide.position,
-            pool_image_id=found.entries[match.sha256].image_id,
-            pool_image_name=found.entries[match.sha256].name,
-            pool_image_sha256=match.sha256,
-            rank=rank,
-            ssim=match.ssim,
-            seed=sample_seed(job.parameters["seed"], guide.image_sha256, match.sha256),
-        )
-        for guide, matches in zip(guides, chosen, strict=True)
-        for rank, match in enumerate(matches, start=1)
-    ]
+    made = []
+    for guide, matches in zip(guides, chosen, strict=True):
+        backgrounds = [_background(job, guide, found, match, rank) for rank, match in enumerate(matches, start=1)]
+        for turn in range(count):
+            # Every count-th one after it: each sample has spares of its own.
+            spares = backgrounds[turn + count :: count]
+            position = guide.position * count + turn
+            made.append(NewSample(position, guide.position, **backgrounds[turn], spares=spares or None))
+    return made
+
+
+def _background(job: Job, guide: Guide, found: PoolIndex, match: Match, rank: int) -> dict[str, Any]:
+    """What a sample's row says of its pool image, and the seed that follows from it."""
+    entry = found.entries[match.sha256]
+    return {
+        "pool_image_id": entry.image_id,
+        "pool_image_name": entry.name,
+        "pool_image_sha256": match.sha256,
+        "rank": rank,
+        "ssim": match.ssim,
+        "seed": sample_seed(job.parameters["seed"], guide.image_sha256, match.sha256),
+    }
+
+
+def _count(job: Job) -> int:
+    """How many pool images a guide needs: its top_k, and spares where failed samples are redrawn."""
+    return int(job.parameters["top_k"]) * (1 + (REDRAWS if job.parameters.get("on_fail") == "redraw" else 0))

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
-from app import queries
 from app.database import Database
 from app.errors import LastingError
 from app.tables import Job, Sample
@@ -13,32 +12,37 @@ PAGE = 500
 
 
 class MadeSamples:
-    """The samples of a job by position, 0 <= position < len; walked through as often as one likes."""
+    """The samples of a job that are in its dataset, by position, but counted without gaps: 0 <= n < len.
+
+    Walked through as often as one likes.
+    """
 
     def __init__(self, database: Database, job: Job) -> None:
-        """Raises LastingError unless all are made."""
+        """Raises LastingError unless all are made, or dropped, or could not be made."""
         self._database = database
-        self._job_id = job.id
-        query = select(func.count()).where(Sample.job_id == job.id, Sample.image_sha256.is_not(None))
+        self._made = select(Sample).where(Sample.job_id == job.id, Sample.image_sha256.is_not(None))
+        self._made = self._made.order_by(Sample.position)
+        outcomes = (Sample.image_sha256, Sample.dropped, Sample.failure)
+        settled = or_(*(outcome.is_not(None) for outcome in outcomes))
         with database.read() as session:
-            self._count = session.scalar(query) or 0
-        if self._count != job.total:
-            raise LastingError(f"{self._count} of {job.total} samples are there; submit the job again")
+            done = session.scalar(select(func.count()).where(Sample.job_id == job.id, settled)) or 0
+            self._count = session.scalar(select(func.count()).select_from(self._made.order_by(None).subquery())) or 0
+        if done != job.total:
+            raise LastingError(f"{done} of {job.total} samples are there; submit the job again")
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, position: int) -> Sample:
+    def __getitem__(self, number: int) -> Sample:
         with self._database.read() as session:
-            return queries.find_sample(session, self._job_id, position)
+            return session.scalars(self._made.offset(number).limit(1)).one()
 
     def __iter__(self) -> Iterator[Sample]:
-        for first in range(0, self._count, PAGE):
-            yield from self._page(first)
+        last = -1
+        while page := self._page(last):
+            yield from page
+            last = page[-1].position
 
-    def _page(self, first: int) -> Sequence[Sample]:
-        query = select(Sample).where(
-            Sample.job_id == self._job_id, Sample.position >= first, Sample.position < first + PAGE
-        )
+    def _page(self, last: int) -> Sequence[Sample]:
         with self._database.read() as session:
-            return session.scalars(query.order_by(Sample.position)).all()
+            return session.scalars(self._made.where(Sample.position > last).limit(PAGE)).all()

@@ -1,6 +1,6 @@
 """Samples made, a batch at a time; what is made and counted is never made again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -8,13 +8,15 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from app import jobs, keys, queries
-from app.errors import LastingError
+from app import jobs, keys, queries, trust
+from app.errors import BlobMissing
 from app.tables import Guide, Job, Sample
 from models import pixels
+from models.memory import in_halves
 from models.quality import quality
 from models.synthesis import Recipe, synthesize
 from models.weights import Networks
+from worker.index import encode
 from worker.lease import Lease
 from worker.networks import batch_size
 from worker.workplace import Workplace
@@ -23,6 +25,7 @@ TURN_CPU = 4  # samples made and counted together
 TURN_CUDA = 64
 
 Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,16 @@ class Pair:
     guide: Pixels
     mask: NDArray[np.bool_]
     unlabeled: Pixels
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A sample that was made: (256, 512) pixels, its figures, and which of the job's thresholds it fails."""
+
+    sample: Sample
+    image: Pixels
+    figures: dict[str, float | None]
+    shortcomings: list[str]
 
 
 def make_samples(place: Workplace, lease: Lease) -> int:
@@ -51,12 +64,14 @@ def make_samples(place: Workplace, lease: Lease) -> int:
         ).all()
     networks = place.networks.get(job.parameters["model"], job.parameters["model_sha256"])
     turn = TURN_CPU if networks.device.type == "cpu" else TURN_CUDA
-    left = [row for row in rows if not _is_made(place, row)]
-    for start in range(0, len(left), turn):
+    if lease.claim.attempt > 1:
+        turn = 1  # what goes wrong again goes wrong for one sample: `app.failures` counts on it, and on their order
+    left = [row for row in rows if row.failure is None and row.dropped is None and not _is_made(place, row)]
+    while left:
         lease.check()
-        pairs = [_load(place, job, guides[row.guide], row) for row in left[start : start + turn]]
-        images = _synthesize(networks, job, pairs, lease)
-        _keep(place, lease, job, pairs, images)
+        pairs = _load(place, lease, job, guides, left[:turn])
+        made = _finite(place, lease, job, pairs, _synthesize(networks, job, pairs, lease)) if pairs else []
+        left = _settle(place, lease, job, _judge(networks, job, made, lease)) + left[turn:]
     with place.database.write() as session:
         return jobs.sampled(session, lease.claim)
 
@@ -65,38 +80,46 @@ def _is_made(place: Workplace, row: Sample) -> bool:
     return row.image_sha256 is not None and place.blobs.exists(keys.sample(row.job_id, row.image_sha256))
 
 
-def _load(place: Workplace, job: Job, guide: Guide, row: Sample) -> Pair:
-    def image(key: str) -> Pixels:
-        return pixels.image_from_png(place.blobs.get(key))
+def _load(place: Workplace, lease: Lease, job: Job, guides: Sequence[Guide], rows: Sequence[Sample]) -> list[Pair]:
+    """What the samples are made of; one whose images the store has lost fails."""
+    pairs = []
+    for row in rows:
+        try:
+            pairs.append(_load_one(place, job, guides[row.guide], row))
+        except BlobMissing as error:
+            _fail(place, lease, row, str(error))
+    return pairs
+
+
+def _load_one(place: Workplace, job: Job, guide: Guide, row: Sample) -> Pair:
+    def read(key: Callable[[str, str], str], home: str, sha256: str) -> bytes:
+        return place.blobs.get(key(home, sha256), sha256)
 
     return Pair(
         sample=row,
-        guide=image(keys.guide(job.id, guide.image_sha256)),
-        mask=pixels.mask_from_png(place.blobs.get(keys.guide(job.id, guide.mask_sha256))),
-        unlabeled=image(keys.pool_image(job.pool_id or "", row.pool_image_sha256)),
+        guide=pixels.image_from_png(read(keys.guide, job.id, guide.image_sha256)),
+        mask=pixels.mask_from_png(read(keys.guide, job.id, guide.mask_sha256)),
+        unlabeled=pixels.image_from_png(read(keys.pool_image, job.pool_id or "", row.pool_image_sha256)),
     )
 
 
-def _synthesize(networks: Networks, job: Job, pairs: Sequence[Pair], lease: Lease) -> list[Pixels]:
-    """Appendix A for some samples. Raises LastingError for pixels that are no numbers."""
-    made = synthesize(
-        networks,
-        guide_images=_units([pair.guide for pair in pairs]),
-        guide_masks=torch.from_numpy(np.stack([pair.mask for pair in pairs]))[:, None],
-        unlabeled_images=_units([pair.unlabeled for pair in pairs]),
-        recipe=recipe(job),
-        seeds=[pair.sample.seed for pair in pairs],
-        should_stop=lease.lost,
-        batch_size=batch_size(networks.device),
-    )
-    images = made[:, 0].numpy()
-    for pair, image in zip(pairs, images, strict=True):
-        if not np.isfinite(image).all():
-            raise LastingError(
-                f"sample {pair.sample.position} (pool image {pair.sample.pool_image_name!r}) has pixels that "
-                f"are not finite; check weights {networks.name!r}"
-            )
-    return [pixels.from_unit(image) for image in images]
+def _synthesize(networks: Networks, job: Job, pairs: Sequence[Pair], lease: Lease) -> list[Floats]:
+    """Appendix A for some samples, each (256, 512) in [-1, 1]; as many at once as memory allows."""
+
+    def make(some: Sequence[Pair], batch_size: int) -> list[Floats]:
+        made = synthesize(
+            networks,
+            guide_images=_units([pair.guide for pair in some]),
+            guide_masks=torch.from_numpy(np.stack([pair.mask for pair in some]))[:, None],
+            unlabeled_images=_units([pair.unlabeled for pair in some]),
+            recipe=recipe(job),
+            seeds=[pair.sample.seed for pair in some],
+            should_stop=lease.lost,
+            batch_size=batch_size,
+        )
+        return list(made[:, 0].numpy())
+
+    return in_halves(make, pairs, batch_size(networks.device))
 
 
 def recipe(job: Job) -> Recipe:
@@ -108,16 +131,61 @@ def _units(images: Sequence[Pixels]) -> torch.Tensor:
     return torch.from_numpy(np.stack([pixels.to_unit(image) for image in images]))[:, None]
 
 
-def _keep(place: Workplace, lease: Lease, job: Job, pairs: Sequence[Pair], images: Sequence[Pixels]) -> None:
-    """Blobs first, then the rows that name them: a row never names a blob that is not there."""
+def _finite(
+    place: Workplace, lease: Lease, job: Job, pairs: Sequence[Pair], images: Sequence[Floats]
+) -> list[tuple[Pair, Pixels]]:
+    """The samples that are pictures; one that is not finite fails."""
     made = []
     for pair, image in zip(pairs, images, strict=True):
-        png = pixels.image_png(image)
-        sha256 = pixels.sha256(png)
-        place.blobs.put(keys.sample(pair.sample.job_id, sha256), png)
+        if np.isfinite(image).all():
+            made.append((pair, pixels.from_unit(image)))
+        else:
+            weights = job.parameters["model"]
+            _fail(place, lease, pair.sample, f"its pixels are not finite numbers; check weights {weights!r}")
+    return made
+
+
+def _judge(networks: Networks, job: Job, made: Sequence[tuple[Pair, Pixels]], lease: Lease) -> list[Judged]:
+    """What `models.quality` says of each sample, and how far it is from the nearest training image."""
+    images = [image for _, image in made]
+    distances: Sequence[float | None] = [None] * len(images)
+    if images and networks.training_latents is not None:
+        both_ways = [*images, *(np.ascontiguousarray(image[:, ::-1]) for image in images)]
+        latents = torch.from_numpy(encode(networks, both_ways, lease.check))
+        distances = networks.training_latents.distances(latents[: len(images)], latents[len(images) :])
+    judged = []
+    for (pair, image), distance in zip(made, distances, strict=True):
         figures = quality(image, pair.guide, pair.mask, pair.unlabeled, job.parameters["dilation"])
-        made.append((pair.sample.position, sha256, figures))
+        figures |= {"training_distance": None if distance is None else round(distance, 4)}
+        judged.append(Judged(pair.sample, image, figures, trust.shortcomings(job.parameters, figures)))
+    return judged
+
+
+def _settle(place: Workplace, lease: Lease, job: Job, judged: Sequence[Judged]) -> list[Sample]:
+    """Keep what reaches the job's thresholds, drop the rest or -> the samples to make anew from other pool images.
+
+    Blobs first, then the rows that name them: a row never names a blob that is not there.
+    """
+    pngs = [None if one.shortcomings else pixels.image_png(one.image) for one in judged]
+    for png in pngs:
+        if png is not None:
+            place.blobs.put(keys.sample(job.id, pixels.sha256(png)), png)
+    again = []
     with place.database.write() as session:
-        for position, sha256, figures in made:
-            jobs.finish_sample(session, lease.claim, position=position, image_sha256=sha256, quality=figures)
-    place.figures.samples_made(len(made))
+        for one, png in zip(judged, pngs, strict=True):
+            position = one.sample.position
+            if png is not None:
+                sha256 = pixels.sha256(png)
+                jobs.finish_sample(session, lease.claim, position=position, image_sha256=sha256, quality=one.figures)
+            elif (redrawn := trust.redraw_sample(session, lease.claim, position=position)) is not None:
+                again.append(redrawn)
+            else:
+                detail = "; ".join(one.shortcomings)
+                trust.drop_sample(session, lease.claim, position=position, detail=detail, quality=one.figures)
+    place.figures.samples_made(sum(png is not None for png in pngs))
+    return again
+
+
+def _fail(place: Workplace, lease: Lease, row: Sample, detail: str) -> None:
+    with place.database.write() as session:
+        jobs.fail_sample(session, lease.claim, position=row.position, detail=detail)

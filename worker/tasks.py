@@ -1,13 +1,17 @@
 """The one task: claim a step, do it, finish it, wake others. Its message says no more than: look."""
 
 import logging
+import os
+import signal
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from functools import partial
 
 from kombu.exceptions import OperationalError
+from sqlalchemy.orm import Session
 
 from app import broker, jobs, logs
+from app.database import clock
 from app.errors import BlobMissing, LastingError, LeaseLost
 from app.records import Claim
 from models.synthesis import Stopped
@@ -15,6 +19,7 @@ from models.weights import WeightsError
 from worker.evaluating import train_arm, write_report
 from worker.importing import import_files, unpack
 from worker.lease import Lease
+from worker.outages import DATABASE, is_outage
 from worker.packaging import package
 from worker.planning import index, plan
 from worker.sampling import make_samples
@@ -25,6 +30,8 @@ log = logging.getLogger(__name__)
 # Does a step and finishes it; returns how many steps can be claimed because of that.
 Doing = Callable[[Workplace, Lease], int]
 
+# A worker claims the kinds it knows and leaves the others: so a version that does a step otherwise, with another
+# result or other rows, gives it another name here, and workers of both versions can share a job.
 DOING: dict[str, Doing] = {
     "unpack": unpack,
     "import": import_files,
@@ -35,6 +42,7 @@ DOING: dict[str, Doing] = {
     "arm": train_arm,
     "report": write_report,
 }
+DATABASE_PAUSE_SECONDS = 1.0
 MAX_WAKES = 64  # the sweeper sends the rest as these are used up
 
 
@@ -44,14 +52,17 @@ def work(place: Workplace) -> bool:
         claim = jobs.claim(
             session,
             worker=place.name,
-            now=datetime.now(UTC),
+            now=clock(session),
             lease_seconds=place.settings.lease_seconds,
             max_attempts=place.settings.max_attempts,
+            kinds=DOING,
         )
     if claim is None:
         return False
     log.info("job %s: %s %d-%d, attempt %d", claim.job_id, claim.kind, claim.first, claim.last, claim.attempt)
-    with logs.about(claim.job_id), Lease(place.database, claim, place.settings.lease_seconds) as lease:
+    seconds = place.settings.lease_seconds, place.settings.hung_seconds
+    when_hung = partial(_end_hung, place, claim)
+    with logs.about(claim.job_id), Lease(place.database, claim, *seconds, when_hung) as lease:
         started = time.monotonic()
         made = _do(place, lease)
         place.figures.step_ended(claim.kind, time.monotonic() - started)
@@ -81,29 +92,48 @@ def _do(place: Workplace, lease: Lease) -> int:
         return DOING[claim.kind](place, lease)
     except (LeaseLost, Stopped) as lost:
         log.info("job %s: %s stopped: %r", claim.job_id, claim.kind, lost)
-        with place.database.write() as session:
-            jobs.stop(session, claim, now=datetime.now(UTC))
+        _tell(place, claim, _stop)
     except (LastingError, WeightsError, BlobMissing) as error:
         log.error("job %s failed at %s: %s", claim.job_id, claim.kind, error)
-        words = str(error)
-        _unless_lost(place, claim, lambda session: jobs.fail(session, claim, words))
+        _tell(place, claim, partial(jobs.fail, detail=str(error)))
     except Exception as error:
         log.exception("job %s, %s, attempt %d", claim.job_id, claim.kind, claim.attempt)
-        detail = f"{type(error).__name__}: {error}"
-        _unless_lost(
-            place,
-            claim,
-            lambda session: jobs.retry_later(
-                session, claim, now=datetime.now(UTC), max_attempts=place.settings.max_attempts, detail=detail
-            ),
-        )
+        if is_outage(error):
+            _tell(place, claim, _wait_out)
+        else:
+            _tell(place, claim, partial(_retry, place.settings.max_attempts, f"{type(error).__name__}: {error}"))
     return 0
 
 
-def _unless_lost(place: Workplace, claim: Claim, verb: Callable[..., None]) -> None:
-    try:
-        with place.database.write() as session:
-            verb(session)
-    except LeaseLost:
-        with place.database.write() as session:
-            jobs.stop(session, claim, now=datetime.now(UTC))
+def _tell(place: Workplace, claim: Claim, verb: Callable[[Session, Claim], None]) -> None:
+    """Say what became of a step; where the database is away, again until it listens or the worker is ended."""
+    while True:
+        try:
+            with place.database.write() as session:
+                verb(session, claim)
+            return
+        except LeaseLost:
+            verb = _stop
+        except DATABASE:
+            log.warning("job %s waits for the database", claim.job_id, exc_info=True)
+            time.sleep(DATABASE_PAUSE_SECONDS)
+
+
+def _stop(session: Session, claim: Claim) -> None:
+    jobs.stop(session, claim, now=clock(session))
+
+
+def _wait_out(session: Session, claim: Claim) -> None:
+    jobs.wait_out(session, claim, now=clock(session))
+
+
+def _retry(max_attempts: int, detail: str, session: Session, claim: Claim) -> None:
+    jobs.retry_later(session, claim, now=clock(session), max_attempts=max_attempts, detail=detail)
+
+
+def _end_hung(place: Workplace, claim: Claim) -> None:
+    """Nothing else ends a thread that stands still in native code; Celery forks another process."""
+    seconds = place.settings.hung_seconds
+    log.error("job %s, %s %d: nothing moved for %g s", claim.job_id, claim.kind, claim.first, seconds)
+    _tell(place, claim, partial(_retry, place.settings.max_attempts, f"nothing moved for {seconds:g} s"))
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -8,6 +8,7 @@ from celery import Celery
 from app import broker, database
 from app.blobs import Blobs
 from app.database import Database
+from app.decoder import Decoder
 from app.figures import Figures
 from app.settings import Settings
 from worker.networks import WarmNetworks
@@ -21,6 +22,7 @@ class Workplace:
     blobs: Blobs
     celery: Celery
     networks: WarmNetworks
+    decoder: Decoder
     figures: Figures = field(default_factory=Figures)
 
     @property
@@ -40,4 +42,5 @@ def open_workplace(settings: Settings, name: str) -> Workplace:
         blobs=Blobs(settings.blobs()),
         celery=broker.celery_app(settings),
         networks=WarmNetworks(settings),
+        decoder=Decoder(settings.max_pixels),
     )

@@ -41,8 +41,9 @@ def take_in(
     prefix = f"jobs/{job_id}/"
     try:
         for image in images:
-            service.blobs.put(keys.guide(job_id, image.row.image_sha256), image.image_png)
-            service.blobs.put(keys.guide(job_id, image.row.mask_sha256), image.mask_png)
+            key_of = keys.original if image.full_size else keys.guide
+            service.blobs.put(key_of(job_id, image.row.image_sha256), image.image_png)
+            service.blobs.put(key_of(job_id, image.row.mask_sha256), image.mask_png)
         with service.database.write() as session:
             job = submit(session, job_id)
             if job.id == job_id:

@@ -35,8 +35,8 @@ async def evaluate(request: Request, service: ServiceDep, idempotency_key: Idemp
     """Train a segmenter on real, synthetic and real+synthetic images, and compare them on a test set."""
     async with read_form(request, service.settings.max_upload_bytes) as form:
         parameters, webhook = parse_evaluation(form, service.settings.webhook_hosts)
-        real = await read_set(form, "real", service.settings.max_pixels, service.decoding)
-        test = await read_set(form, "test", service.settings.max_pixels, service.decoding)
+        real = await read_set(form, "real", service.decoder, service.decoding)
+        test = await read_set(form, "test", service.decoder, service.decoding)
     parameters |= {"real_images": len(real), "test_images": len(test)}
     job, is_new = await to_thread.run_sync(
         submit, service, parameters, real, test, form.size(), webhook, idempotency_key

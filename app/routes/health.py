@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Depends
@@ -11,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from sqlalchemy import text
 
 from app import broker
+from app.database import clock
 from app.problems import FieldError, unavailable
 from app.queries import live_workers
 from app.service import HouseDep, Service, admin
@@ -73,5 +73,5 @@ def check_broker(service: Service) -> None:
 
 def check_worker(service: Service) -> None:
     with service.database.read() as session:
-        if not live_workers(session, datetime.now(UTC)):
+        if not live_workers(session, clock(session)):
             raise LookupError("no worker has given a sign of life lately; start one with `pansynth worker`")

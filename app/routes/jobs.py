@@ -1,12 +1,12 @@
 """Jobs: how far they are, what they made, and how to stop them."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import events, jobs, keys, queries
+from app.database import clock
 from app.downloads import IMMUTABLE, REVALIDATE, Download, redirect, serve
 from app.problems import Problem
 from app.routes.accepted import job_answer
@@ -49,7 +49,7 @@ def get_job(job_id: JobId, service: ServiceDep, response: Response) -> JobBody:
 def cancel_job(job_id: JobId, service: ServiceDep) -> Response:
     """Stop a job. 202 the first time, 200 when it was cancelled before, 409 when it has ended otherwise."""
     with service.database.write() as session:
-        job, changed = jobs.cancel(session, job_id, now=datetime.now(UTC))
+        job, changed = jobs.cancel(session, job_id, now=clock(session))
     return job_answer(service, job, 202 if changed else 200)
 
 
@@ -92,7 +92,12 @@ def list_samples(job_id: JobId, service: ServiceDep, cursor: CursorDep, limit: L
 def get_sample_image(job_id: JobId, index: int, request: Request, service: ServiceDep) -> Response:
     """A synthetic radiograph: PNG, 512x256."""
     with service.database.read() as session:
-        sha256 = queries.find_sample(session, job_id, index).image_sha256
+        sample = queries.find_sample(session, job_id, index)
+    if sample.failure is not None:
+        raise Problem(404, "sample-failed", f"sample {index} of job {job_id} could not be made: {sample.failure}")
+    if sample.dropped is not None:
+        raise Problem(404, "sample-dropped", f"sample {index} of job {job_id} was dropped: {sample.dropped}")
+    sha256 = sample.image_sha256
     if sha256 is None:
         raise Problem(
             409, "sample-not-made", f"sample {index} of job {job_id} is not made yet; follow the job's events"

@@ -1,9 +1,8 @@
 """The weights that jobs can ask for by name."""
 
-from datetime import UTC, datetime
-
 from fastapi import APIRouter
 
+from app.database import clock
 from app.queries import live_workers
 from app.schemas import ModelBody, ModelList
 from app.service import ServiceDep
@@ -16,7 +15,7 @@ router = APIRouter(tags=["models"])
 def get_models(service: ServiceDep) -> ModelList:
     """Every set of weights with its card, and whether a live worker holds it in memory."""
     with service.database.read() as session:
-        loaded = {name for worker in live_workers(session, datetime.now(UTC)) for name in worker.models}
+        loaded = {name for worker in live_workers(session, clock(session)) for name in worker.models}
     items = [
         ModelBody(
             name=weights.name,

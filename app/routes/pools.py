@@ -25,13 +25,16 @@ router = APIRouter(tags=["pools"])
 PoolName = Annotated[str, Depends(pool_name_of)]
 CursorDep = Annotated[str | None, Depends(cursor_of)]
 
-FIELDS = ("images", "archive", "webhook")
+FIELDS = ("images", "archive", "webhook", "region")
+TEXTS = ("webhook", "region")
+REGIONS = ("none", "crop")
 IMPORT_SCHEMA = {
     "type": "object",
     "properties": {
         "images": files_schema("PNG, JPEG, TIFF, BMP or DICOM radiographs"),
         "archive": {"type": "string", "format": "binary", "description": "one zip of such images, instead"},
         "webhook": {"type": "string", "description": WEBHOOK},
+        "region": {"enum": list(REGIONS), "default": "none", "description": "crop to the tooth-bearing jaw"},
     },
 }
 
@@ -110,15 +113,25 @@ def check_import(form: Form) -> None:
     texts = [
         FieldError(name, "is text here; send it as a file, with a file name")
         for name in form.texts
-        if name != "webhook"
+        if name not in TEXTS
     ]
+    texts += wrong_region(form)
     archives = form.files.get("archive", [])
     if texts:
         raise invalid(texts)
-    if not form.files:
+    if not archives and not form.files.get("images"):
         raise invalid([FieldError("images", "is missing; send at least one image file, or a zip of images as archive")])
     if archives and (len(archives) > 1 or form.files.get("images")):
         raise invalid([FieldError("archive", "comes once and alone; send further files in further requests")])
+
+
+def wrong_region(form: Form) -> list[FieldError]:
+    given = form.texts.get("region", [])
+    if "region" in form.files:
+        return [FieldError("region", f"is a file here; send it as text, one of {', '.join(REGIONS)}")]
+    if len(given) > 1:
+        return [FieldError("region", f"is given {len(given)} times; give it once")]
+    return [FieldError("region", f"should be {' or '.join(REGIONS)}") for value in given if value not in REGIONS]
 
 
 def take_in_import(service: Service, name: str, form: Form, webhook: str | None) -> Job:
@@ -137,6 +150,7 @@ def take_in_import(service: Service, name: str, form: Form, webhook: str | None)
                 pool=name,
                 names=[file.name for file in files],
                 archive=bool(archives),
+                region=form.texts.get("region", ["none"])[0],
                 max_queued_jobs=service.settings.max_queued_jobs,
             )
             charge(session, service.caller, job, form.size(), datetime.now(UTC))
@@ -149,7 +163,7 @@ def take_in_import(service: Service, name: str, form: Form, webhook: str | None)
 
 def put_archive(service: Service, key: str, archive: UploadedFile) -> None:
     with tempfile.TemporaryFile(prefix="pansynth-archive-") as file:  # nameless: nothing stays after a kill -9
-        archive.copy_to(file)
+        file.writelines(archive)
         if not zipfile.is_zipfile(file):
             raise invalid([FieldError("archive", f"{archive.name!r} is not a zip file; send a zip of images")])
         file.seek(0)

@@ -11,6 +11,7 @@ from app.forms import openapi_body, parse_synthesis, synthesis_schema
 from app.guides import GuideFiles, fingerprint, read_guides
 from app.presets import PRESETS, Preset
 from app.problems import FieldError, invalid
+from app.regions import CROP
 from app.routes.accepted import job_answer, take_in
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
@@ -50,7 +51,7 @@ async def synthesize(request: Request, service: ServiceDep, idempotency_key: Ide
     async with read_form(request, service.settings.max_upload_bytes) as form:
         parameters, webhook = parse_synthesis(form, service.settings.webhook_hosts)
         await to_thread.run_sync(check_named, service, parameters, idempotency_key)
-        guides = await read_guides(form, service.settings.max_pixels, service.decoding)
+        guides = await read_guides(form, service.decoder, service.decoding, parameters["region"] == CROP)
     parameters["guides"] = [guide.row.name for guide in guides]
     job, is_new = await to_thread.run_sync(submit, service, parameters, guides, form.size(), webhook, idempotency_key)
     if is_new:
@@ -83,6 +84,14 @@ def check_named(service: Service, parameters: dict[str, Any], idempotency_key: s
     if parameters["model"] not in available:
         names = ", ".join(sorted(available)) or "none"
         wrong.append(FieldError("model", f"there is no model {shown(parameters['model'])!r}; available: {names}"))
+    elif "min_training_distance" in parameters and not available[parameters["model"]].knows_training_images:
+        wrong.append(
+            FieldError(
+                "min_training_distance",
+                f"model {parameters['model']!r} does not know its training images; leave the threshold out, or train "
+                "the denoiser again, which keeps them",
+            )
+        )
     if wrong:
         raise invalid(wrong)
 

@@ -6,6 +6,7 @@ const select = document.getElementById("pool");
 const row = document.getElementById("new-pool-row");
 const nameInput = document.getElementById("new-pool-name");
 const files = document.getElementById("pool-files");
+const crop = document.getElementById("pool-crop");
 const importBox = document.getElementById("import");
 const words = document.getElementById("import-words");
 const bar = document.getElementById("import-progress");
@@ -36,6 +37,7 @@ async function addImages() {
   const form = new FormData();
   const isArchive = files.files.length === 1 && files.files[0].name.toLowerCase().endsWith(".zip");
   for (const file of files.files) form.append(isArchive ? "archive" : "images", file);
+  if (crop.checked) form.append("region", "crop");
   importBox.hidden = false;
   rejected.hidden = true;
   bar.removeAttribute("value");

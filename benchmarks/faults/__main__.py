@@ -3,15 +3,16 @@
 import argparse
 import itertools
 import random
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.faults.faults import FAULTS
-from benchmarks.faults.soak import soak, table
+from benchmarks.faults.soak import ALL_FAULTS, soak, table
 from benchmarks.faults.stack import running
+from benchmarks.faults.stores import fleet, home
 from tests.tiny import make_tiny_weights
 
 
@@ -20,16 +21,20 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=1_000_000)
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="faults whose name has this in it")
+    parser.add_argument("--fleet", action="store_true", help="over PostgreSQL and a bucket")
+    parser.add_argument("--only", nargs="+", default=[""], help="faults whose name has one of these in it")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started and mounted is taken away again
 
     with tempfile.TemporaryDirectory(prefix="pansynth-faults-") as folder:
         weights = Path(folder) / "weights"
         make_tiny_weights(weights / "default")
         end = time.monotonic() + 60 * arguments.minutes
         names = itertools.islice(drawn(arguments.seed, arguments.only, end), arguments.trials)
-        with running(Path(folder) / "data", weights) as stack:
+        data_dir = Path(folder) / "data"
+        stores = fleet(arguments.seed) if arguments.fleet else home(data_dir)
+        with stores as given, running(data_dir, weights, stores=given) as stack:
             tallies = soak(stack, names, arguments.seed, lambda words: print(words, flush=True))
     print(table(tallies))
     failures = [words for tally in tallies.values() for words in tally.failures]
@@ -39,10 +44,10 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def drawn(seed: int, only: str, end: float) -> Iterator[str]:
+def drawn(seed: int, only: Sequence[str], end: float) -> Iterator[str]:
     """Every fault once, then every fault again in another order, until the time is over."""
     chance = random.Random(seed)
-    names = [name for name in FAULTS if only in name]
+    names = [name for name in ALL_FAULTS if any(words in name for words in only)]
     while True:
         chance.shuffle(names)
         for name in names:

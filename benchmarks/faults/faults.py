@@ -153,6 +153,8 @@ def worker_stopped(stack: Stack, client: Client, chance: random.Random) -> str |
 
 def database_locked(stack: Stack, client: Client, chance: random.Random) -> str | None:
     """Another writer holds SQLite's lock for some seconds."""
+    if stack.stores.database_url:
+        raise NotInjected
     job_id = client.submit()
     tend_for(stack, chance.uniform(0, JOB_SECONDS))
     with closing(sqlite3.connect(stack.data_dir / "pansynth.sqlite", isolation_level=None, timeout=30)) as other:

@@ -13,7 +13,7 @@ from app.settings import Settings
 from app.tables import Guide, Job, Sample, Step, Upload
 from worker.cache import remove_unused
 
-LATER = timedelta(hours=2)  # by then nothing that the trial wrote can be under way
+LATER = timedelta(days=2)  # by then nothing that the trial wrote can be under way
 
 
 def tidied(settings: Settings) -> set[str]:

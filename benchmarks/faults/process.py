@@ -1,18 +1,25 @@
 """`pansynth serve` or `worker` with the named points: python -m benchmarks.faults.process worker NAME."""
 
+import os
 import sys
+from pathlib import Path
 
-from app.settings import Settings
-from benchmarks.faults import points
-from cli import fleet
+from benchmarks.faults import clocks
 
 CHUNK = 2  # samples to a step: a small job has several
 
 
 def main() -> None:
-    data_dir = Settings().data_dir
+    data_dir = Path(os.environ["PANSYNTH_DATA_DIR"])
+    name = "api" if sys.argv[1] == "serve" else sys.argv[2]
+    clocks.install_for_all(data_dir, name)
+
+    from benchmarks.faults import points, versions
+    from cli import fleet
+
     if sys.argv[1] == "serve":
         points.install_in_api(data_dir)
+        clocks.install_for_the_service(data_dir, name)
         fleet.serve(host="127.0.0.1", port=int(sys.argv[2]), data_dir=None, fd=None)
     else:
         from worker import planning, sampling, tasks  # before the fork: a process killed is back at once
@@ -20,7 +27,10 @@ def main() -> None:
         assert tasks
         planning.CHUNK_CPU, sampling.TURN_CPU = CHUNK, 1
         points.install_in_worker(data_dir)
-        fleet.worker(name=sys.argv[2], data_dir=None)
+        clocks.install_for_the_service(data_dir, name)
+        if os.environ["PANSYNTH_FAULTS_NEXT_VERSION"]:
+            versions.install()
+        fleet.worker(name=name, data_dir=None)
 
 
 if __name__ == "__main__":

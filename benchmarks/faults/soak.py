@@ -11,7 +11,10 @@ from benchmarks.faults import points
 from benchmarks.faults.faults import FAULTS, Fault, NotInjected
 from benchmarks.faults.leftovers import left_over, tidied
 from benchmarks.faults.stack import Stack
+from benchmarks.faults.store_faults import STORE_FAULTS
 from benchmarks.faults.work import Broken, Client
+
+ALL_FAULTS = FAULTS | STORE_FAULTS
 
 
 @dataclass
@@ -31,12 +34,12 @@ def soak(stack: Stack, names: Iterable[str], seed: int, say: Callable[[str], Non
     reference = client.dataset(job_id)
     client.ask("DELETE", f"/jobs/{job_id}")
     blobs = tidied(stack.settings)
-    tallies = {name: Tally() for name in FAULTS}
+    tallies = {name: Tally() for name in ALL_FAULTS}
     for number, name in enumerate(names):
         chance = random.Random(f"{seed} {number}")
         begun = time.monotonic()
         try:
-            wrong = trial(stack, client, FAULTS[name], chance, reference, blobs)
+            wrong = trial(stack, client, ALL_FAULTS[name], chance, reference, blobs)
         except NotInjected:
             wrong = None
             clear(client)

@@ -16,23 +16,27 @@ import psutil
 
 from app.broker import celery_app
 from app.settings import Settings
+from benchmarks.faults.stores import Stores
 from cli.children import start
 from cli.up import broker_socket
 
 LEASE_SECONDS = 4.0
-PATIENCE_SECONDS = 120.0
+HUNG_SECONDS = 15.0
+PATIENCE_SECONDS = 300.0
 
 
 @dataclass
 class Stack:
-    """`paused` are the names of processes that stay down for now."""
+    """`paused` are the names of processes that stay down for now, `newer` of workers of the next version."""
 
     data_dir: Path
     weights_dir: Path
     workers: int = 2
+    stores: Stores = field(default_factory=Stores)
     port: int = 0
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
+    newer: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -44,6 +48,8 @@ class Stack:
             broker_url=f"redis+socket://{broker_socket(self.data_dir)}",
             device="cpu",
             lease_seconds=LEASE_SECONDS,
+            database_url=self.stores.database_url,
+            blob_url=self.stores.blob_url,
         )
         self.celery = celery_app(self.settings)
 
@@ -69,7 +75,7 @@ class Stack:
         end = time.monotonic() + seconds
         while not (true := what()) and time.monotonic() < end:
             self.tend()
-            time.sleep(0.05)
+            time.sleep(0.1)
         return true
 
     def is_ready(self) -> bool:
@@ -100,6 +106,10 @@ class Stack:
             "PANSYNTH_WEIGHTS_DIR": str(self.weights_dir),
             "PANSYNTH_DEVICE": "cpu",
             "PANSYNTH_LEASE_SECONDS": str(LEASE_SECONDS),
+            "PANSYNTH_HUNG_SECONDS": str(HUNG_SECONDS),
+            "PANSYNTH_DATABASE_URL": self.stores.database_url,
+            "PANSYNTH_BLOB_URL": self.stores.blob_url,
+            "PANSYNTH_FAULTS_NEXT_VERSION": "1" if name in self.newer else "",
             "OMP_NUM_THREADS": "1",
         }
         module = [sys.executable, "-m", "benchmarks.faults.process"]
@@ -113,9 +123,9 @@ class Stack:
 
 
 @contextmanager
-def running(data_dir: Path, weights_dir: Path, workers: int = 2) -> Iterator[Stack]:
+def running(data_dir: Path, weights_dir: Path, workers: int = 2, stores: Stores | None = None) -> Iterator[Stack]:
     """A stack that is ready; at its end nothing of it runs."""
-    stack = Stack(data_dir, weights_dir, workers)
+    stack = Stack(data_dir, weights_dir, workers, stores or Stores())
     try:
         assert stack.until(stack.is_ready), "the service did not start; see its logs"
         yield stack

@@ -41,7 +41,7 @@ class Client:
         ]
 
     def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
-        """Again and again until there is an answer other than 503. Raises Broken after two minutes without."""
+        """Again and again until there is an answer other than 503. Raises Broken after five minutes without."""
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             with suppress(httpx.TransportError):
@@ -77,7 +77,7 @@ class Client:
         return body
 
     def wait(self, job_id: str) -> dict[str, Any]:
-        """The job at its end. Raises Broken when there is none within two minutes."""
+        """The job at its end. Raises Broken when there is none within five minutes."""
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             job = self.look(job_id)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.memorisation import MAX_IMAGES, TrainingLatents, describe_training
 from models.training.images import TrainingImages, alone
 from models.training.loop import autocast
 from models.vae import Vae
@@ -49,6 +50,19 @@ def _write(
         show(start + len(batch), len(images))
     latents.flush()
     aside.replace(stored)
+
+
+def describe_latents(latents: Tensor) -> TrainingLatents | None:
+    """What the weights keep of `open_latents`' latents, to know copies by; of more than 20,000 images an even choice.
+
+    None where all images are the same.
+    """
+    images = np.arange(0, len(latents), 2)  # without the mirrored ones
+    chosen = images[:: -(-len(images) // MAX_IMAGES)]
+    try:
+        return describe_training(latents[rows].float() for rows in np.array_split(chosen, -(-len(chosen) // BATCH)))
+    except ValueError:
+        return None
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from models.metrics import dice
 from models.segmenter import Labeled, Segmenter, build_segmenter, check_backbone, learning_rate, predict, to_images
-from models.training.augmentation import augment
+from models.training.augmentation import STANDARD, Reach, augment
 from models.training.loop import autocast
 
 VALIDATION_SHARE = 0.2
@@ -39,6 +39,7 @@ class SegmenterPlan:
     warmup_share: float = 0.05
     weight_decay: float = 0.01
     validations: int = 10
+    reach: Reach = STANDARD
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "validations"):
@@ -138,7 +139,7 @@ class SegmenterTraining:
         picked = [(self._sources[source], row) for source, row in zip(chosen, rows, strict=True)]
         images = np.stack([source.images[row] for source, row in picked])
         masks = torch.from_numpy(np.stack([source.masks[row] for source, row in picked])).to(self.device)
-        return augment(to_images(images, self.device), masks, generator)
+        return augment(to_images(images, self.device), masks, generator, self.plan.reach)
 
     def _validate(self) -> None:
         """Keep the state if it is the best so far; without held-out images the last one is."""

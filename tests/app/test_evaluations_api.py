@@ -86,6 +86,13 @@ def test_a_test_image_that_was_trained_on_is_refused_and_nothing_is_kept(
     assert stored(service) == before
 
 
+def test_a_synthesis_of_cropped_guides_is_not_compared_with_whole_frames(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    cropped = finished_synthesis(client, service, pool, region="crop")
+    assert "region none" in refused(send(client, cropped))["synthesis"]
+
+
 def test_only_finished_syntheses_can_be_evaluated(client: httpx.Client, synthesis: str) -> None:
     running = send(client, synthesis).json()["id"]
     assert "it is a evaluation that is queued" in refused(send(client, running))["synthesis"]

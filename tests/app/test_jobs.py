@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app import jobs, pools, queries
+from app import imports, jobs, pools, queries
 from app.database import Database
 from app.errors import (
     IdempotencyConflict,
@@ -186,12 +186,12 @@ def test_an_import_stores_new_images_and_counts_the_others(db: Database) -> None
     first = must_claim(db)
     assert (first.first, first.last) == (0, 32)
     read = [outcome(n, f"{n % 30:064}") for n in range(31)] + [Outcome(31, None, "not an image")]
-    do(db, jobs.imported, first, read, [])
+    do(db, imports.imported, first, read, [])
     assert (look(db, "j").done, look(db, "j").status) == (32, "running")
-    do(db, jobs.imported, must_claim(db), [outcome(n, f"{n:064}") for n in range(32, 40)], [])
+    do(db, imports.imported, must_claim(db), [outcome(n, f"{n:064}") for n in range(32, 40)], [])
     assert look(db, "j").status == "succeeded"
     with db.read() as session:
-        found = queries.import_outcome(session, "j")
+        found = queries.import_outcome(session, queries.find_job(session, "j"))
         assert pools.image_counts(session, [pools.find(session, "p")]).popitem()[1] == 38
     assert (found.stored, found.duplicates) == (38, 1)
     assert found.rejected == [{"name": "31.png", "detail": "not an image"}]
@@ -203,9 +203,9 @@ def test_an_archive_is_counted_when_it_is_unpacked(db: Database) -> None:
         jobs.submit_import(session, job_id="j", pool="p", archive=True, max_queued_jobs=9)
     unpacking = must_claim(db)
     assert unpacking.kind == "unpack"
-    assert do(db, jobs.unpacked, unpacking, ["a.png"], [("../b.png", "leads out")]) == 1
+    assert do(db, imports.unpacked, unpacking, ["a.png"], [("../b.png", "leads out")]) == 1
     assert (look(db, "j").done, look(db, "j").total) == (1, 2)
-    do(db, jobs.imported, must_claim(db), [outcome(0, "a" * 64)], [])
+    do(db, imports.imported, must_claim(db), [outcome(0, "a" * 64)], [])
     assert (look(db, "j").done, look(db, "j").status) == (2, "succeeded")
 
 
@@ -213,7 +213,7 @@ def test_an_archive_with_nothing_to_read_ends_at_once(db: Database) -> None:
     make_pool(db, images=0)
     with db.write() as session:
         jobs.submit_import(session, job_id="j", pool="p", archive=True, max_queued_jobs=9)
-    do(db, jobs.unpacked, must_claim(db), [], [("../b.png", "leads out")])
+    do(db, imports.unpacked, must_claim(db), [], [("../b.png", "leads out")])
     assert look(db, "j").status == "succeeded"
 
 
@@ -227,7 +227,7 @@ def test_two_imports_of_the_same_image_at_once_store_it_once(db: Database) -> No
 
     def finish(claimed: Claim) -> None:
         start.wait()
-        do(db, jobs.imported, claimed, [outcome(0, "a" * 64)], [])
+        do(db, imports.imported, claimed, [outcome(0, "a" * 64)], [])
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(finish, claims))

@@ -2,15 +2,14 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app import jobs
-from app.database import Database
-from app.errors import (
-    LeaseLost,
-)
+from app import jobs, queries
+from app.database import Database, clock
+from app.errors import LeaseLost
+from app.failures import MANY
 from app.tables import Job
 from tests.job_life import NOW, claim, do, look, make_pool, must_claim, plan_all, submit
 
@@ -165,3 +164,70 @@ def test_within_a_tenant_its_keys_take_turns_and_then_their_jobs(db: Database) -
         for job, key in ((busy[0], "a"), (busy[1], "a"), (busy[2], "a"), (busy[3], "a"), (rare, "b")):
             session.get_one(Job, job.id).api_key = key
     assert [must_claim(db).job_id for _ in range(3)] == [busy[0].id, rare.id, busy[1].id]
+
+
+def test_a_sample_that_kills_every_worker_fails_alone(db: Database) -> None:
+    make_pool(db)
+    job = submit(db, guides=2)
+    plan_all(db)
+    for attempt in range(3):
+        must_claim(db, now=NOW + attempt * timedelta(minutes=1), max_attempts=3)
+    goes_on = must_claim(db, now=NOW + timedelta(minutes=4), max_attempts=3)
+    assert (goes_on.kind, goes_on.first, goes_on.attempt) == ("sample", 0, 1)
+    with db.read() as session:
+        (failed,) = queries.failed_samples(session, queries.find_job(session, job.id))
+    assert failed["index"] == 0
+    assert "tried 3 times, each time its worker died" in failed["detail"]
+    assert (look(db, job.id).status, look(db, job.id).done) == ("running", 1)
+
+
+def test_a_job_of_which_most_samples_fail_is_given_up(db: Database) -> None:
+    make_pool(db)
+    job = submit(db, guides=4)
+    plan_all(db, chunk=12)
+    claimed = must_claim(db)
+    do(db, jobs.finish_sample, claimed, position=11, image_sha256="a" * 64, quality={})
+    for position in range(MANY):
+        assert look(db, job.id).status == "running"
+        do(db, jobs.fail_sample, claimed, position=position, detail="no numbers")
+    error = look(db, job.id).error
+    assert look(db, job.id).status == "failed"
+    assert error is not None and error["detail"].startswith(
+        "8 of the first 9 samples could not be made; sample 7: no n"
+    )
+
+
+def test_a_store_that_is_away_uses_up_no_attempts(db: Database) -> None:
+    make_pool(db)
+    submit(db)
+    for turn in range(10):
+        now = NOW + turn * timedelta(seconds=6)
+        claimed = must_claim(db, now=now, max_attempts=2)
+        assert claimed.attempt == 1
+        do(db, jobs.wait_out, claimed, now=now)
+        assert claim(db, now=now) is None, "not at once"
+
+
+def test_a_step_of_another_version_is_left_to_those_who_know_it(db: Database) -> None:
+    make_pool(db)
+    submit(db)
+    with db.write() as session:
+        assert jobs.claim(session, worker="old", now=NOW, lease_seconds=30, max_attempts=5, kinds=("plan",)) is None
+        new = jobs.claim(session, worker="new", now=NOW, lease_seconds=30, max_attempts=5, kinds=("plan", "index"))
+    assert new is not None and new.kind == "index"
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_clock_that_is_set_holds_no_step_back(db: Database, hours: int) -> None:
+    make_pool(db)
+    submit(db)
+    first = must_claim(db)
+    set_clock = NOW + timedelta(hours=hours)
+    assert must_claim(db, now=set_clock).step_id == first.step_id
+    assert claim(db, now=set_clock) is None
+
+
+def test_the_database_has_the_clock(db: Database) -> None:
+    with db.read() as session:
+        assert abs(clock(session) - datetime.now(UTC)) < timedelta(minutes=1)
+        assert clock(session).tzinfo is UTC

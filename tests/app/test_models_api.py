@@ -1,10 +1,11 @@
 from pathlib import Path
 
 import httpx
+import pytest
 
 from app.service import Service
 from app.settings import Settings
-from app.weights import list_weights
+from app.weights import list_weights, region_folder
 from tests.serving import give_sign_of_life, write_weights
 
 
@@ -25,6 +26,22 @@ def test_weights_that_a_live_worker_holds_are_loaded(client: httpx.Client, servi
 def test_weights_of_the_user_come_before_shipped_ones_of_the_same_name(tmp_path: Path) -> None:
     sha256 = write_weights(tmp_path, "default")
     assert list_weights(Settings(weights_dir=tmp_path))["default"].sha256 == sha256
+
+
+def test_the_region_finder_lies_among_the_weights_and_is_none_of_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shipped = Settings()
+    assert region_folder(shipped).is_dir()
+    assert "region" not in list_weights(shipped)
+    assert not caplog.records
+    (tmp_path / "region").mkdir()
+    (tmp_path / "region" / "manifest.json").write_text('{"kind": "region"}')
+    assert region_folder(Settings(weights_dir=tmp_path)) == tmp_path / "region"
+
+
+def test_shipped_weights_know_their_training_images() -> None:
+    assert list_weights(Settings())["default"].knows_training_images
 
 
 def test_a_folder_without_a_readable_manifest_is_left_out(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 import httpx
 from sqlalchemy import text
 
-from app import leases
+from app import imports, jobs, leases
 from app.callers import BELIEVED_SECONDS
+from app.database import clock
+from app.records import Outcome
 from app.service import Service
 from tests.key_holders import holder_of, make_key
 from tests.serving import Served, fill_pool, plan, statements_of, submit
@@ -25,13 +27,33 @@ def test_polling_a_synthesis_costs_one_query_by_key(client: httpx.Client, servic
     assert [row[3] for row in rows] == ["SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"]
 
 
+def test_polling_an_import_costs_one_query_and_looks_up_rejected_files_by_an_index(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    with service.database.write() as session:
+        jobs.submit_import(session, job_id="a" * 32, pool=pool, names=["1.png", "2.png"], max_queued_jobs=9)
+    with statements_of(service, "jobs.id = ?") as of_jobs, statements_of(service, "FROM uploads") as of_uploads:
+        assert client.get(f"/jobs/{'a' * 32}").json()["stored"] == 0
+    assert (len(of_jobs), len(of_uploads)) == (1, 0)
+    with service.database.write() as session:
+        importing = jobs.claim(session, worker="w", now=clock(session), lease_seconds=30, max_attempts=5)
+        assert importing is not None
+        imports.imported(session, importing, [Outcome(0, None, "no image"), Outcome(1, None, "no image")], [])
+    with statements_of(service, "FROM uploads") as statements:
+        assert client.get(f"/jobs/{'a' * 32}").json()["rejected"][1] == {"name": "2.png", "detail": "no image"}
+    ((statement, parameters),) = statements
+    with service.database.engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    assert [row[3] for row in rows] == ["SEARCH uploads USING INDEX uploads_rejected (job_id=?)"]
+
+
 def test_no_table_is_walked_through_to_find_a_step(service: Service) -> None:
     with service.database.engine.connect() as connection:
         query = "SELECT id FROM steps WHERE status = 'leased' AND leased_until < '2026-01-01'"
         (row,) = connection.execute(text(f"EXPLAIN QUERY PLAN {query}")).all()
     assert row[3] == "SEARCH steps USING COVERING INDEX steps_to_do (status=? AND leased_until<?)"
     with statements_of(service, "leases") as statements, service.database.read() as session:
-        leases.fairest(session, datetime.now(UTC))
+        leases.fairest(session, datetime.now(UTC), kinds=None)
     ((statement, parameters),) = statements
     with service.database.engine.connect() as connection:
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()

@@ -1,5 +1,6 @@
 import io
 import zipfile
+from typing import Any
 
 import httpx
 import pytest
@@ -99,9 +100,26 @@ def test_an_archive_is_taken_in_as_it_is(client: httpx.Client, service: Service)
     assert service.blobs.get(f"jobs/{answer.json()['id']}/archive.zip") == content.getvalue()
 
 
+def test_an_import_may_ask_for_a_crop(client: httpx.Client, service: Service) -> None:
+    def sent(**data: str) -> dict[str, Any]:
+        answer = client.post("/pools/default/images", data=data, files=[("images", ("a.png", b"pixels"))])
+        assert answer.status_code == 202
+        found: dict[str, Any] = answer.json()["parameters"]
+        return found
+
+    assert sent()["region"] == sent(region="none")["region"] == "none"
+    assert sent(region="crop")["region"] == "crop"
+    before = stored(service)
+    for wrong in ({"region": "mouth"}, {"region": ["crop", "none"]}):
+        answer = client.post("/pools/default/images", data=wrong, files=[("images", ("a.png", b"pixels"))])
+        assert [error["field"] for error in answer.json()["errors"]] == ["region"]
+    assert stored(service) == before
+
+
 @pytest.mark.parametrize(
     ("files", "field"),
     [
+        ([("region", ("a.png", b"x")), ("images", ("b.png", b"x"))], "region"),
         ([("other", ("a.png", b"x"))], "other"),
         ([("archive", ("a.zip", b"no zip"))], "archive"),
         ([("archive", ("a.zip", b"x")), ("archive", ("b.zip", b"x"))], "archive"),

@@ -33,7 +33,8 @@ def test_a_job_is_accepted_with_its_address(client: httpx.Client, pool: str) -> 
 def test_what_is_not_given_comes_from_the_preset(client: httpx.Client, pool: str) -> None:
     parameters = submit(client, pool, preset="harmonize", steps="10", reblend="false")["parameters"]
     expected = asdict(PRESETS["harmonize"]) | {"steps": 10, "reblend": False}
-    others = {"pool": pool, "top_k": 2, "preset": "harmonize", "selection": "ssim", "method": "diffusion"}
+    others = {"pool": pool, "top_k": 2, "preset": "harmonize", "region": "none"}
+    others |= {"selection": "ssim", "method": "diffusion"}
     assert parameters == expected | others | {"seed": 0, "model": "default", "guides": ["guide-0.png"]}
 
 
@@ -53,6 +54,22 @@ def test_guides_are_stored_at_the_working_size_in_their_order(
         mask = service.blobs.get(f"jobs/{job['id']}/guides/{row.mask_sha256}.png")
         assert pixels.sha256(image) == row.image_sha256
         assert pixels.image_from_png(image).shape == pixels.mask_from_png(mask).shape == (256, 512)
+
+
+def test_guides_to_be_cropped_are_stored_at_their_own_size(client: httpx.Client, service: Service, pool: str) -> None:
+    job = submit(client, pool, guides=2, region="crop")
+    assert job["parameters"]["region"] == "crop"
+    with service.database.read() as session:
+        rows = guides(session, job["id"])
+    assert stored(service)[1] >= {f"jobs/{job['id']}/originals/{row.image_sha256}.png" for row in rows}
+    for number, row in enumerate(rows):
+        image = service.blobs.get(f"jobs/{job['id']}/originals/{row.image_sha256}.png")
+        mask = service.blobs.get(f"jobs/{job['id']}/originals/{row.mask_sha256}.png")
+        assert pixels.full_image_from_png(image).shape == (96 + number, 160)
+        assert pixels.full_mask_from_png(mask).shape == (96 + number, 160)
+        sent = pixels.read_image(guide_files(2)[2 * number][1][1])
+        assert (pixels.full_image_from_png(image) == sent).all(), "nothing of 8 bits is lost"
+        assert row.crop is None
 
 
 def with_file(role: str, data: bytes, name: str = "guide.png") -> list[Part]:
@@ -118,6 +135,17 @@ WRONG: dict[str, tuple[dict[str, str], Change, list[str]]] = {
         "seed": ["-1", str(2**63), "9" * 4000],
         "reblend": ["yes", "True", "", "2"],
         "selection": ["best"],
+        "model": [
+            "..",
+            "/etc",
+            "default/",
+            "./default",
+            "default\\",
+            "models/weights/default",
+            "%2e%2e",
+            "Default",
+            "",
+        ],
         "method": ["gan"],
     }.items()
     for value in values

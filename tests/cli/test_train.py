@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from cli.failure import Failure
 from cli.main import app
+from models.region import load_region
 from models.segmenter import build_segmenter
 from models.training.segmenter import SegmenterTraining
 
@@ -80,6 +81,16 @@ def test_a_set_of_split_guards_itself(tmp_path: Path) -> None:
     (tmp_path / "split" / "train" / "stray.png").write_bytes(stray.read_bytes())
     with pytest.raises(Failure, match=r"stray\.png"):
         vae(tmp_path / "split" / "train", tmp_path / "out")
+
+
+def test_a_region_finder_is_trained_from_images_and_regions(tmp_path: Path) -> None:
+    labeled = write_labeled(tmp_path / "labeled", 60, 3)
+    (labeled / "masks").rename(labeled / "regions")
+    said = run("train", "region", "--data", labeled, "--out", tmp_path / "region", "--steps", "1", "--batch", "2")
+    assert "region finder in" in said
+    load_region(tmp_path / "region")
+    with pytest.raises(Failure, match="holds 0 radiographs"):
+        run("train", "region", "--data", tmp_path, "--out", tmp_path / "none")
 
 
 def test_the_denoiser_asks_for_its_vae_first(data: Path, tmp_path: Path) -> None:

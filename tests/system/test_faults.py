@@ -1,5 +1,7 @@
 """The short form of the soak (`python -m benchmarks.faults`): real processes, real signals, nothing lost."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 from app import database, jobs, pools
@@ -27,6 +29,27 @@ def test_faults_cost_time_and_nothing_else(tmp_path: Path, weights_dir: Path) ->
 
 def test_the_short_form_is_part_of_the_long_one() -> None:
     assert set(SHORT) <= set(FAULTS)
+
+
+CLOCKS = """
+import datetime, sys, time
+from pathlib import Path
+from benchmarks.faults import clocks
+
+folder, day, right = Path(sys.argv[1]), datetime.datetime, time.time()
+clocks.install_for_all(folder, "api")
+from app import jobs
+clocks.install_for_the_service(folder, "api")
+assert abs(time.time() - right) < 1800
+clocks.set_clock(folder, "api", -clocks.HOUR)
+assert time.time() < right - 1800 and time.time_ns() / 1e9 < right - 1800
+assert jobs.datetime.now(datetime.UTC).timestamp() < right - 1800
+assert isinstance(day.now(), jobs.datetime) and datetime.datetime is day
+"""
+
+
+def test_a_clock_is_set_in_the_services_modules_alone(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", CLOCKS, str(tmp_path)], check=True)
 
 
 def test_what_a_fault_leaves_is_noticed(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def settings(tmp_path: Path, weights_dir: Path, broker_url: str) -> Settings:
 def place(settings: Settings) -> Iterator[Workplace]:
     opened = open_workplace(settings, "one@test")
     yield opened
+    opened.decoder.close()
     opened.database.dispose()
 
 
@@ -50,4 +51,5 @@ def second_place(settings: Settings) -> Iterator[Workplace]:
     """Another worker of the same service."""
     opened = open_workplace(settings, "two@test")
     yield opened
+    opened.decoder.close()
     opened.database.dispose()

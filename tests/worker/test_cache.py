@@ -11,10 +11,10 @@ HOUR = 3600.0
 
 def test_leftovers_and_unused_shards_go_and_what_is_in_use_stays(tmp_path: Path) -> None:
     ages = {
-        "tmpkilled/dataset.zip": HOUR,
-        "tmpbusy/dataset.zip": 0,
-        "latents/m/.aside": HOUR,
-        "latents/m/.being-written": 0,
+        "tmpkilled/dataset.zip": 25 * HOUR,
+        "tmpbusy/dataset.zip": HOUR,
+        "latents/m/.aside": 25 * HOUR,
+        "latents/m/.being-written": HOUR,
         "latents/m/used.npy": HOUR,
         "latents/m/unused.npy": 8 * 24 * HOUR,
     }

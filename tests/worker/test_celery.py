@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+import pytest
 
-from app import broker, jobs, queries
+from app import broker, jobs, keys, queries
 from app.settings import Settings
 from models.phantoms import Phantom
 from tests.worker_service import dataset, fill_pool, look, manifest, submit, work_off
 from worker.workplace import Workplace
+
+pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machine
 
 
 @contextmanager
@@ -29,6 +32,7 @@ def celery_worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[by
         "PANSYNTH_WEIGHTS_DIR": str(settings.weights_dir),
         "PANSYNTH_DEVICE": "cpu",
     }
+    given["PANSYNTH_HUNG_SECONDS"] = str(settings.hung_seconds)
     with log.open("ab") as out:
         process = subprocess.Popen(command, env=os.environ | given, stdout=out, stderr=out)
     try:
@@ -45,7 +49,7 @@ def celery_worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[by
             process.wait(10)
 
 
-def wait_for(what: Callable[[], bool], log: Path, seconds: float = 120) -> None:
+def wait_for(what: Callable[[], bool], log: Path, seconds: float = 400) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, log.read_text()
@@ -89,3 +93,35 @@ def test_a_killed_process_costs_time_and_nothing_else(
     assert dataset(place, undisturbed) == dataset(place, job_id)
     if process.returncode == 0:
         assert workers(place) == [], "a worker that leaves takes its row along"
+
+
+def test_a_step_that_hangs_is_ended_and_tried_again(
+    place: Workplace, settings: Settings, radiographs: Sequence[Phantom], tmp_path: Path
+) -> None:
+    pool_id = fill_pool(place, radiographs[2:5])
+    undisturbed = submit(place, radiographs[:1])
+    work_off(place)
+    job_id = submit(place, radiographs[:1])
+    image = (
+        place.settings.data_dir
+        / "blobs"
+        / keys.pool_image(pool_id, manifest(dataset(place, undisturbed))[1]["pool_image_sha256"])
+    )
+    aside = image.rename(tmp_path / "aside")
+    os.mkfifo(image)  # who opens it waits for a writer, in native code
+    log = tmp_path / "worker.log"
+    with celery_worker(settings.model_copy(update={"hung_seconds": 5.0}), log):
+
+        def hung() -> bool:
+            sweep(place)
+            return "nothing moved for 5 s" in log.read_text()
+
+        wait_for(hung, log)
+        aside.replace(image)
+
+        def ended() -> bool:
+            sweep(place)
+            return look(place, job_id).status not in ("queued", "running")
+
+        wait_for(ended, log)
+    assert dataset(place, undisturbed) == dataset(place, job_id)

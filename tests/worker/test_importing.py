@@ -2,6 +2,8 @@
 
 import io
 import stat
+import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Sequence
 
@@ -14,8 +16,9 @@ from app.settings import Settings
 from app.tables import PoolImage, PoolLatent
 from models import pixels
 from models.phantoms import Phantom
+from tests import bad_archives
 from tests.worker_service import dataset, look, make_pool, send_archive, send_files, submit, work_off
-from worker import importing
+from worker import archives, importing
 from worker.workplace import Workplace, open_workplace
 
 
@@ -25,7 +28,7 @@ def png(phantom: Phantom) -> bytes:
 
 def outcome(place: Workplace, job_id: str) -> ImportOutcome:
     with place.database.read() as session:
-        return queries.import_outcome(session, job_id)
+        return queries.import_outcome(session, queries.find_job(session, job_id))
 
 
 def images(place: Workplace) -> Sequence[PoolImage]:
@@ -120,23 +123,51 @@ def test_an_archive_that_swells_a_thousandfold_is_refused(settings: Settings) ->
 
 def test_an_archive_of_too_many_files_is_refused(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     make_pool(place)
-    monkeypatch.setattr(importing, "MAX_FILES", 2)
+    monkeypatch.setattr(archives, "MAX_FILES", 2)
     assert "holds 3 files" in failure(place, send_archive(place, archive([(str(n), b"x") for n in range(3)])))
 
 
-@pytest.mark.parametrize("data", [b"no zip at all", b"PK\x03\x04 neither is this", archive([])])
-def test_an_archive_that_cannot_be_read_fails_the_job_in_words(place: Workplace, data: bytes) -> None:
+@pytest.mark.parametrize("name", bad_archives.READ)
+def test_a_bad_archive_is_refused_in_words_and_brings_nothing(place: Workplace, name: str) -> None:
     make_pool(place)
-    assert "archive" in failure(place, send_archive(place, data))
+    bad = bad_archives.archives()[name]
+    job_id = send_archive(place, bad.data)
+    work_off(place)
+    job, found = look(place, job_id), outcome(place, job_id)
+    if bad.fails:
+        assert job.status == "failed" and job.error is not None
+        assert bad.words in job.error["detail"]
+    else:
+        assert job.status == "succeeded"
+        assert [refusal["detail"] for refusal in found.rejected if bad.words in refusal["detail"]]
+    assert images(place) == []
+    assert list(place.blobs.list(f"jobs/{job_id}")) == []
 
 
-def test_a_file_damaged_inside_an_archive_fails_the_job_in_words(
-    place: Workplace, radiographs: Sequence[Phantom]
-) -> None:
+def test_a_file_damaged_inside_an_archive_leaves_the_others(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     make_pool(place)
-    packed = bytearray(archive([("a.png", png(radiographs[0]))]))
+    files: list[tuple[str | zipfile.ZipInfo, bytes]] = [(f"{n}.png", png(radiographs[n])) for n in range(2)]
+    packed = bytearray(archive(files))
     packed[2000] ^= 255
-    assert "archive" in failure(place, send_archive(place, bytes(packed)))
+    job_id = send_archive(place, bytes(packed))
+    work_off(place)
+    found = outcome(place, job_id)
+    assert found.stored == 1
+    assert [refusal["name"] for refusal in found.rejected] == ["0.png"]
+
+
+def test_unpacking_takes_no_more_memory_than_the_archive_claims() -> None:
+    """100 MB of zeros that say they are 10 bytes."""
+    with tempfile.TemporaryFile() as file:
+        file.write(bad_archives.claiming(10, bytes(100_000_000)))
+        file.flush()
+        with archives.open_archive(file, 1 << 20) as (opened, (entry,)):
+            tracemalloc.start()
+            with pytest.raises(archives.DamagedEntry):
+                archives.contents(opened, entry)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_without_weights_images_come_in_and_are_encoded_when_a_job_needs_them(

@@ -11,7 +11,16 @@ from PIL import Image
 
 from app import keys
 from models.phantoms import Phantom
-from tests.worker_service import all_parameters, dataset, fill_pool, look, manifest, submit, work_off
+from tests.worker_service import (
+    all_parameters,
+    dataset,
+    fill_pool,
+    look,
+    manifest,
+    submit,
+    work_off,
+    work_off_impatiently,
+)
 from worker.manifest import COLUMNS
 from worker.preview import OUTLINE, outlined
 from worker.tasks import work
@@ -79,7 +88,7 @@ def test_the_manifest_says_how_each_sample_was_made(place: Workplace, job_id: st
 def test_a_sample_that_the_store_damaged_is_not_shipped(place: Workplace, job_id: str) -> None:
     damaged = next(iter(place.blobs.list(f"jobs/{job_id}/samples")))
     place.blobs.put(damaged, b"something else")
-    work_off(place)
+    work_off_impatiently(place)
     job = look(place, job_id)
     assert job.status == "failed"
     assert job.error is not None and damaged in job.error["detail"]

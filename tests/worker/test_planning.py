@@ -91,7 +91,7 @@ def test_the_index_holds_the_pool_as_it_was_when_the_job_came(
     job, networks = look(place, job_id), place.networks.get("default")
     with place.database.read() as session:
         assert session.scalar(select(func.count()).select_from(PoolImage)) == 13
-    found = open_index(place, job, networks.sha256)
+    found = open_index(place, job, networks.sha256, lambda: None)
     assert len(found.entries) == 12
     monkeypatch.setattr(index, "PIECE_LATENTS", 5)
     pieces = list(found.pieces())
@@ -160,3 +160,23 @@ def test_a_lost_cache_is_fetched_again(place: Workplace, radiographs: Sequence[P
     assert [row.ssim for row in first] == [row.ssim for row in again]
     assert np.isfinite([row.ssim for row in first]).all()
     assert claim(place).kind == "sample"
+
+
+def test_a_large_pool_is_compared_in_turns_with_the_same_result(
+    place: Workplace, second_place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chosen(rows: Sequence[Sample]) -> list[tuple[str, int, float]]:
+        return [(row.pool_image_sha256, row.rank, row.ssim) for row in rows]
+
+    at_once = chosen(planned(place, submit(place, radiographs[:2], top_k=5)))
+    work_off(place)
+    monkeypatch.setattr(index, "PIECE_LATENTS", 5)
+    monkeypatch.setattr(planning, "PLAN_SECONDS", 0.0)  # a piece to a turn
+    job_id = submit(place, radiographs[:2], top_k=5)
+    turns = 0
+    while look(place, job_id).stage != "sampling":
+        assert work(place if turns % 2 else second_place)
+        turns += 1
+    assert turns > 3
+    assert chosen(planned(place, job_id)) == at_once
+    assert list(place.blobs.list(f"jobs/{job_id}/matches")) == []

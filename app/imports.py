@@ -1,0 +1,54 @@
+"""The verbs of a pool import that `app.jobs` lacks: its archive unpacked, its files read."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import pools
+from app.database import insert_new
+from app.errors import PoolNotFound
+from app.jobs import add_uploads, step_done
+from app.leases import hold
+from app.records import Claim, NewLatent, Outcome
+from app.tables import Pool, PoolImage, Upload
+
+
+def unpacked(session: Session, claim: Claim, names: Sequence[str], rejected: Sequence[tuple[str, str]]) -> int:
+    """The archive's files are uploads now; `rejected` are (name, detail) of what was left out.
+
+    Returns the number of steps made.
+    """
+    job, step = hold(session, claim)
+    job.total = len(names) + len(rejected)
+    job.done = job.failed = len(rejected)
+    made = add_uploads(session, job.id, names)
+    for position, (name, detail) in enumerate(rejected, start=len(names)):
+        session.add(Upload(job_id=job.id, position=position, name=name, outcome="rejected", detail=detail))
+    step_done(session, job, step)
+    return made
+
+
+def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latents: Sequence[NewLatent]) -> None:
+    """The files of an import step were read: keep the images that are new to the pool, and their latents."""
+    job, step = hold(session, claim)
+    # Locked, so that the ids of images grow in the order of commits: a later job's set of images is settled.
+    pool = session.scalar(select(Pool).where(Pool.id == job.pool_id).with_for_update())
+    if pool is None:
+        raise PoolNotFound(f"the pool of job {job.id} is gone")
+    now = datetime.now(UTC)
+    for position, image, detail in outcomes:
+        upload = session.get_one(Upload, (job.id, position))
+        upload.outcome, upload.detail = ("rejected", detail) if image is None else ("duplicate", None)
+        if image is None:
+            job.failed += 1
+        else:
+            row = {"pool_id": pool.id, "created_at": now, **asdict(image)}
+            if insert_new(session, PoolImage, [row], "id"):
+                upload.outcome = "stored"
+                job.stored += 1
+    pools.keep_latents(session, pool.id, latents)
+    job.done += len(outcomes)
+    step_done(session, job, step)

@@ -1,0 +1,53 @@
+"""`pansynth train region`: the finder of the region of interest, from radiographs with masks of it."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.failure import Failure
+from cli.processes import choose_device
+from cli.progress import Show, progress
+
+SHOW_SECONDS = 10.0
+
+
+def train_region(
+    data: Annotated[Path, typer.Option(help="Folder with images/ and regions/ of the same file names; binary masks.")],
+    out: Annotated[Path, typer.Option(help="Folder of the weights; the service takes `region` beside the others.")],
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2000,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step, 128x64 each.")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-4,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train the finder of the tooth-bearing jaw. Killed, it continues where it was."""
+    from models.region import save_region
+    from models.training import region
+
+    plan = region.region_plan(steps, batch, learning_rate, seed)
+    folder = out.with_name(f"{out.name}.training") / "region"
+    try:
+        with progress("region") as show:
+            labeled = region.read_regions(data, show)
+            trained, facts = region.train_region(labeled, plan, folder, choose_device(device), _seldom(show))
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    save_region(out, trained.cpu(), facts)
+    typer.echo(f"region finder in {out}: {facts}\nnext: PANSYNTH_WEIGHTS_DIR={out.parent} pansynth up")
+
+
+def _seldom(show: Show) -> Callable[[int, int, str], None]:
+    """`show`, but not at every step."""
+    said = -math.inf
+
+    def update(done: int, total: int, text: str) -> None:
+        nonlocal said
+        if time.monotonic() - said > SHOW_SECONDS or done == total:
+            said = time.monotonic()
+            show(done, total, text)
+
+    return update

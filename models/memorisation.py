@@ -1,0 +1,113 @@
+"""How near a picture is to what the networks were trained on: whether it is a copy of a patient they have seen.
+
+Every training image is kept as a count sketch (Charikar, Chen and Farach-Colton, 2002) of its latent: each value goes
+with a fixed random sign into one of 512 sums. Distances between sketches are those between the latents to within a few
+per cent, a sketch takes 1 KB, and no picture can be made of it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+FILE = "training_latents.safetensors"
+SUMS = 512
+MAX_IMAGES = 20_000  # 20 MB
+_PIECE = 512  # rows compared at once
+
+Sketches = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingLatents:
+    """Sketches (N, 512) of the training images, and how far apart those of different patients lie.
+
+    scale: the median distance of a training image to the one nearest to it.
+    """
+
+    sketches: Sketches
+    scale: float
+
+    def distances(self, latents: Tensor, mirrored: Tensor) -> list[float]:
+        """How far each picture is from the training image nearest to it, by `scale`.
+
+        latents (B, C, H, W) of the pictures, and of the same pictures mirrored: training shows an image both ways.
+        0: it is a training image; 1: as far from all of them as they are from one another.
+        """
+        found = [self._nearest(sketch(both)) for both in (latents, mirrored)]
+        nearest: NDArray[np.float64] = np.minimum(*found) / self.scale
+        return [float(value) for value in nearest]
+
+    def _nearest(self, rows: Sketches) -> NDArray[np.float64]:
+        return np.array([np.sqrt(((self.sketches - row) ** 2).sum(axis=1).min()) for row in rows])
+
+
+def describe_training(pieces: Iterable[Tensor]) -> TrainingLatents:
+    """The training images' latents, piece by piece (n, C, H, W), and not their mirror images -> what to keep of them.
+
+    Raises ValueError where there are fewer than two different ones: nothing says then what far is.
+    """
+    kept = np.concatenate([sketch(piece) for piece in pieces]).astype(np.float16).astype(np.float64)
+    scale = float(np.median(_nearest_others(kept)))
+    if not scale > 0:
+        raise ValueError("the training images are all the same; there is no distance to measure by")
+    return TrainingLatents(kept, scale)
+
+
+def sketch(latents: Tensor) -> Sketches:
+    """Latents (B, C, H, W) -> (B, 512): the same bits in any company.
+
+    Each latent is brought to mean 0 and sd 1 first: a copy in another light is a copy, and two patients in the same
+    pale light are not.
+    """
+    values = latents.detach().cpu().numpy().astype(np.float64).reshape(len(latents), -1)
+    values = np.stack([(row - row.mean()) / max(float(row.std()), 1e-9) for row in values])
+    places, signs = _plan(values.shape[1])
+    scale = 1 / np.sqrt(values.shape[1])
+    sums: Sketches = np.stack([np.bincount(places, signs * row, SUMS) * scale for row in values])
+    return sums
+
+
+def save_training_latents(folder: Path, training: TrainingLatents) -> Path:
+    """Write the file; -> its path."""
+    tensors = {
+        "sketches": torch.from_numpy(training.sketches.astype(np.float16)),
+        "scale": torch.tensor(training.scale, dtype=torch.float64),
+    }
+    save_file(tensors, folder / FILE)
+    return folder / FILE
+
+
+def load_training_latents(folder: Path) -> TrainingLatents | None:
+    """What `save_training_latents` wrote; None where there is nothing."""
+    if not (folder / FILE).is_file():
+        return None
+    tensors = load_file(folder / FILE)
+    return TrainingLatents(tensors["sketches"].numpy().astype(np.float64), float(tensors["scale"]))
+
+
+def _plan(count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For each of `count` values the sum it goes into and its sign, the same on every machine (SplitMix64)."""
+    bits = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    bits ^= bits >> np.uint64(31)
+    return (bits % np.uint64(SUMS)).astype(np.int64), np.where(bits >> np.uint64(63), 1.0, -1.0)
+
+
+def _nearest_others(kept: Sketches) -> NDArray[np.float64]:
+    """The distance of each row to the nearest other one."""
+    squares = (kept**2).sum(axis=1)
+    nearest = []
+    for start in range(0, len(kept), _PIECE):
+        rows = np.arange(start, min(start + _PIECE, len(kept)))
+        apart = squares[rows, None] + squares[None] - 2 * kept[rows] @ kept.T
+        apart[np.arange(len(rows)), rows] = np.inf
+        nearest.append(apart.min(axis=1))
+    distances: NDArray[np.float64] = np.sqrt(np.concatenate(nearest).clip(min=0))
+    return distances

@@ -1,0 +1,35 @@
+"""Where memory runs out: fewer rows at once."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+Row = TypeVar("Row")
+Result = TypeVar("Result")
+
+
+def in_halves(make: Callable[[Sequence[Row], int], list[Result]], rows: Sequence[Row], batch_size: int) -> list[Result]:
+    """`make(rows, batch_size)`, in halves and those in halves again wherever memory runs out.
+
+    Rows stay in order. On a GPU a smaller batch may change the last bits of a result; that is better than none.
+    Raises what `make` raises: memory, too, where a single row in a batch of one needs more than there is.
+    """
+    try:
+        return make(rows, batch_size)
+    except Exception as error:
+        if not is_out_of_memory(error) or (len(rows) == 1 and batch_size == 1):
+            raise
+    # Outside of `except`: the error holds on to what was allocated.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle, smaller = len(rows) // 2, max(1, batch_size // 2)
+    parts = (rows[:middle], rows[middle:])
+    return [result for part in parts if part for result in in_halves(make, part, smaller)]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Python's, a GPU's, or the CPU allocator's, which has no class of its own."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -1,0 +1,78 @@
+"""Training of the region finder: a SegFormer on small radiographs, and regions that are known."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import pixels
+from models.region import reduce_image, reduce_region
+from models.segmenter import Labeled, Segmenter
+from models.training.augmentation import WIDE
+from models.training.images import SUFFIXES, TrainingDataError
+from models.training.nothing import with_nothing
+from models.training.segmenter import SegmenterPlan, SegmenterTraining
+
+CHECKPOINT_STEPS = 100
+
+
+def read_regions(data: Path, show: Callable[[int, int], None]) -> Labeled:
+    """The pairs of `data`/images and `data`/regions, same file names, small: images and regions (N, 64, 128).
+
+    Raises TrainingDataError naming the file.
+    """
+    names = sorted(path.name for path in (data / "images").glob("*") if path.suffix.lower() in SUFFIXES)
+    if len(names) < 2:
+        raise TrainingDataError(f"{data / 'images'} holds {len(names)} radiographs; training needs at least 2")
+    images, regions = [], []
+    for number, name in enumerate(names, start=1):
+        image, region = _read_pair(data, name)
+        images.append(reduce_image(image))
+        regions.append(reduce_region(region))
+        show(number, len(names))
+    return Labeled(np.stack(images), np.stack(regions), tuple(names))
+
+
+def region_plan(steps: int, batch: int, learning_rate: float, seed: int) -> SegmenterPlan:
+    """SegFormer-B0, with images moved and scaled further than for a canal: radiographs are framed in many ways."""
+    return SegmenterPlan("b0", steps, batch, learning_rate, seed, reach=WIDE)
+
+
+def train_region(
+    labeled: Labeled,
+    plan: SegmenterPlan,
+    folder: Path,
+    device: torch.device,
+    show: Callable[[int, int, str], None],
+) -> tuple[Segmenter, dict[str, Any]]:
+    """Train on `labeled` and pictures of nothing, a fifth held out to choose the best state; -> that state, the facts.
+
+    A run that was killed continues from the checkpoint in `folder`, at most 100 steps earlier.
+    """
+    training = SegmenterTraining([with_nothing(labeled, plan.seed)], plan, device)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        training.restore(checkpoint.read_bytes())
+    while not training.done:
+        loss = training.advance()
+        if training.step % CHECKPOINT_STEPS == 0 or training.done:
+            aside = checkpoint.with_suffix(".new")
+            aside.write_bytes(training.save())
+            aside.replace(checkpoint)
+        show(training.step, plan.steps, f"region loss {loss:.4f} held-out Dice {max(0.0, training.best_dice):.4f}")
+    facts = {"images": len(labeled), "steps": plan.steps, "batch": plan.batch, "learning_rate": plan.learning_rate}
+    return training.best(), {**facts, "seed": plan.seed, "held_out_dice": round(training.best_dice, 4)}
+
+
+def _read_pair(data: Path, name: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    try:
+        image = pixels.read_image((data / "images" / name).read_bytes())
+        region = pixels.read_mask((data / "regions" / name).read_bytes())
+        pixels.check_same_size(image.shape, region.shape)
+    except (OSError, pixels.ImageError) as error:
+        raise TrainingDataError(f"{name} or its region: {error}") from error
+    return image, region

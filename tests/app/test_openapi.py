@@ -1,0 +1,56 @@
+"""The OpenAPI document says what the API does: schemathesis makes requests from it and checks every answer."""
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import positive_data_acceptance
+
+from tests.serving import Served, empty, fill_pool, finish, submit
+
+POOL = "held"
+BEYOND_THE_SCHEMA = [positive_data_acceptance]  # that a pool exists, a cursor is ours, a file is a radiograph
+FEW = settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def finished(running: Served) -> Iterator[str]:
+    """The id of a job that has succeeded, from a pool of three images."""
+    fill_pool(running.service, POOL, 3)
+    submit(running.client, POOL)
+    yield finish(running.service, POOL, 2, b"PK, a dataset")
+    empty(running.service)
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_every_answer_is_as_the_document_says(running: Served, finished: str, mode: GenerationMode) -> None:
+    document = schemathesis.openapi.from_url(f"http://127.0.0.1:{running.port}/openapi.json")
+    document = document.exclude(path="/readyz")  # which answers 503 here: there is no worker
+    known = {"job_id": finished, "name": POOL, "index": 0}
+    operations = [result.ok() for result in document.get_all_operations()]
+    assert len(operations) > 20
+
+    for operation in operations:
+
+        @given(case=operation.as_strategy(generation_mode=mode))
+        @FEW
+        def check(case: Case) -> None:
+            case.call_and_validate(timeout=60, excluded_checks=BEYOND_THE_SCHEMA)
+            if case.path_parameters and case.method != "DELETE":  # once more, where there is something
+                case.path_parameters |= {name: known[name] for name in case.path_parameters if name in known}
+                case.call_and_validate(timeout=60, excluded_checks=BEYOND_THE_SCHEMA)
+
+        try:
+            check()
+        except Unsatisfiable:  # a request without anything that could be wrong
+            assert mode == GenerationMode.NEGATIVE

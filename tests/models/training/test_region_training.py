@@ -1,0 +1,78 @@
+"""models/training/region.py: pairs of files become a region finder, also after a kill."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from models.phantoms import phantoms
+from models.pixels import image_png, mask_png
+from models.region import find_region, load_region, save_region
+from models.training import region
+from models.training.images import TrainingDataError
+from models.training.segmenter import SegmenterPlan
+
+CPU = torch.device("cpu")
+
+
+def silent(*_: object) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    for kind in ("images", "regions"):
+        (folder / kind).mkdir()
+    for number, phantom in enumerate(phantoms(71, 5)):
+        (folder / "images" / f"{number}.png").write_bytes(image_png(phantom.image))
+        (folder / "regions" / f"{number}.png").write_bytes(mask_png(phantom.region))
+    return folder
+
+
+def test_pairs_of_files_become_a_finder_that_loads(folder: Path, tmp_path: Path) -> None:
+    labeled = region.read_regions(folder, silent)
+    assert labeled.images.shape == labeled.masks.shape == (5, 64, 128)
+    assert 0.2 < labeled.masks.mean() < 0.7
+    plan = SegmenterPlan("tiny", steps=4, batch=2, learning_rate=1e-3, validations=2)
+    trained, facts = region.train_region(labeled, plan, tmp_path / "run", CPU, silent)
+    assert (facts["images"], facts["steps"]) == (5, 4)
+    save_region(tmp_path / "region", trained, facts)
+    find_region(load_region(tmp_path / "region"), labeled.images[0].astype("float32") / 255)
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labeled = region.read_regions(folder, silent)
+    plan = SegmenterPlan("tiny", steps=6, batch=2, learning_rate=1e-3)
+    whole, _ = region.train_region(labeled, plan, tmp_path / "whole", CPU, silent)
+    monkeypatch.setattr(region, "CHECKPOINT_STEPS", 2)
+
+    def killed(step: int, *_: object) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        region.train_region(labeled, plan, tmp_path / "cut", CPU, killed)
+    steps: list[int] = []
+    resumed, _ = region.train_region(labeled, plan, tmp_path / "cut", CPU, lambda step, *_: steps.append(step))
+    assert steps == [5, 6]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name])
+
+
+def test_a_region_that_is_missing_or_of_another_size_is_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingDataError, match="holds 0 radiographs"):
+        region.read_regions(tmp_path, silent)
+    for kind in ("images", "regions"):
+        (tmp_path / kind).mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "images" / name).write_bytes((folder / "images" / "0.png").read_bytes())
+    (tmp_path / "regions" / "a.png").write_bytes((folder / "regions" / "0.png").read_bytes())
+    with pytest.raises(TrainingDataError, match=r"b\.png or its region"):
+        region.read_regions(tmp_path, silent)
+    Image.new("1", (64, 64), 1).save(tmp_path / "regions" / "b.png")
+    with pytest.raises(TrainingDataError, match=r"b\.png or its region"):
+        region.read_regions(tmp_path, silent)

@@ -1,0 +1,148 @@
+"""worker/region.py: guides and pool images cropped from their own resolution, and told in the manifest."""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from sqlalchemy import select
+
+from app import jobs, keys, queries
+from app.records import NewGuide
+from app.tables import PoolImage
+from models import pixels
+from models.phantoms import Phantom
+from tests.worker_service import all_parameters, dataset, look, make_pool, manifest, send_files, work_off
+from worker.workplace import Workplace
+
+FRAME = (700, 1500)  # height, width: what a scanner gives
+Frame = tuple[NDArray[np.float32], NDArray[np.bool_]]
+
+
+def full(phantom: Phantom) -> Frame:
+    """A phantom as a large original, with a dark border of 100 pixels at the left and 60 at the top."""
+    size = (FRAME[1] - 100, FRAME[0] - 60)
+    image = np.asarray(Image.fromarray(phantom.image).resize(size, Image.Resampling.BICUBIC))
+    mask = np.asarray(Image.fromarray(phantom.mask).resize(size, Image.Resampling.NEAREST))
+    return (
+        np.pad(image, ((60, 0), (100, 0))).astype(np.float32) / np.float32(255),
+        np.pad(mask, ((60, 0), (100, 0))),
+    )
+
+
+def png(image: NDArray[np.float32]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+def submit(place: Workplace, frames: Sequence[Frame], **parameters: Any) -> str:
+    """A synthesis with region=crop, as the API takes it in."""
+    job_id, guides = uuid4().hex, []
+    for number, (image, mask) in enumerate(frames):
+        pngs = pixels.full_image_png(pixels.to_levels(image)), pixels.full_mask_png(mask)
+        for data in pngs:
+            place.blobs.put(keys.original(job_id, pixels.sha256(data)), data)
+        height, width = image.shape
+        guides.append(NewGuide(f"guide-{number}.png", width, height, *(pixels.sha256(data) for data in pngs)))
+    with place.database.write() as session:
+        jobs.submit_synthesis(
+            session,
+            job_id=job_id,
+            pool="p",
+            guides=guides,
+            parameters=all_parameters(region="crop", top_k=1, **parameters),
+            max_queued_jobs=99,
+        )
+    return job_id
+
+
+@pytest.fixture
+def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
+    pool_id = make_pool(place)
+    send_files(place, [(f"{n}.png", png(full(p)[0])) for n, p in enumerate(radiographs[2:5])], region="crop")
+    send_files(place, [("black.png", png(np.zeros(FRAME, np.float32)))], region="crop")
+    work_off(place)
+    return pool_id
+
+
+def test_pool_images_are_cropped_and_the_box_is_kept(place: Workplace, pool: str) -> None:
+    with place.database.read() as session:
+        rows = session.scalars(select(PoolImage).where(PoolImage.pool_id == pool).order_by(PoolImage.id)).all()
+    for row in rows[:3]:
+        assert (row.width, row.height) == (1500, 700)
+        assert row.crop is not None and row.crop["found"]
+        assert row.crop["left"] > 0
+        assert row.crop["top"] >= 60, "the black border is cut off"
+        assert (row.crop["frame_width"], row.crop["frame_height"]) == (1500, 700)
+    assert rows[3].crop is not None
+    assert not rows[3].crop["found"]
+    assert (rows[3].crop["width"], rows[3].crop["height"]) == (1500, 700)
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_sample_can_be_put_back_where_its_pool_image_was(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    job_id = submit(place, [full(radiographs[0])], method="paste", dilation=0)
+    work_off(place)
+    data = dataset(place, job_id)
+    (row,) = manifest(data)
+    assert row["pool_image_region"] == row["guide_region"] == "found"
+    left, top, width, height = map(int, row["pool_image_box"].split())
+    assert row["pool_image_frame"] == "1500 700"
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        sample = Image.open(io.BytesIO(archive.read("images/000000.png"))).resize((width, height))
+        mask = Image.open(io.BytesIO(archive.read("masks/000000.png"))).resize((width, height), 0)
+    original = np.rint(full(radiographs[2 + int(row["pool_image_name"][0])])[0] * 255)
+    outside = np.asarray(mask) == 0
+    difference = np.abs(np.asarray(sample) - original[top : top + height, left : left + width])
+    assert np.median(difference[outside]) < 6
+
+
+@pytest.mark.usefixtures("pool")
+def test_the_mask_is_cropped_with_its_guide_and_loses_nothing(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    image, mask = full(radiographs[0])
+    mask = mask.copy()
+    mask[2:8, 3:9] = True  # anatomy far outside the jaw
+    job_id = submit(place, [(image, mask)])
+    work_off(place)
+    (row,) = manifest(dataset(place, job_id))
+    left, top, width, height = map(int, row["guide_box"].split())
+    assert (left <= 3, top <= 2) == (True, True)
+    with zipfile.ZipFile(io.BytesIO(dataset(place, job_id))) as archive:
+        label = np.asarray(Image.open(io.BytesIO(archive.read("masks/000000.png"))))
+    cut = mask[top : top + height, left : left + width]
+    assert cut.sum() == mask.sum()
+    assert (label == 255).mean() == pytest.approx(cut.mean(), rel=0.1)
+    with place.database.read() as session:
+        (guide,) = queries.guides(session, job_id)
+    assert guide.crop is not None and guide.crop["found"]
+    assert list(place.blobs.list(f"jobs/{job_id}/originals")) == []
+
+
+@pytest.mark.usefixtures("pool")
+def test_crops_leave_no_trace_of_who_made_them(
+    place: Workplace, second_place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [full(radiographs[0]), full(radiographs[1]), full(radiographs[0])]
+    alone = submit(place, frames)
+    work_off(place)
+    monkeypatch.setattr(jobs, "MAX_PLAN_GUIDES", 1)
+    together = submit(place, frames)
+    work_off(second_place, place)
+    assert dataset(place, alone) == dataset(place, together)
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_whole_frame_says_so(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    from tests.worker_service import submit as submit_whole
+
+    job_id = submit_whole(place, radiographs[:1], top_k=1)
+    work_off(place)
+    (row,) = manifest(dataset(place, job_id))
+    assert (row["guide_box"], row["guide_frame"], row["guide_region"]) == ("0 0 512 256", "512 256", "not asked for")
+    assert look(place, job_id).parameters.get("region") is None

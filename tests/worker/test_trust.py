@@ -1,0 +1,155 @@
+"""Samples that fail their thresholds: left out or made anew, told in the zip, the same on any number of workers."""
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from app.tables import Sample
+from app.trust import quality_summary
+from models.memorisation import describe_training
+from models.phantoms import Phantom
+from models.training.latents import encode as encode_training
+from models.weights import load_networks, save_denoiser
+from tests.tiny import make_tiny_weights
+from tests.worker_service import dataset, fill_pool, look, manifest, submit, work_off
+from worker import planning, sampling
+from worker.workplace import Workplace
+
+pytestmark = pytest.mark.usefixtures("pool")
+
+
+@pytest.fixture
+def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
+    return fill_pool(place, radiographs[2:])
+
+
+def finished(place: Workplace, radiographs: Sequence[Phantom], **parameters: Any) -> tuple[str, bytes]:
+    job_id = submit(place, radiographs[:2], **parameters)
+    work_off(place)
+    return job_id, dataset(place, job_id)
+
+
+def between(rows: Sequence[dict[str, str]], figure: str) -> float:
+    """A threshold that some of the samples reach and some do not."""
+    values = sorted(float(row[figure]) for row in rows)
+    assert values[0] < values[-1]
+    return (values[len(values) // 2 - 1] + values[len(values) // 2]) / 2
+
+
+@pytest.fixture
+def threshold(place: Workplace, radiographs: Sequence[Phantom]) -> float:
+    """Of `min_background_ssim`: half of the six samples fail it."""
+    return between(manifest(finished(place, radiographs)[1]), "background_ssim")
+
+
+def opened(data: bytes) -> tuple[list[str], dict[str, Any], str]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return archive.namelist(), json.loads(archive.read("job.json")), archive.read("README.md").decode()
+
+
+def test_what_fails_is_dropped_and_the_rest_keeps_its_numbers(
+    place: Workplace, radiographs: Sequence[Phantom], threshold: float
+) -> None:
+    everything = manifest(finished(place, radiographs)[1])
+    job_id, data = finished(place, radiographs, min_background_ssim=threshold, on_fail="drop")
+    kept = manifest(data)
+    assert [row["index"] for row in kept] == [
+        row["index"] for row in everything if float(row["background_ssim"]) >= threshold
+    ]
+    assert len(kept) == 3
+    names, described, readme = opened(data)
+    assert sorted(name for name in names if name.startswith("images/")) == [row["image"] for row in kept]
+    summary = {"made": 6, "kept": 3, "dropped": 3, "redrawn": 0}
+    assert described["quality_summary"] == quality_summary(look(place, job_id)) == summary
+    assert described["samples"] == 3
+    assert {entry["index"] for entry in described["dropped"]} == set(range(6)) - {int(row["index"]) for row in kept}
+    assert "is below min_background_ssim" in described["dropped"][0]["detail"]
+    assert "3 were dropped" in readme
+
+
+def test_a_failed_sample_is_made_anew_from_the_next_pool_images(
+    place: Workplace, radiographs: Sequence[Phantom], threshold: float
+) -> None:
+    first = manifest(finished(place, radiographs)[1])
+    job_id, data = finished(place, radiographs, min_background_ssim=threshold, on_fail="redraw")
+    rows, job = manifest(data), look(place, job_id)
+    assert all(float(row["background_ssim"]) >= threshold for row in rows)
+    failed = {row["index"] for row in first if float(row["background_ssim"]) < threshold}
+    for row in rows:
+        before = first[int(row["index"])]
+        if row["index"] in failed:
+            assert int(row["rank"]) > 3
+            assert (int(row["rank"]) - int(before["rank"])) % 3 == 0, "each sample has spares of its own"
+        else:
+            assert row["image_sha256"] == before["image_sha256"]
+    summary = quality_summary(job)
+    assert summary["redrawn"] >= 3
+    assert summary["made"] == summary["kept"] + summary["dropped"] + summary["redrawn"]
+    assert (summary["kept"], job.done) == (len(rows), 6)
+    assert len({(row["guide_name"], row["pool_image_name"]) for row in rows}) == len(rows)
+
+
+def test_who_redraws_which_sample_leaves_no_trace(
+    place: Workplace,
+    second_place: Workplace,
+    radiographs: Sequence[Phantom],
+    threshold: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parameters = {"min_background_ssim": threshold, "on_fail": "redraw"}
+    alone = finished(place, radiographs, **parameters)[1]
+    monkeypatch.setattr(planning, "CHUNK_CPU", 2)
+    monkeypatch.setattr(sampling, "TURN_CPU", 1)
+    together = submit(place, radiographs[:2], **parameters)
+    work_off(second_place, place)
+    assert dataset(place, together) == alone
+
+
+def test_where_no_pool_image_is_left_a_failed_sample_is_dropped(
+    place: Workplace, radiographs: Sequence[Phantom], threshold: float
+) -> None:
+    job_id, _ = finished(place, radiographs, top_k=12, min_background_ssim=threshold, on_fail="redraw")
+    summary = quality_summary(look(place, job_id))
+    assert summary["redrawn"] == 0
+    assert summary["dropped"] > 0
+
+
+def test_a_job_of_which_nothing_is_kept_fails_in_words(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    job_id = submit(place, radiographs[:1], max_seam=0.0, on_fail="redraw")
+    work_off(place)
+    job = look(place, job_id)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert "none of 3 samples" in job.error["detail"]
+    assert "is above max_seam 0" in job.error["detail"]
+    with place.database.read() as session:
+        rows = session.query(Sample).filter(Sample.job_id == job_id).all()
+    assert {row.redraws for row in rows} == {3}
+    assert list(place.blobs.list(f"jobs/{job_id}/samples")) == []
+
+
+def test_weights_that_know_their_training_images_tell_how_far_a_sample_is(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    assert place.settings.weights_dir is not None
+    folder = make_tiny_weights(place.settings.weights_dir / "knowing")
+    networks = load_networks(folder, "cpu")
+    seen = [phantom.image for phantom in radiographs[2:5]]  # three images of the pool, which ought not to be
+    known = describe_training(encode_training(networks.vae, image[None], networks.device) for image in seen)
+    save_denoiser(folder, networks.denoiser, {}, known)
+    _, data = finished(place, radiographs, top_k=12, model="knowing")
+    distances = {row["pool_image_name"]: float(row["training_distance"]) for row in manifest(data)}
+    copied = [distances[f"{n}.png"] for n in range(3)]
+    others = [distance for name, distance in distances.items() if name not in ("0.png", "1.png", "2.png")]
+    assert max(copied) < min(others)
+    assert max(copied) < 0.9
+
+
+def test_the_column_is_empty_where_weights_know_nothing_of_their_training(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    assert {row["training_distance"] for row in manifest(finished(place, radiographs)[1])} == {""}
