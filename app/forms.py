@@ -77,6 +77,9 @@ class SynthesisForm(BaseModel):
     sampler: Literal["ddpm", "ddim"] | None = None
     dilation: Dilation | None = Field(None, description="of the anatomy mask, in latent pixels (8 px)")
     reblend: FormBoolean | None = Field(None, description="re-impose the known latents at every step")
+    hold_anatomy: FormBoolean | None = Field(
+        None, description="re-impose the guide's latent on the anatomy at every step: only the seam is sampled"
+    )
     match_statistics: FormBoolean | None = Field(None, description="give the guide's anatomy the pool image's look")
     transfer_detail: FormBoolean | None = Field(None, description="put back the grain that the VAE takes away")
     restore_background: FormBoolean | None = Field(None, description="the pool image's own pixels outside the mask")

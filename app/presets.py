@@ -15,6 +15,7 @@ class Preset:
     sampler: Sampler
     dilation: int  # latent pixels
     reblend: bool
+    hold_anatomy: bool
     match_statistics: bool
     transfer_detail: bool
     restore_background: bool
@@ -28,6 +29,7 @@ PRESETS: dict[str, Preset] = {
         sampler="ddpm",
         dilation=1,
         reblend=False,
+        hold_anatomy=False,
         match_statistics=False,
         transfer_detail=False,
         restore_background=False,
@@ -39,6 +41,7 @@ PRESETS: dict[str, Preset] = {
         sampler="ddim",
         dilation=1,
         reblend=True,
+        hold_anatomy=True,
         match_statistics=True,
         transfer_detail=True,
         restore_background=False,

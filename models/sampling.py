@@ -72,7 +72,7 @@ def sample(
 ) -> Tensor:
     """Denoise latents (B, C, H, W), noised to the first level of `pairs`, down to the last: Appendix A, 6-8.
 
-    With `known`, a clean latent (B, C, H, W) and an anatomy mask (B, 1, H, W), only the anatomy is sampled:
+    With `known`, a clean latent (B, C, H, W) and a mask (B, 1, H, W), only what is under the mask is sampled:
     after each step everything outside the mask is set to the clean latent at the next step's noise level, in
     the end to itself (blended latent diffusion, Avrahami et al. 2023). Under the mask nothing is put back:
     there the sampler is free.
@@ -94,6 +94,6 @@ def sample(
         else:
             latent = ddim_step(latent, predicted, schedule.at(t), schedule.at(t_next))
         if known is not None:
-            clean, anatomy_mask = known
-            latent = blend(schedule.add_noise(clean, t_next, fresh_noise(t_next)), latent, anatomy_mask)
+            clean, sampled = known
+            latent = blend(schedule.add_noise(clean, t_next, fresh_noise(t_next)), latent, sampled)
     return latent

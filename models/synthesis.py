@@ -31,6 +31,8 @@ class Recipe:
     sampler, steps, start_timestep: the reverse steps, see `models.sampling`.
     dilation: latent pixels by which the anatomy mask grows.
     reblend: put the unlabeled latent back outside the mask after every step, not only before the first.
+    hold_anatomy: put the guide's latent back on the anatomy itself, too, undilated. Only the margin that the
+    dilation adds is sampled, so the seam can be painted anew at high noise levels and the label stays true.
     match_statistics: give the guide the unlabeled image's mean and spread under the mask.
     transfer_detail: put back the fine detail that the autoencoder loses; nothing to do for `paste`.
     restore_background: put the unlabeled image's own pixels back outside the mask, with a feathered seam.
@@ -45,6 +47,7 @@ class Recipe:
     match_statistics: bool
     transfer_detail: bool
     restore_background: bool
+    hold_anatomy: bool = False  # jobs of earlier versions have none
 
     def __post_init__(self) -> None:
         if self.method not in ("diffusion", "blend", "paste"):
@@ -102,7 +105,9 @@ def synthesize(
                 noise = draw_noise(latent.shape[1:], generators).to(latent)
                 noisy = schedule.add_noise(latent, recipe.start_timestep, noise)  # line 5
                 pairs = timestep_pairs(recipe.start_timestep, recipe.steps)
-                known = (unlabeled_latent, anatomy_mask) if recipe.reblend else None
+                known = None
+                if recipe.reblend or recipe.hold_anatomy:
+                    known = latent, _sampled(anatomy_mask, downsample_mask(masks), recipe)
                 latent = sample(denoiser, noisy, pairs, schedule, generators, recipe.sampler, known)  # 6-8
             image = decode(latent)  # line 9
 
@@ -127,6 +132,12 @@ def _paste(unlabeled: Tensor, guides: Tensor, anatomy_mask: Tensor, recipe: Reci
     band = image_band(anatomy_mask)
     foreground = match_statistics(guides, unlabeled, band) if recipe.match_statistics else guides
     return blend(unlabeled, foreground, band)
+
+
+def _sampled(anatomy_mask: Tensor, anatomy: Tensor, recipe: Recipe) -> Tensor:
+    """Where the sampler is free, (B, 1, 32, 64) in {0, 1}; elsewhere the blend is known and put back."""
+    where = anatomy_mask if recipe.reblend else torch.ones_like(anatomy_mask)
+    return where - anatomy if recipe.hold_anatomy else where
 
 
 def _detail(unlabeled_detail: Tensor, guide_detail: Tensor, anatomy_mask: Tensor, recipe: Recipe) -> Tensor:

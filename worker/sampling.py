@@ -124,7 +124,7 @@ def _synthesize(networks: Networks, job: Job, pairs: Sequence[Pair], lease: Leas
 
 def recipe(job: Job) -> Recipe:
     """The recipe among a job's parameters."""
-    return Recipe(**{field.name: job.parameters[field.name] for field in fields(Recipe)})
+    return Recipe(**{field.name: job.parameters[field.name] for field in fields(Recipe) if field.name in job.parameters})
 
 
 def _units(images: Sequence[Pixels]) -> torch.Tensor:

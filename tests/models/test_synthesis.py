@@ -32,7 +32,12 @@ PAPER = Recipe(
     restore_background=False,
 )
 HARMONIZE = replace(
-    PAPER, sampler="ddim", start_timestep=100, reblend=True, match_statistics=True, transfer_detail=True
+    PAPER,
+    start_timestep=250,
+    reblend=True,
+    hold_anatomy=True,
+    match_statistics=True,
+    transfer_detail=True,
 )
 BLEND = replace(PAPER, method="blend")
 PASTE = replace(PAPER, method="paste")
@@ -202,6 +207,39 @@ def test_matched_statistics_give_the_anatomy_the_recipients_brightness(networks:
     wanted = float(unlabeled[inside].mean())
     assert abs(float(matched[inside].mean()) - wanted) < 0.05
     assert abs(float(plain[inside].mean()) - wanted) > 0.1
+
+
+HIGH = replace(PAPER, start_timestep=500, steps=4)  # an untrained network leaves nothing of a latent at this level
+
+
+def test_a_held_anatomy_stays_the_guides_at_any_noise_level(networks: Networks) -> None:
+    guides, masks, unlabeled, seeds = rows(2)
+
+    def change(recipe: Recipe) -> Tensor:
+        made, blended = (
+            synthesize(networks, guides, masks, unlabeled, kind, seeds) for kind in (recipe, replace(BLEND, dilation=2))
+        )
+        return (made - blended).abs()
+
+    held = change(replace(HIGH, hold_anatomy=True, reblend=True, dilation=2))
+    free = change(replace(HIGH, reblend=True, dilation=2))
+    margin = band(masks, replace(HIGH, dilation=2)) & ~band(masks, replace(HIGH, dilation=1))
+    assert float(held[masks].mean()) < 0.1 * float(free[masks].mean())
+    assert float(held[margin].mean()) > 0.5 * float(free[margin].mean())
+
+
+def test_where_nothing_is_left_to_sample_diffusion_is_the_blend(networks: Networks) -> None:
+    guides, masks, unlabeled, seeds = rows(2)
+    nothing = replace(HIGH, hold_anatomy=True, reblend=True, dilation=0)
+    made = synthesize(networks, guides, masks, unlabeled, nothing, seeds)
+    assert torch.equal(made, synthesize(networks, guides, masks, unlabeled, replace(BLEND, dilation=0), seeds))
+
+
+def test_a_held_anatomy_without_reblending_leaves_the_background_free(networks: Networks) -> None:
+    guides, masks, unlabeled, seeds = rows(1)
+    blended = synthesize(networks, guides, masks, unlabeled, BLEND, seeds)
+    change = (synthesize(networks, guides, masks, unlabeled, replace(HIGH, hold_anatomy=True), seeds) - blended).abs()
+    assert float(change[masks].mean()) < 0.1 * float(change[~band(masks, BLEND)].mean())
 
 
 def test_stopping_ends_the_work_before_the_next_network_call(networks: Networks) -> None:

@@ -96,7 +96,7 @@ def test_a_cancelled_job_is_never_begun(place: Workplace, radiographs: Sequence[
     [
         {"method": "blend"},
         {"method": "paste"},
-        {"sampler": "ddim", "reblend": True, "match_statistics": True, "transfer_detail": True},
+        {"sampler": "ddim", "reblend": True, "hold_anatomy": True, "match_statistics": True, "transfer_detail": True},
         {"restore_background": True, "dilation": 0},
     ],
 )
