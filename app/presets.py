@@ -37,8 +37,8 @@ PRESETS: dict[str, Preset] = {
     # The guide's canal takes on the look of the pool image, and the decoder's lost grain comes back.
     "harmonize": Preset(
         steps=25,
-        start_timestep=100,
-        sampler="ddim",
+        start_timestep=250,
+        sampler="ddpm",
         dilation=1,
         reblend=True,
         hold_anatomy=True,

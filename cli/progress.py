@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, plain lines elsewhere; always on standard error."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,19 @@ def progress(label: str) -> Iterator[Show]:
             yield show
     else:
         yield _Lines(label)
+
+
+def seldom(show: Show, seconds: float = 10.0) -> Callable[[int, int, str], None]:
+    """`show` for what is told at every step: at most once in `seconds`, and at the end."""
+    said = -math.inf
+
+    def update(done: int, total: int, text: str) -> None:
+        nonlocal said
+        if time.monotonic() - said > seconds or done == total:
+            said = time.monotonic()
+            show(done, total, text)
+
+    return update
 
 
 @contextmanager

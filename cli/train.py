@@ -1,7 +1,6 @@
 """`pansynth train`: train the networks on a folder of radiographs, on one device or on several."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import typer
 
 from cli.failure import Failure
 from cli.processes import Device, joined
-from cli.progress import Show, progress
+from cli.progress import Show, progress, seldom
 from cli.train_region import train_region
 from cli.train_segmenter import train_segmenter
 
@@ -206,18 +205,14 @@ def _progress(label: str) -> Iterator[Show]:
         yield show
 
 
-def _training(show: Show, label: str, seconds: float = 10.0) -> "Callable[[Progress], None]":
+def _training(show: Show, label: str) -> "Callable[[Progress], None]":
     """Show per mille of the budget, with loss, speed and figures, but not at every step."""
-    said = -seconds
+    quiet = seldom(show)
 
     def update(now: "Progress") -> None:
-        nonlocal said
-        if time.monotonic() - said < seconds and now.spent < 1:
-            return
-        said = time.monotonic()
         figures = "".join(f" {name} {value:.4g}" for name, value in now.figures.items())
         left = f"{now.remaining_seconds / 60:.0f} min left"
         text = f"{label} step {now.step} loss {now.loss:.4f}{figures} {now.images_per_second:.1f} images/s {left}"
-        show(int(now.spent * 1000), 1000, text)
+        quiet(int(now.spent * 1000), 1000, text)
 
     return update

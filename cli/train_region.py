@@ -1,8 +1,5 @@
 """`pansynth train region`: the finder of the region of interest, from radiographs with masks of it."""
 
-import math
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +7,7 @@ import typer
 
 from cli.failure import Failure
 from cli.processes import choose_device
-from cli.progress import Show, progress
-
-SHOW_SECONDS = 10.0
+from cli.progress import progress, seldom
 
 
 def train_region(
@@ -33,21 +28,8 @@ def train_region(
     try:
         with progress("region") as show:
             labeled = region.read_regions(data, show)
-            trained, facts = region.train_region(labeled, plan, folder, choose_device(device), _seldom(show))
+            trained, facts = region.train_region(labeled, plan, folder, choose_device(device), seldom(show))
     except ValueError as error:
         raise Failure(str(error)) from None
     save_region(out, trained.cpu(), facts)
     typer.echo(f"region finder in {out}: {facts}\nnext: PANSYNTH_WEIGHTS_DIR={out.parent} pansynth up")
-
-
-def _seldom(show: Show) -> Callable[[int, int, str], None]:
-    """`show`, but not at every step."""
-    said = -math.inf
-
-    def update(done: int, total: int, text: str) -> None:
-        nonlocal said
-        if time.monotonic() - said > SHOW_SECONDS or done == total:
-            said = time.monotonic()
-            show(done, total, text)
-
-    return update

@@ -1,8 +1,6 @@
 """`pansynth train segmenter`: a segmenter of one's own from labeled images, to begin others from."""
 
 import json
-import math
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,14 +8,11 @@ import typer
 
 from cli.failure import Failure
 from cli.processes import choose_device
-from cli.progress import Show, progress
+from cli.progress import Show, progress, seldom
 
 if TYPE_CHECKING:
     from models.segmenter import Labeled
     from models.training.segmenter import SegmenterPlan, SegmenterTraining
-
-CHECKPOINT_SECONDS = 60.0
-SHOW_SECONDS = 10.0
 
 
 def train_segmenter(
@@ -55,25 +50,18 @@ def train_segmenter(
 
 def _trained(labeled: "Labeled", plan: "SegmenterPlan", device: str, folder: Path, show: Show) -> "SegmenterTraining":
     """Train, with a checkpoint every minute in `folder`, from the last one if there is one."""
+    from models.training.checkpoint import Checkpoint
     from models.training.segmenter import SegmenterTraining
 
     training = SegmenterTraining([labeled], plan, device)
-    checkpoint = folder / "segmenter.checkpoint"
-    folder.mkdir(parents=True, exist_ok=True)
-    if checkpoint.exists():
-        training.restore(checkpoint.read_bytes())
-    kept, said = time.monotonic(), -math.inf
+    checkpoint, quiet = Checkpoint(folder / "segmenter.checkpoint"), seldom(show)
+    if (saved := checkpoint.read()) is not None:
+        training.restore(saved)
     while not training.done:
         loss = training.advance()
-        if time.monotonic() - said > SHOW_SECONDS or training.done:
-            best = f" best Dice {training.best_dice:.3f} at step {training.best_step}" if training.best_step else ""
-            show(training.step, plan.steps, f"segmenter loss {loss:.3f}{best}")
-            said = time.monotonic()
-        if time.monotonic() - kept > CHECKPOINT_SECONDS or training.done:
-            aside = checkpoint.with_suffix(".new")
-            aside.write_bytes(training.save())
-            aside.replace(checkpoint)
-            kept = time.monotonic()
+        best = f" best Dice {training.best_dice:.3f} at step {training.best_step}" if training.best_step else ""
+        quiet(training.step, plan.steps, f"segmenter loss {loss:.3f}{best}")
+        checkpoint.after_step(training)
     return training
 
 

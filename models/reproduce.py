@@ -6,7 +6,6 @@ method and a file per arm and seed, so a run that was stopped goes on where it w
 
 import json
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,10 +24,9 @@ from models.phantoms import LOOKS, PLAIN
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled, to_images
 from models.synthesis import Recipe, sample_seed, synthesize
-from models.training.segmenter import SegmenterPlan, SegmenterTraining
+from models.training.checkpoint import Checkpoint
+from models.training.segmenter import SegmenterPlan
 from models.weights import Networks
-
-CHECKPOINT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -149,19 +147,11 @@ def _run_kept(
     kept: Path, arm: Arm, sources: Mapping[str, Labeled], plan: SegmenterPlan, test: Labeled, device: torch.device
 ) -> None:
     """Train and test one arm, with a checkpoint every minute; its result lies in `kept` when it is complete."""
-    checkpoint = kept.with_suffix(".checkpoint")
-    last = time.monotonic()
-
-    def keep(training: SegmenterTraining) -> None:
-        nonlocal last
-        if time.monotonic() - last > CHECKPOINT_SECONDS and not training.done:
-            _write(checkpoint, training.save())
-            last = time.monotonic()
-
-    saved = checkpoint.read_bytes() if checkpoint.exists() else None
-    result = run_arm(arm.name, sources, plan, test, test.groups, device, saved=saved, between_steps=keep)
+    checkpoint = Checkpoint(kept.with_suffix(".checkpoint"))
+    names, saved = test.groups, checkpoint.read()
+    result = run_arm(arm.name, sources, plan, test, names, device, saved=saved, between_steps=checkpoint.after_step)
     _write(kept, json.dumps(asdict(result)))
-    checkpoint.unlink(missing_ok=True)
+    checkpoint.remove()
 
 
 def _sources(folder: Path, arm: Arm, guides: Labeled, pool: Labeled) -> dict[str, Labeled]:

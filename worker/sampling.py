@@ -124,7 +124,8 @@ def _synthesize(networks: Networks, job: Job, pairs: Sequence[Pair], lease: Leas
 
 def recipe(job: Job) -> Recipe:
     """The recipe among a job's parameters."""
-    return Recipe(**{field.name: job.parameters[field.name] for field in fields(Recipe) if field.name in job.parameters})
+    named = {field.name for field in fields(Recipe)}
+    return Recipe(**{name: value for name, value in job.parameters.items() if name in named})
 
 
 def _units(images: Sequence[Pixels]) -> torch.Tensor:

@@ -12,11 +12,10 @@ from models import pixels
 from models.region import reduce_image, reduce_region
 from models.segmenter import Labeled, Segmenter
 from models.training.augmentation import WIDE
+from models.training.checkpoint import Checkpoint
 from models.training.images import SUFFIXES, TrainingDataError
 from models.training.nothing import with_nothing
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
-
-CHECKPOINT_STEPS = 100
 
 
 def read_regions(data: Path, show: Callable[[int, int], None]) -> Labeled:
@@ -50,19 +49,15 @@ def train_region(
 ) -> tuple[Segmenter, dict[str, Any]]:
     """Train on `labeled` and pictures of nothing, a fifth held out to choose the best state; -> that state, the facts.
 
-    A run that was killed continues from the checkpoint in `folder`, at most 100 steps earlier.
+    A run that was killed continues from the checkpoint in `folder`, at most a minute earlier.
     """
     training = SegmenterTraining([with_nothing(labeled, plan.seed)], plan, device)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        training.restore(checkpoint.read_bytes())
+    checkpoint = Checkpoint(folder / "checkpoint.pt")
+    if (saved := checkpoint.read()) is not None:
+        training.restore(saved)
     while not training.done:
         loss = training.advance()
-        if training.step % CHECKPOINT_STEPS == 0 or training.done:
-            aside = checkpoint.with_suffix(".new")
-            aside.write_bytes(training.save())
-            aside.replace(checkpoint)
+        checkpoint.after_step(training)
         show(training.step, plan.steps, f"region loss {loss:.4f} held-out Dice {max(0.0, training.best_dice):.4f}")
     facts = {"images": len(labeled), "steps": plan.steps, "batch": plan.batch, "learning_rate": plan.learning_rate}
     return training.best(), {**facts, "seed": plan.seed, "held_out_dice": round(training.best_dice, 4)}

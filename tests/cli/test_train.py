@@ -159,7 +159,7 @@ def test_a_segmenter_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: p
             raise KeyboardInterrupt
         return advance(training)
 
-    monkeypatch.setattr("cli.train_segmenter.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("models.training.checkpoint.SECONDS", 0.0)
     monkeypatch.setattr(SegmenterTraining, "advance", interrupted)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         segmenter(data, tmp_path / "stopped", "--backbone", "tiny")
