@@ -3,8 +3,8 @@
 The parts that the verbs of `app.jobs` share; only they call them, and they end the job where these say so.
 """
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy.orm import Session, aliased
 
 from app.tables import Job, Sample, Step
 
@@ -22,14 +22,11 @@ def fail_one(job: Job, sample: Sample, detail: str) -> str | None:
 
 
 def fail_next(session: Session, job: Job, step: Step, why: str) -> str | None:
-    """A step was tried in vain. Of a sample step the sample fails whose turn it was, and the step may go on.
+    """A step was tried in vain. If it is about samples the one fails whose turn it was, and the step may go on.
 
     Returns why the job has failed, if it has. Retries take one sample at a time, in order, so it is the first
-    that is not made.
+    that is not made. What a step is called does not matter: versions give their kinds of steps other names.
     """
-    words = f"step {step.kind} {step.position} was tried {step.attempts} times, {why}; see the workers' logs"
-    if step.kind != "sample":
-        return words
     waiting = select(Sample).where(
         Sample.job_id == job.id,
         Sample.position >= step.first,
@@ -37,9 +34,25 @@ def fail_next(session: Session, job: Job, step: Step, why: str) -> str | None:
         Sample.image_sha256.is_(None),
         Sample.failure.is_(None),
         Sample.dropped.is_(None),
+        ~_is_newer_steps(step),
     )
     sample = session.scalar(waiting.order_by(Sample.position).limit(1))
     if sample is None:
-        return words
+        return f"step {step.kind} {step.position} was tried {step.attempts} times, {why}; see the workers' logs"
     tries, step.attempts = step.attempts, 0
     return fail_one(job, sample, f"tried {tries} times, {why}")
+
+
+def _is_newer_steps(step: Step) -> ColumnElement[bool]:
+    """Whether a sample is another step's to make, though its position lies in this one's range.
+
+    That may be a range of guides. But a sample's step is made with its row, after every step that came before: so of
+    the steps whose range a sample lies in, the newest is the one that makes it.
+    """
+    newer = aliased(Step)
+    return exists().where(
+        newer.job_id == step.job_id,
+        newer.id > step.id,
+        newer.first <= Sample.position,
+        newer.last > Sample.position,
+    )

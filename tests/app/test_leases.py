@@ -5,13 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
 from app import jobs, queries
 from app.database import Database, clock
 from app.errors import LeaseLost
 from app.failures import MANY
-from app.tables import Job
-from tests.job_life import NOW, claim, do, look, make_pool, must_claim, plan_all, submit
+from app.tables import Job, Step
+from tests.job_life import NOW, chosen, claim, do, look, make_pool, must_claim, plan_all, submit
 
 
 def test_a_leased_step_is_not_claimed_again_until_its_lease_runs_out(db: Database) -> None:
@@ -179,6 +180,36 @@ def test_a_sample_that_kills_every_worker_fails_alone(db: Database) -> None:
     assert failed["index"] == 0
     assert "tried 3 times, each time its worker died" in failed["detail"]
     assert (look(db, job.id).status, look(db, job.id).done) == ("running", 1)
+
+
+def test_a_sample_fails_alone_whatever_a_version_calls_its_step(db: Database) -> None:
+    make_pool(db)
+    job = submit(db, guides=2)
+    plan_all(db)
+    with db.write() as session:
+        session.execute(update(Step).where(Step.kind == "sample").values(kind="sample-2"))
+    do(db, jobs.retry_later, must_claim(db), now=NOW, max_attempts=1, detail="out of memory")
+    goes_on = must_claim(db, now=NOW + timedelta(minutes=1))
+    assert (goes_on.kind, goes_on.first, look(db, job.id).status) == ("sample-2", 0, "running")
+    with db.read() as session:
+        (failed,) = queries.failed_samples(session, queries.find_job(session, job.id))
+    assert failed["index"] == 0 and "out of memory" in failed["detail"]
+
+
+def test_a_plan_that_fails_is_no_fault_of_the_samples_planned_before(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pool(db)
+    monkeypatch.setattr(jobs, "PLAN_PAIRS", 10)  # a guide to a step
+    job = submit(db, guides=3)
+    do(db, jobs.index_done, must_claim(db), "f" * 64)
+    do(db, jobs.plan_done, must_claim(db), chosen(0, 1), 4)
+    planning = must_claim(db)
+    assert (planning.kind, planning.first) == ("plan", 1)  # as a position of a sample it is one that waits
+    do(db, jobs.retry_later, planning, now=NOW, max_attempts=1, detail="no weights")
+    ended = look(db, job.id)
+    assert (ended.status, ended.failed) == ("failed", 0)
+    assert ended.error is not None and "step plan 1 was tried 1 times" in ended.error["detail"]
 
 
 def test_a_job_of_which_most_samples_fail_is_given_up(db: Database) -> None:
