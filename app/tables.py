@@ -259,7 +259,7 @@ class KeyUsage(Base):
     __tablename__ = "key_usage"
     prefix: Mapped[str] = mapped_column(ForeignKey("api_keys.prefix", ondelete="CASCADE"), primary_key=True)
     day: Mapped[date] = mapped_column(primary_key=True)
-    bytes: Mapped[int] = mapped_column(BigInteger)  # of files uploaded
+    bytes: Mapped[int] = mapped_column(BigInteger)  # of uploads, whole bodies
     samples: Mapped[int] = mapped_column(BigInteger)
 
 

@@ -13,6 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from app.limits import Allowance
 from app.problems import FieldError, Problem, invalid
 
 if TYPE_CHECKING:
@@ -51,20 +52,17 @@ class Form:
 
     texts: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, list[UploadedFile]] = field(default_factory=dict)
-
-    def size(self) -> int:
-        """Bytes of all files together."""
-        return sum(file.size for files in self.files.values() for file in files)
+    size: int = 0  # bytes of the whole body
 
 
 @asynccontextmanager
-async def read_form(request: Request, max_bytes: int) -> AsyncIterator[Form]:
-    """The request's form; its files live until the context ends. Raises Problem 400, 413, 415 or 422."""
+async def read_form(request: Request, allowance: Allowance) -> AsyncIterator[Form]:
+    """The request's form; its files live until the context ends. Raises Problem 400, 413, 415, 422; LimitReached."""
     boundary = boundary_of(request)
-    refuse_by_content_length(request, max_bytes)
+    refuse_by_content_length(request, allowance)
     with tempfile.TemporaryFile(prefix="pansynth-upload-") as stored:
         reader = FormReader(stored)
-        await receive_form(request, reader, boundary, max_bytes)
+        await receive_form(request, reader, boundary, allowance)
         form = reader.finished()
         stored.flush()  # files are read back by pread, past the buffer
         yield form
@@ -81,20 +79,19 @@ def boundary_of(request: Request) -> bytes:
     return options[b"boundary"]
 
 
-def refuse_by_content_length(request: Request, max_bytes: int) -> None:
+def refuse_by_content_length(request: Request, allowance: Allowance) -> None:
     length = request.headers.get("content-length", "0")
-    if length.isascii() and length.isdigit() and int(length) > max_bytes:
-        raise too_large(max_bytes)
+    if length.isascii() and length.isdigit():
+        allowance.check(int(length))
 
 
-async def receive_form(request: Request, reader: "FormReader", boundary: bytes, max_bytes: int) -> None:
-    received = 0
+async def receive_form(request: Request, reader: "FormReader", boundary: bytes, allowance: Allowance) -> None:
+    form = reader.form
     try:
         parser = MultipartParser(boundary, reader.callbacks(), max_header_size=MAX_HEADER_BYTES)
         async for chunk in request.stream():
-            received += len(chunk)
-            if received > max_bytes:
-                raise too_large(max_bytes)
+            form.size += len(chunk)
+            allowance.check(form.size)
             parser.write(chunk)
             if len(reader.unwritten) >= FLUSH_BYTES:
                 await to_thread.run_sync(reader.flush)
@@ -223,8 +220,3 @@ def shown(text: str, limit: int = 60) -> str:
 
 def malformed(reason: str) -> Problem:
     return Problem(400, "malformed-form", f"the multipart/form-data body cannot be read: {reason}")
-
-
-def too_large(max_bytes: int) -> Problem:
-    detail = f"the upload is larger than {max_bytes} bytes, the limit of this service; send less in one request"
-    return Problem(413, "upload-too-large", detail)

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,21 @@ def empty(service: Service) -> None:
             session.execute(table.delete())
         pools.create(session, "default")
     service.blobs.delete_prefix("")
+
+
+def head(length: str, path: str = "/synthesize") -> bytes:
+    """The head of an upload, for a client that goes its own ways."""
+    kind = "Content-Type: multipart/form-data; boundary=xyz"
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\n{kind}\r\n{length}\r\n\r\n".encode()
+
+
+def answer_of(connection: socket.socket) -> str:
+    """The whole answer, which may come in pieces."""
+    response = HTTPResponse(connection)
+    response.begin()
+    with response:
+        body = response.read().decode()
+        return f"HTTP/1.1 {response.status} {response.reason}\n{response.headers}\n{body}"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The answer to a job that was taken in."""
+"""A job taken in: how much it may bring, its rows and blobs, the answer."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from starlette.background import BackgroundTask
 
 from app import broker, keys, webhooks
 from app.guides import GuideFiles
-from app.limits import charge
+from app.limits import Allowance, allowance, charge
 from app.schemas import JobBody
 from app.service import Service
 from app.tables import Job
@@ -24,6 +24,13 @@ RETRY_AFTER_SECONDS = 2
 
 def new_job_id() -> str:
     return uuid4().hex
+
+
+def upload_allowance(service: Service, idempotency_key: str | None = None) -> Allowance:
+    """How large the request's body may be; asked before it is read."""
+    with service.database.read() as session:
+        given = service.caller, service.settings.max_upload_bytes, datetime.now(UTC)
+        return allowance(session, *given, idempotency_key)
 
 
 def take_in(

@@ -11,7 +11,7 @@ from app.evaluation_form import evaluation_schema, parse_evaluation, read_set
 from app.forms import openapi_body
 from app.guides import GuideFiles, fingerprint
 from app.problems import Problem
-from app.routes.accepted import job_answer, take_in
+from app.routes.accepted import job_answer, take_in, upload_allowance
 from app.routes.parameters import job_id_of
 from app.routes.synthesis import IdempotencyKey
 from app.schemas import JobBody
@@ -33,14 +33,13 @@ JobId = Annotated[str, Depends(job_id_of)]
 )
 async def evaluate(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Train a segmenter on real, synthetic and real+synthetic images, and compare them on a test set."""
-    async with read_form(request, service.settings.max_upload_bytes) as form:
+    allowance = await to_thread.run_sync(upload_allowance, service, idempotency_key)
+    async with read_form(request, allowance) as form:
         parameters, webhook = parse_evaluation(form, service.settings.webhook_hosts)
         real = await read_set(form, "real", service.decoder, service.decoding)
         test = await read_set(form, "test", service.decoder, service.decoding)
     parameters |= {"real_images": len(real), "test_images": len(test)}
-    job, is_new = await to_thread.run_sync(
-        submit, service, parameters, real, test, form.size(), webhook, idempotency_key
-    )
+    job, is_new = await to_thread.run_sync(submit, service, parameters, real, test, form.size, webhook, idempotency_key)
     if is_new:
         service.metrics.accepted(job.kind)
     return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)

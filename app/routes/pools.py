@@ -13,7 +13,7 @@ from app.downloads import IMMUTABLE, Download, serve
 from app.forms import WEBHOOK, files_schema, only_fields, openapi_body, webhook_of
 from app.limits import charge
 from app.problems import FieldError, invalid
-from app.routes.accepted import job_answer, new_job_id
+from app.routes.accepted import job_answer, new_job_id, upload_allowance
 from app.routes.parameters import Limit, cursor_of, pool_name_of
 from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
 from app.service import Service, ServiceDep
@@ -95,7 +95,8 @@ def get_pool_image(name: PoolName, image_id: int, request: Request, service: Ser
 async def import_images(name: PoolName, request: Request, service: ServiceDep) -> Response:
     """Add images, each in a field `images`, or one zip in `archive`. The job reports bad files one by one."""
     await to_thread.run_sync(require_pool, service, name)
-    async with read_form(request, service.settings.max_upload_bytes) as form:
+    allowance = await to_thread.run_sync(upload_allowance, service)
+    async with read_form(request, allowance) as form:
         check_import(form)
         webhook = webhook_of(form, service.settings.webhook_hosts)
         job = await to_thread.run_sync(take_in_import, service, name, form, webhook)
@@ -153,7 +154,7 @@ def take_in_import(service: Service, name: str, form: Form, webhook: str | None)
                 region=form.texts.get("region", ["none"])[0],
                 max_queued_jobs=service.settings.max_queued_jobs,
             )
-            charge(session, service.caller, job, form.size(), datetime.now(UTC))
+            charge(session, service.caller, job, form.size, datetime.now(UTC))
             webhooks.order(session, job, webhook)
             return job
     except BaseException:

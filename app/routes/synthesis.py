@@ -12,7 +12,7 @@ from app.guides import GuideFiles, fingerprint, read_guides
 from app.presets import PRESETS, Preset
 from app.problems import FieldError, invalid
 from app.regions import CROP
-from app.routes.accepted import job_answer, take_in
+from app.routes.accepted import job_answer, take_in, upload_allowance
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.tables import Job
@@ -48,12 +48,13 @@ def list_presets() -> dict[str, Preset]:
 )
 async def synthesize(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Submit labeled radiographs; the job makes `top_k` synthetic ones from each."""
-    async with read_form(request, service.settings.max_upload_bytes) as form:
+    allowance = await to_thread.run_sync(upload_allowance, service, idempotency_key)
+    async with read_form(request, allowance) as form:
         parameters, webhook = parse_synthesis(form, service.settings.webhook_hosts)
         await to_thread.run_sync(check_named, service, parameters, idempotency_key)
         guides = await read_guides(form, service.decoder, service.decoding, parameters["region"] == CROP)
     parameters["guides"] = [guide.row.name for guide in guides]
-    job, is_new = await to_thread.run_sync(submit, service, parameters, guides, form.size(), webhook, idempotency_key)
+    job, is_new = await to_thread.run_sync(submit, service, parameters, guides, form.size, webhook, idempotency_key)
     if is_new:
         service.metrics.accepted(job.kind)
     return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)

@@ -1,29 +1,14 @@
 import socket
 import time
-from http.client import HTTPResponse
 
 import httpx
 import pytest
 
 from app.service import Service
 from app.uploads import MAX_FILES, checked_name
-from tests.serving import Served, stored
+from tests.serving import Served, answer_of, head, stored
 
 LIMIT = 2_000_000  # of the served settings
-
-
-def head(length: str, path: str = "/synthesize") -> bytes:
-    kind = "Content-Type: multipart/form-data; boundary=xyz"
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\n{kind}\r\n{length}\r\n\r\n".encode()
-
-
-def answer_of(connection: socket.socket) -> str:
-    """The whole answer, which may come in pieces."""
-    response = HTTPResponse(connection)
-    response.begin()
-    with response:
-        body = response.read().decode()
-        return f"HTTP/1.1 {response.status} {response.reason}\n{response.headers}\n{body}"
 
 
 def test_an_announced_size_over_the_limit_is_refused_before_anything_is_sent(served: Served) -> None:
