@@ -1,5 +1,7 @@
 """multipart/form-data, read in a stream: files go to one temporary file, limits hold while reading."""
 
+import errno
+import io
 import os
 import tempfile
 import unicodedata
@@ -17,6 +19,7 @@ from app.limits import Allowance
 from app.problems import FieldError, Problem, invalid
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
     from python_multipart.multipart import MultipartCallbacks
 
 MAX_NAME_LENGTH = 255
@@ -42,8 +45,36 @@ class UploadedFile:
         for start in range(self.start, end, FLUSH_BYTES):
             yield os.pread(self.stored.fileno(), min(FLUSH_BYTES, end - start), start)
 
-    def read(self) -> bytes:
-        return b"".join(self)
+    def open(self) -> BinaryIO:
+        """The contents as a file of their own, read from its start."""
+        return io.BufferedReader(_Section(self), FLUSH_BYTES)
+
+
+class _Section(io.RawIOBase):
+    """An uploaded file's part of the temporary file."""
+
+    def __init__(self, file: UploadedFile) -> None:
+        self.file = file
+        self.place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.file.size}[whence]
+        if place < 0:  # another file lies there
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self.place = place
+        return place
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        wanted = memoryview(buffer)[: max(self.file.size - self.place, 0)]
+        read = os.preadv(self.file.stored.fileno(), [wanted], self.file.start + self.place)
+        self.place += read
+        return read
 
 
 @dataclass

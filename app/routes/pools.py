@@ -1,6 +1,5 @@
 """Pools: named sets of unlabeled images."""
 
-import tempfile
 import zipfile
 from datetime import UTC, datetime
 from typing import Annotated
@@ -141,7 +140,8 @@ def take_in_import(service: Service, name: str, form: Form, webhook: str | None)
     files, archives = form.files.get("images", []), form.files.get("archive", [])
     try:
         for position, file in enumerate(files):
-            service.blobs.put(keys.upload(job_id, position), file.read())
+            with file.open() as content:
+                service.blobs.put_file(keys.upload(job_id, position), content)
         for archive in archives:
             put_archive(service, keys.archive(job_id), archive)
         with service.database.write() as session:
@@ -163,9 +163,8 @@ def take_in_import(service: Service, name: str, form: Form, webhook: str | None)
 
 
 def put_archive(service: Service, key: str, archive: UploadedFile) -> None:
-    with tempfile.TemporaryFile(prefix="pansynth-archive-") as file:  # nameless: nothing stays after a kill -9
-        file.writelines(archive)
-        if not zipfile.is_zipfile(file):
+    with archive.open() as content:
+        if not zipfile.is_zipfile(content):
             raise invalid([FieldError("archive", f"{archive.name!r} is not a zip file; send a zip of images")])
-        file.seek(0)
-        service.blobs.put_file(key, file)
+        content.seek(0)
+        service.blobs.put_file(key, content)

@@ -10,6 +10,7 @@ import pytest
 
 from app.blobs import PIECE, Blobs
 from app.errors import BlobMissing
+from app.uploads import UploadedFile
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -104,6 +105,17 @@ def test_a_file_that_has_no_name_is_written_whole(store: Blobs) -> None:
         file.seek(0)
         store.put_file("jobs/1/archive.zip", file)
     assert store.get("jobs/1/archive.zip") == content
+
+
+@pytest.mark.parametrize("size", [0, 10, 12_000_000])
+def test_a_file_of_an_upload_is_written_without_its_neighbours(store: Blobs, size: int) -> None:
+    content = bytes(range(256)) * (size // 256 + 1)
+    with tempfile.TemporaryFile() as stored:
+        stored.write(b"before" + content[:size] + b"after")
+        stored.flush()
+        with UploadedFile("a.png", 6, size, stored).open() as file:
+            store.put_file("jobs/1/uploads/0", file)
+    assert store.get("jobs/1/uploads/0") == content[:size]
 
 
 def test_a_bucket_serves_its_blobs_by_addresses_that_only_we_can_make(s3_url: str) -> None:

@@ -1,12 +1,15 @@
 import io
+import tracemalloc
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from app.service import Service
-from tests.serving import fill_pool, guide_files, stored, submit
+from app.settings import Settings
+from tests.serving import fill_pool, guide_files, serving, stored, submit
 
 
 def test_the_default_pool_is_there_from_the_first_start(client: httpx.Client) -> None:
@@ -89,6 +92,30 @@ def test_files_are_taken_in_for_an_import_job(client: httpx.Client, service: Ser
     assert (job["kind"], job["status"], job["progress"]) == ("pool_import", "queued", {"done": 0, "total": 3})
     assert (job["stored"], job["duplicates"], job["rejected"]) == (0, 0, [])
     assert stored(service)[1] == {f"jobs/{job['id']}/uploads/{n}" for n in range(3)}
+
+
+@pytest.mark.parametrize("field", ["images", "archive"])
+def test_a_large_file_flows_through_the_api_and_is_never_held_whole(
+    settings: Settings, tmp_path: Path, field: str
+) -> None:
+    size = 64_000_000
+    large = tmp_path / "large.zip"
+    with zipfile.ZipFile(large, "w") as archive:
+        archive.writestr("a.png", b"pixels")
+    with large.open("rb+") as file:
+        content = file.read()
+        file.seek(size - len(content))
+        file.write(content)  # after a gap, as in a program that unpacks itself
+    more = {"data_dir": tmp_path / "data", "max_upload_bytes": 2 * size}
+    with serving(settings.model_copy(update=more)) as served, large.open("rb") as file:
+        tracemalloc.start()
+        answer = served.client.post("/pools/default/images", files={field: ("large.zip", file)}, timeout=300)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert answer.status_code == 202, answer.text
+        (blob,) = (key for key in served.service.blobs.list(f"jobs/{answer.json()['id']}"))
+        assert served.service.blobs.get(blob) == large.read_bytes()
+    assert peak < size / 2
 
 
 def test_an_archive_is_taken_in_as_it_is(client: httpx.Client, service: Service) -> None:

@@ -1,14 +1,29 @@
 import socket
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
 from app.service import Service
-from app.uploads import MAX_FILES, checked_name
+from app.uploads import MAX_FILES, UploadedFile, checked_name
 from tests.serving import Served, answer_of, head, stored
 
 LIMIT = 2_000_000  # of the served settings
+
+
+def test_a_file_of_the_form_reads_as_a_file_of_its_own_and_no_further(tmp_path: Path) -> None:
+    with (tmp_path / "stored").open("wb+") as stored:
+        stored.write(b"before" + b"the file" + b"after")
+        stored.flush()
+        with UploadedFile("a.png", 6, 8, stored).open() as file:
+            assert file.read() == b"the file"
+            assert (file.read(), file.read(1)) == (b"", b"")
+            assert (file.seek(-4, 2), file.read(99)) == (4, b"file")
+            assert (file.seek(1), file.read(2), file.tell()) == (1, b"he", 3)
+            assert (file.seek(100), file.read()) == (100, b"")
+            with pytest.raises(OSError, match="Invalid"):
+                file.seek(-9, 2)
 
 
 def test_an_announced_size_over_the_limit_is_refused_before_anything_is_sent(served: Served) -> None:
