@@ -1,38 +1,47 @@
-"""Does memory stay flat? Packaging, download and matching at the sizes you name, each in a process of its own.
+"""Does memory stay flat, does time grow no faster than the work, and do two workers make twice as much as one?
 
 python -m benchmarks.scale package --samples 100 10500
 python -m benchmarks.scale match --pool 1000 100000
+python -m benchmarks.scale import --pool 1000 10000 100000
+python -m benchmarks.scale workers --samples 96 --rounds 3
+
+Packaging with download, matching and importing run at the sizes you name, each in a process of its own. `workers` is
+told in `benchmarks.workers`.
 """
 
 import argparse
 import multiprocessing
+import os
 import re
+import statistics
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app import database, jobs, keys, pools
+from app import database, imports, jobs, keys, pools
 from app.presets import PRESETS
-from app.records import Claim
+from app.records import Claim, NewImage, Outcome
 from app.settings import Settings
 from app.tables import Guide, Job, PoolImage, PoolLatent, Sample, Step
+from app.uploads import MAX_FILES
 from models import pixels
 from models.phantoms import phantoms
 from tests.tiny import make_tiny_weights
+from worker.index import write_shard
 from worker.lease import Lease
 from worker.workplace import Workplace, open_workplace
 
 CHANNELS = 4  # of the tiny weights
-SHARD = 32
+SHARD = jobs.IMPORT_CHUNK
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 QUALITY = {name: 0.123456 for name in ("canal_contrast", "canal_retention", "background_ssim", "seam")}
 
@@ -44,16 +53,38 @@ def main() -> None:
     package.add_argument("--samples", type=int, nargs="+", default=[100, 10_500])
     match = commands.add_parser("match")
     match.add_argument("--pool", type=int, nargs="+", default=[1_000, 100_000])
+    importing = commands.add_parser("import")
+    importing.add_argument("--pool", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    workers = commands.add_parser("workers")
+    workers.add_argument("--samples", type=int, default=96, help="of a job; the shipped weights take 2.5 s each")
+    workers.add_argument("--rounds", type=int, default=3)
+    workers.add_argument("--weights", choices=["shipped", "tiny"], default="shipped")
     arguments = parser.parse_args()
+    if arguments.command == "workers":
+        compare_workers(arguments)
+        return
 
     context = multiprocessing.get_context("fork")  # before torch has computed anything
-    measure: Callable[[int], None] = {"package": measure_package, "match": measure_match}[arguments.command]
+    measures: dict[str, Callable[[int], None]] = {
+        "package": measure_package,
+        "match": measure_match,
+        "import": measure_import,
+    }
     for size in getattr(arguments, "samples", None) or arguments.pool:
-        process = context.Process(target=measure, args=(size,))
+        process = context.Process(target=measures[arguments.command], args=(size,))
         process.start()
         process.join()
         if process.exitcode:
             raise SystemExit(f"{arguments.command} {size}: status {process.exitcode}")
+
+
+def compare_workers(arguments: argparse.Namespace) -> None:
+    from benchmarks.workers import measure_workers
+
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit("two workers need two cores; this process may use one")
+    measure_workers(arguments.samples, arguments.rounds, arguments.weights == "tiny", cores[:2])
 
 
 def measure_package(samples: int) -> None:
@@ -100,6 +131,56 @@ def measure_match(size: int) -> None:
                     turns.append(time.monotonic() - begun)
         words = f"{sum(turns):.1f} s in {len(turns)} turns, the longest {max(turns):.1f} s"
         print(f"match    {size:>7,} images  {words}, {1000 * sum(turns) / size:.2f} ms an image  {memory}", flush=True)
+
+
+def measure_import(size: int) -> None:
+    """What an import does beside decoding and encoding, whose time and memory are each file's own.
+
+    Jobs are taken in with as many files as a request may have, and their steps claimed one after the other; latents of
+    noise are written as a shard, rows for images and latents committed.
+    """
+    noise = np.random.default_rng(0).standard_normal((SHARD, CHANNELS, 32, 64), dtype=np.float32)
+    with workplace() as place:
+        with place.database.write() as session:
+            pool_id = pools.create(session, "p").id
+        with Memory() as memory:
+            begun = time.monotonic()
+            steps: list[float] = []
+            for first in range(0, size, MAX_FILES):
+                take_in(place, min(MAX_FILES, size - first))
+                started = time.monotonic()
+                while (found := next_claim(place)) is not None:
+                    import_noise(place, found, pool_id, first, noise)
+                    steps.append(time.monotonic() - started)
+                    started = time.monotonic()
+            seconds = time.monotonic() - begun
+        tenth = max(1, len(steps) // 10)
+        early, late = (1000 * statistics.mean(some) for some in (steps[:tenth], steps[-tenth:]))
+        words = f"{seconds:.1f} s, {1000 * seconds / size:.2f} ms an image"
+        words += f"; a step of the first tenth took {early:.0f} ms, of the last {late:.0f} ms"
+        print(f"import   {size:>7,} images  {words}  {memory}", flush=True)
+
+
+def take_in(place: Workplace, count: int) -> None:
+    names = [f"radiograph-{n:06d}.png" for n in range(count)]
+    with place.database.write() as session:
+        jobs.submit_import(session, job_id=uuid4().hex, pool="p", names=names, max_queued_jobs=9)
+
+
+def import_noise(place: Workplace, found: Claim, pool_id: str, first: int, noise: NDArray[np.float32]) -> None:
+    """An import step, after `first` images that other jobs imported."""
+    images = {
+        position: NewImage(f"radiograph-{position:06d}.png", 2900, 1300, pixels.sha256(str(first + position).encode()))
+        for position in range(found.first, found.last)
+    }
+    latents = noise[: len(images)].copy()
+    latents[0, 0, 0, 0] = first + found.first  # no two shards are the same
+    model = place.networks.weights("default").sha256
+    with Lease(place.database, found, 300) as lease:
+        rows = write_shard(place, pool_id, model, [image.sha256 for image in images.values()], latents)
+        outcomes = [Outcome(position, image) for position, image in images.items()]
+        with place.database.write() as session:
+            imports.imported(session, lease.claim, outcomes, rows)
 
 
 # --- What is measured on ---
@@ -160,10 +241,6 @@ def job_to_plan(place: Workplace, size: int) -> None:
     noise = np.random.default_rng(0)
     for first in range(0, size, SHARD):
         count = min(SHARD, size - first)
-        out = BytesIO()
-        np.save(out, noise.standard_normal((count, CHANNELS, 32, 64), dtype=np.float32))
-        shard = pixels.sha256(out.getvalue())
-        place.blobs.put(keys.latents(pool_id, model, shard), out.getvalue())
         images = [
             {
                 "id": n + 1,
@@ -176,6 +253,8 @@ def job_to_plan(place: Workplace, size: int) -> None:
             }
             for n in range(first, first + count)
         ]
+        values = noise.standard_normal((count, CHANNELS, 32, 64), dtype=np.float32)
+        shard = write_shard(place, pool_id, model, [str(row["sha256"]) for row in images], values)[0].shard
         latents = [
             {"pool_image_id": row["id"], "model_sha256": model, "shard": shard, "row": n, "low": -5.0, "high": 5.0}
             for n, row in enumerate(images)

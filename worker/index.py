@@ -127,19 +127,26 @@ def keep_shard(
     networks: Networks,
     images: Sequence[tuple[str, NDArray[np.uint8]]],
 ) -> list[NewLatent]:
-    """Encode images, given with their sha256, and write their shard's blob; SQL does not know of it yet."""
+    """Encode images, given with their sha256, and write their shard. Raises LastingError."""
     latents = encode(networks, [image for _, image in images], lease.check)
     if not np.isfinite(latents).all():
         raise LastingError(
             f"weights {networks.name!r} encode an image to values that are not finite; check the weights"
         )
+    return write_shard(place, pool_id, networks.sha256, [sha256 for sha256, _ in images], latents)
+
+
+def write_shard(
+    place: Workplace, pool_id: str, model_sha256: str, sha256s: Sequence[str], latents: NDArray[np.float32]
+) -> list[NewLatent]:
+    """Write the blob of some images' latents (n, C, 32, 64); SQL does not know of it yet."""
     out = BytesIO()
     np.save(out, latents, allow_pickle=False)
     shard = pixels.sha256(out.getvalue())
-    place.blobs.put(keys.latents(pool_id, networks.sha256, shard), out.getvalue())
+    place.blobs.put(keys.latents(pool_id, model_sha256, shard), out.getvalue())
     return [
-        NewLatent(sha256, networks.sha256, shard, row, float(latents[row].min()), float(latents[row].max()))
-        for row, (sha256, _) in enumerate(images)
+        NewLatent(sha256, model_sha256, shard, row, float(latents[row].min()), float(latents[row].max()))
+        for row, sha256 in enumerate(sha256s)
     ]
 
 

@@ -123,12 +123,18 @@ def sockets(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def embedded(data_dir: Path, weights_dir: Path, workers: int = 1, options: Sequence[str] = ()) -> Iterator[Running]:
+def embedded(
+    data_dir: Path,
+    weights_dir: Path,
+    workers: int = 1,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Running]:
     """`pansynth up` with nothing set."""
     command = pansynth("up", "--port", "0", "--data-dir", str(data_dir), "--workers", str(workers), *options)
     log = data_dir.with_suffix(".log")
     log.unlink(missing_ok=True)
-    with started(command, {"PANSYNTH_WEIGHTS_DIR": str(weights_dir)}, log) as process:
+    with started(command, {"PANSYNTH_WEIGHTS_DIR": str(weights_dir), **(environment or {})}, log) as process:
         until(lambda: "pansynth is ready at " in log.read_text(), process, log)
         yield Running(re.findall(r"^pansynth is ready at (\S+)$", log.read_text(), re.MULTILINE)[0], process, log)
 
