@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.admission import check_queue, first_with_key, keep_key
 from app.errors import CroppedGuides, LeakingTestImage, NotFinished
 from app.jobs import end_job, step_done
-from app.leases import add_steps, hold, lock
+from app.leases import add_steps, hold, kind_of, lock
 from app.records import Claim, NewGuide
 from app.regions import CROP
 from app.tables import EvaluationImage, Guide, Job, Report, Sample
@@ -98,7 +98,8 @@ def submit_evaluation(
     if idempotency is not None and not keep_key(session, idempotency, job_id):
         session.execute(delete(Job).where(Job.id == job_id))  # another request with this key was faster
         return first_with_key(session, idempotency) or job
-    add_steps(session, job_id, "arm", 0, total, 1)
+    aligned = any(synthesis.get("align") for synthesis in made.values())
+    add_steps(session, job_id, kind_of("arm", {"align": aligned}), 0, total, 1)
     return job
 
 

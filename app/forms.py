@@ -83,6 +83,9 @@ class SynthesisForm(BaseModel):
     match_statistics: FormBoolean | None = Field(None, description="give the guide's anatomy the pool image's look")
     transfer_detail: FormBoolean | None = Field(None, description="put back the grain that the VAE takes away")
     restore_background: FormBoolean | None = Field(None, description="the pool image's own pixels outside the mask")
+    align: FormBoolean | None = Field(
+        None, description="move each guide, image and mask together, onto the pool image's anatomy first"
+    )
     region: Literal["none", "crop"] = Field("none", description="crop the guides to the tooth-bearing jaw")
     selection: Literal["ssim", "random"] = "ssim"
     method: Literal["diffusion", "blend", "paste"] = "diffusion"
@@ -90,6 +93,7 @@ class SynthesisForm(BaseModel):
     model: str = Field("default", description="weights by name, see /models")
     webhook: Webhook = None
     min_canal_retention: Figure | None = Field(None, description="keep no sample whose canal_retention is below")
+    min_alignment: Share | None = Field(None, description="keep no sample whose alignment is below; needs align")
     min_background_ssim: Share | None = Field(None, description="keep no sample whose background_ssim is below")
     max_seam: Figure | None = Field(None, description="keep no sample whose seam is above")
     min_training_distance: Figure | None = Field(None, description="keep no sample whose training_distance is below")
@@ -117,6 +121,8 @@ def parse_synthesis(form: Form, receivers: Collection[str]) -> tuple[dict[str, A
     parameters = given.resolved()
     if parameters["steps"] > parameters["start_timestep"]:
         wrong.append(too_many_steps(parameters))
+    if "min_alignment" in parameters and not parameters["align"]:
+        wrong.append(FieldError("min_alignment", "needs align, which is off; give align=true, too, or leave it out"))
     if "on_fail" in parameters and not parameters.keys() & set(THRESHOLDS):
         wrong.append(FieldError("on_fail", f"needs a threshold to fail; give one of {', '.join(THRESHOLDS)}, too"))
     if wrong:

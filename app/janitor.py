@@ -119,6 +119,7 @@ def not_of_jobs(session: Session, found: Sequence[str]) -> list[str]:
         (Guide.image_sha256, keys.guide),
         (Guide.mask_sha256, keys.guide),
         (Sample.image_sha256, keys.sample),
+        (Sample.mask_sha256, keys.sample),
     ):
         digests = [key.rpartition("/")[2].removesuffix(".png") for key in found]
         query = select(column.class_.job_id, column).where(column.class_.job_id.in_(ended), column.in_(digests))

@@ -36,6 +36,8 @@ from app.leases import (
     fairest,
     hold,
     is_held,
+    kind_of,
+    leave,
     let_go,
     lock,
     may_claim,
@@ -86,7 +88,7 @@ def submit_synthesis(
     if idempotency is not None and not keep_key(session, idempotency, job_id):
         session.execute(delete(Job).where(Job.id == job_id))  # another request with this key was faster
         return first_with_key(session, idempotency) or job
-    add_step(session, job_id, "index", 0, 0, len(guides))
+    add_step(session, job_id, kind_of("index", parameters), 0, 0, len(guides))
     return job
 
 
@@ -169,14 +171,14 @@ def retry_later(session: Session, claim: Claim, *, now: datetime, max_attempts: 
     if step.attempts >= max_attempts and (words := fail_next(session, job, step, f"the last time: {detail}")):
         end_job(session, job, "failed", problem(words))
     else:
-        _leave(step, now + timedelta(seconds=pause))
+        leave(step, now + timedelta(seconds=pause))
 
 
 def wait_out(session: Session, claim: Claim, *, now: datetime) -> None:
     """A store is full or away, which is no fault of the step: leave it for a while, however often that is."""
     _, step = hold(session, claim)
     step.attempts -= 1
-    _leave(step, now + timedelta(seconds=OUTAGE_PAUSE_SECONDS))
+    leave(step, now + timedelta(seconds=OUTAGE_PAUSE_SECONDS))
 
 
 def stop(session: Session, claim: Claim, *, now: datetime) -> None:
@@ -222,7 +224,7 @@ def index_done(session: Session, claim: Claim, model_sha256: str) -> int:
         select(func.count()).where(PoolImage.pool_id == job.pool_id, PoolImage.id <= job.pool_high_water)
     )
     guides = max(1, min(MAX_PLAN_GUIDES, PLAN_PAIRS // max(1, images or 0)))
-    made = add_steps(session, job.id, "plan", 0, step.last, guides)
+    made = add_steps(session, job.id, kind_of("plan", job.parameters), 0, step.last, guides)
     step_done(session, job, step)
     return made
 
@@ -231,22 +233,29 @@ def plan_done(session: Session, claim: Claim, samples: Sequence[NewSample], chun
     """The guides' pool images are chosen: make the samples' rows, `chunk` to a step. Returns the steps."""
     job, step = hold(session, claim)
     session.add_all(Sample(job_id=job.id, image_sha256=None, quality=None, **asdict(sample)) for sample in samples)
-    made = add_steps(session, job.id, "sample", samples[0].position, samples[-1].position + 1, chunk)
+    kind = kind_of("sample", job.parameters)
+    made = add_steps(session, job.id, kind, samples[0].position, samples[-1].position + 1, chunk)
     job.stage = "sampling"
     step_done(session, job, step)
     return made
 
 
 def finish_sample(
-    session: Session, claim: Claim, *, position: int, image_sha256: str, quality: Mapping[str, Any]
+    session: Session,
+    claim: Claim,
+    *,
+    position: int,
+    image_sha256: str,
+    quality: Mapping[str, Any],
+    mask_sha256: str | None = None,
 ) -> None:
-    """A sample's blob is written: count it. Done twice it counts once."""
+    """A sample's blobs are written: count it. Done twice it counts once. mask_sha256: None where it has its guide's."""
     job, step = hold(session, claim)
     sample = session.get_one(Sample, (job.id, position))
     if sample.image_sha256 is None:
         job.done += 1
         job.version += 1
-    sample.image_sha256, sample.quality = image_sha256, dict(quality)
+    sample.image_sha256, sample.mask_sha256, sample.quality = image_sha256, mask_sha256, dict(quality)
     step.attempts = 0
 
 
@@ -348,7 +357,7 @@ def step_done(session: Session, job: Job, step: Step) -> None:
         end_job(session, job, "succeeded")
     else:
         job.stage, kind = LAST_STAGE[job.kind]
-        add_step(session, job.id, kind, 0, 0, job.total)
+        add_step(session, job.id, kind_of(kind, job.parameters), 0, 0, job.total)
 
 
 def end_job(session: Session, job: Job, status: str, error: dict[str, Any] | None = None) -> None:
@@ -363,11 +372,6 @@ def add_uploads(session: Session, job_id: str, names: Sequence[str]) -> int:
     """Rows for the files of an import, and its steps. Returns how many steps."""
     session.add_all(Upload(job_id=job_id, position=n, name=name) for n, name in enumerate(names))
     return add_steps(session, job_id, "import", 0, len(names), IMPORT_CHUNK)
-
-
-def _leave(step: Step, until: datetime) -> None:
-    """Nobody holds the step, and nobody may claim it before then."""
-    step.lease, step.worker, step.leased_until = None, None, until
 
 
 def _lock_known(session: Session, job_id: str) -> Job:

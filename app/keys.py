@@ -37,7 +37,7 @@ def originals(job_id: str) -> str:
 
 
 def sample(job_id: str, sha256: str) -> str:
-    """A sample's image, a PNG of 512 x 256."""
+    """A sample's image or its own mask, PNGs of 512 x 256."""
     return f"jobs/{job_id}/samples/{sha256}.png"
 
 

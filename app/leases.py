@@ -1,7 +1,8 @@
 """Steps and their leases: the parts that the verbs of `app.jobs` share; only they call them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, Subquery, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -81,6 +82,20 @@ def is_held(session: Session, job_id: str, now: datetime) -> bool:
 
 def let_go(step: Step, status: str) -> None:
     step.status, step.lease, step.worker, step.leased_until = status, None, None, None
+
+
+def leave(step: Step, until: datetime) -> None:
+    """Nobody holds the step, and nobody may claim it before then."""
+    step.lease, step.worker, step.leased_until = None, None, until
+
+
+def kind_of(kind: str, parameters: Mapping[str, Any]) -> str:
+    """What a step of this kind is called in a job with these parameters.
+
+    A worker of a version that does not know `align` would give a sample of a moved guide the guide's unmoved mask. It
+    leaves steps whose names it does not know.
+    """
+    return f"{kind}-aligned" if parameters.get("align") else kind
 
 
 def add_steps(session: Session, job_id: str, kind: str, first: int, last: int, chunk: int) -> int:

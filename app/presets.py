@@ -1,7 +1,7 @@
 """The presets of POST /synthesize: what the parameters are when a client names only the preset."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 Sampler = Literal["ddpm", "ddim"]
 
@@ -19,6 +19,11 @@ class Preset:
     match_statistics: bool
     transfer_detail: bool
     restore_background: bool
+    align: bool  # before the recipe, which knows nothing of it
+
+    def recipe(self) -> dict[str, Any]:
+        """What a `models.synthesis.Recipe` takes, all but its method."""
+        return {name: value for name, value in asdict(self).items() if name != "align"}
 
 
 PRESETS: dict[str, Preset] = {
@@ -33,8 +38,10 @@ PRESETS: dict[str, Preset] = {
         match_statistics=False,
         transfer_detail=False,
         restore_background=False,
+        align=False,
     ),
-    # The guide's canal takes on the look of the pool image, and the decoder's lost grain comes back.
+    # The guide is moved onto the pool image's anatomy, its canal takes on that image's look, and the decoder's lost
+    # grain comes back.
     "harmonize": Preset(
         steps=25,
         start_timestep=250,
@@ -45,5 +52,6 @@ PRESETS: dict[str, Preset] = {
         match_statistics=True,
         transfer_detail=True,
         restore_background=False,
+        align=True,
     ),
 }

@@ -162,7 +162,7 @@ class Upload(Base):
 
 
 class Sample(Base):
-    """One synthetic pair, to make or made; image: blob `keys.sample(job, sha256)`, mask: the guide's."""
+    """One synthetic pair, to make or made; image: blob `keys.sample(job, sha256)`, mask: `labels.label`."""
 
     __tablename__ = "samples"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
@@ -175,6 +175,7 @@ class Sample(Base):
     ssim: Mapped[float]
     seed: Mapped[int] = mapped_column(BigInteger)
     image_sha256: Mapped[str | None] = mapped_column(String(64))  # None: not made yet, or dropped
+    mask_sha256: Mapped[str | None] = mapped_column(String(64))  # None: the guide was not moved, its mask is the label
     failure: Mapped[str | None] = mapped_column(Text)  # why it never will be
     quality: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     spares: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))  # pool images to redraw from, best first

@@ -12,6 +12,7 @@ from app.tables import Job, Sample
 REDRAWS = 3  # other pool images that may take a failed one's place
 LOWEST = {
     "min_canal_retention": "canal_retention",
+    "min_alignment": "alignment",
     "min_background_ssim": "background_ssim",
     "min_training_distance": "training_distance",
 }

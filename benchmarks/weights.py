@@ -9,7 +9,6 @@ bars are printed beside the figures.
 
 import argparse
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 
 from app.presets import PRESETS
 from models.matching import top_k
+from models.moved_guides import move_guides
 from models.phantoms import Phantom, phantoms
 from models.pixels import from_unit, read_image, resize_image
 from models.quality import contrast, quality, retention
@@ -59,7 +59,7 @@ def synthesis(networks: Networks, preset: str, found: list[Phantom], guide_count
     """Guides of one look, a pool of all looks, top 5, as the service does it."""
     guides = list(phantoms(SEED + 1, guide_count, ["plain"]))
     latents = torch.cat([encoded(networks, phantom.image) for phantom in found])
-    recipe = Recipe(method="diffusion", **asdict(PRESETS[preset]))
+    recipe = Recipe(method="diffusion", **PRESETS[preset].recipe())
     figures = []
     started = time.perf_counter()
     for guide in guides:
@@ -67,15 +67,19 @@ def synthesis(networks: Networks, preset: str, found: list[Phantom], guide_count
         data_range = float(latents.max() - latents.min())
         for match in top_k(encoded(networks, guide.image), [shard], 5, data_range)[0]:
             recipient = found[int(match.sha256)]
-            images = [tensor(networks, phantom.image) for phantom in (guide, recipient)]
-            mask = torch.from_numpy(guide.mask)[None, None]
-            made = from_unit(synthesize(networks, images[0], mask, images[1], recipe, [0])[0, 0].numpy())
-            figures.append(quality(made, guide.image, guide.mask, recipient.image))
+            image, mask, fit = guide.image, guide.mask, None
+            if PRESETS[preset].align:
+                (image,), (mask,), (fit,) = move_guides(image[None], mask[None], recipient.image[None], networks.device)
+            images = [tensor(networks, pixels) for pixels in (image, recipient.image)]
+            label = torch.from_numpy(mask)[None, None]
+            made = from_unit(synthesize(networks, images[0], label, images[1], recipe, [0])[0, 0].numpy())
+            figures.append(quality(made, image, mask, recipient.image) | {"alignment": fit})
     seconds = (time.perf_counter() - started) / len(figures)
     print(f"preset {preset}, {len(figures)} samples, {seconds:.2f} s each")
-    for name in ("canal_retention", "canal_correlation", "background_ssim", "seam"):
+    for name in ("canal_retention", "canal_correlation", "background_ssim", "seam", "alignment"):
         bar = 0.75 if name == "canal_retention" and preset == "paper" else None
-        report(name, [row[name] for row in figures if row[name] is not None], bar)
+        if values := [row[name] for row in figures if row[name] is not None]:
+            report(name, values, bar)
 
 
 def tensor(networks: Networks, image: np.ndarray) -> torch.Tensor:

@@ -1,6 +1,5 @@
 """`pansynth reproduce`: the paper's experiment, on phantoms."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,7 +93,7 @@ def table1(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Table 1 with intervals, and the controls it lacks: paste, blend, random selection, harmonize and the oracle."""
+    """Table 1 with intervals, and what it lacks: paste, blend, random selection, harmonize, masks alone, the oracle."""
     import torch
 
     from app.weights import shipped_folder
@@ -168,11 +167,13 @@ def _arms(protocol: "Protocol", oracle: bool) -> "list[Arm]":
     from models.reproduce import Method, table1_arms
     from models.synthesis import Recipe
 
-    paper, harmonize = asdict(PRESETS["paper"]), asdict(PRESETS["harmonize"])
+    paper, harmonize = PRESETS["paper"].recipe(), PRESETS["harmonize"].recipe()
     controls = [
         Method("paste", Recipe(method="paste", **paper)),
         Method("blend", Recipe(method="blend", **paper)),
         Method("random selection", Recipe(method="diffusion", **paper), "random"),
-        Method("harmonize", Recipe(method="diffusion", **harmonize)),
+        Method("harmonize", Recipe(method="diffusion", **harmonize), align=PRESETS["harmonize"].align),
+        # Label propagation: what a synthesis with alignment must be better than.
+        Method("aligned mask alone", None, align=True),
     ]
     return table1_arms(protocol, Method("synthetic", Recipe(method="diffusion", **paper)), controls, oracle)

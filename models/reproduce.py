@@ -20,6 +20,7 @@ from models.batches import FixedBatches
 from models.evaluation import ORACLE, REFERENCE, ArmResult, build_report, run_arm
 from models.labeled_sets import Sets, Show
 from models.matching import random_selection, top_k
+from models.moved_guides import move_guides
 from models.phantoms import LOOKS, PLAIN
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled, to_images
@@ -60,11 +61,16 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make synthetic images from a guide: a recipe and how pool images are chosen."""
+    """A way to make labeled images from a guide: a recipe and how pool images are chosen.
+
+    recipe: None leaves the pool image as it is; the guide gives no more than its mask.
+    align: the guide is moved onto the pool image's anatomy first; the label is its moved mask.
+    """
 
     name: str
-    recipe: Recipe
+    recipe: Recipe | None
     selection: Literal["ssim", "random"] = "ssim"
+    align: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,10 +165,10 @@ def _sources(folder: Path, arm: Arm, guides: Labeled, pool: Labeled) -> dict[str
     if arm.pool_with_truth:
         sources["pool"] = pool
     if arm.method is not None:
-        made = [np.load(_made(folder, arm.method, guide))[: arm.top_k] for guide in range(len(guides))]
-        masks = np.repeat(guides.masks, arm.top_k, axis=0)
+        made = [_read_samples(_made(folder, arm.method, guide), arm.top_k) for guide in range(len(guides))]
+        images, masks = (np.concatenate(column) for column in zip(*made, strict=True))
         groups = tuple(group for group in guides.groups for _ in range(arm.top_k))
-        sources["synthetic"] = Labeled(np.concatenate(made), masks, groups)
+        sources["synthetic"] = Labeled(images, masks, groups)
     return sources
 
 
@@ -175,7 +181,7 @@ def _synthesize_all(
     show: Show,
     batch_size: int,
 ) -> None:
-    """For every method and guide a file of samples (K, 256, 512) uint8, by rank; what is there is left as it is."""
+    """For every method and guide a file of samples and their masks, by rank; what is there is left as it is."""
     wanted: dict[str, tuple[Method, int]] = {}
     for arm in arms:
         if arm.method is not None:
@@ -202,11 +208,11 @@ def _synthesize_all(
             chosen = random_selection(0, digest, digests, k)
         rows = [where[sha256] for sha256 in chosen]
         seeds = [sample_seed(0, digest, sha256) for sha256 in chosen]
-        samples = _samples(networks, guides, guide, pool.images[rows], method.recipe, seeds, batch_size)
+        samples, masks = _samples(networks, guides, guide, pool.images[rows], method, seeds, batch_size)
         path = _made(folder, method, guide)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".new").open("wb") as file:
-            np.save(file, samples)
+            np.savez(file, images=samples, masks=np.packbits(masks, axis=-1))
         path.with_suffix(".new").replace(path)
 
 
@@ -232,26 +238,37 @@ def _samples(
     guides: Labeled,
     guide: int,
     unlabeled: NDArray[np.uint8],
-    recipe: Recipe,
+    method: Method,
     seeds: Sequence[int],
     batch_size: int,
-) -> NDArray[np.uint8]:
-    """(K, 256, 512) uint8: the guide's anatomy in each of the unlabeled images."""
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The guide's anatomy in each of the unlabeled images, (K, 256, 512) uint8, and the masks, bool."""
     count, cpu = len(unlabeled), torch.device("cpu")
+    images, masks = (np.repeat(part[guide][None], count, axis=0) for part in (guides.images, guides.masks))
+    if method.align:
+        images, masks, _ = move_guides(images, masks, unlabeled, networks.device)
+    if method.recipe is None:
+        return unlabeled, masks
     made = synthesize(
         networks,
-        guide_images=to_images(guides.images[guide][None], cpu).expand(count, -1, -1, -1).contiguous(),
-        guide_masks=torch.from_numpy(guides.masks[guide])[None, None].expand(count, -1, -1, -1).contiguous(),
+        guide_images=to_images(images, cpu),
+        guide_masks=torch.from_numpy(masks)[:, None],
         unlabeled_images=to_images(unlabeled, cpu),
-        recipe=recipe,
+        recipe=method.recipe,
         seeds=seeds,
         batch_size=batch_size,
     )
-    return np.stack([pixels.from_unit(image) for image in made[:, 0].numpy()])
+    return np.stack([pixels.from_unit(image) for image in made[:, 0].numpy()]), masks
+
+
+def _read_samples(path: Path, k: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The first `k` samples (k, 256, 512) uint8 of a file, and their masks, bool."""
+    with np.load(path) as kept:
+        return kept["images"][:k], np.unpackbits(kept["masks"][:k], axis=-1).astype(bool)
 
 
 def _made(folder: Path, method: Method, guide: int) -> Path:
-    return folder / "synthetic" / _slug(method.name) / f"{guide:04d}.npy"
+    return folder / "synthetic" / _slug(method.name) / f"{guide:04d}.npz"
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

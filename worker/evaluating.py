@@ -9,6 +9,7 @@ import numpy as np
 
 from app import evaluations, jobs, keys, queries
 from app.errors import JobNotFound, LastingError
+from app.labels import label
 from app.tables import EvaluationImage, Guide, Job
 from models import pixels
 from models.evaluation import ArmResult, build_report, run_arm
@@ -121,10 +122,11 @@ def _load_samples(place: Workplace, job_id: str) -> Labeled:
             queries.find_job(session, job_id)
     except JobNotFound as error:
         raise LastingError(f"synthesis {job_id} was deleted while it was evaluated; submit both again") from error
-    masks = [pixels.mask_from_png(place.blobs.get(keys.guide(job_id, guide.mask_sha256))) for guide in guides]
+    labels = [label(sample, guides) for sample in samples]
+    masks = {found: pixels.mask_from_png(place.blobs.get(*found)) for found in set(labels)}  # samples may share one
     images = [pixels.image_from_png(place.blobs.get(keys.sample(job_id, s.image_sha256 or ""))) for s in samples]
     return Labeled(
         np.stack(images),
-        np.stack([masks[sample.guide] for sample in samples]),
+        np.stack([masks[found] for found in labels]),
         tuple(guides[sample.guide].image_sha256 for sample in samples),
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
+from app.labels import label
 from app.regions import box
 from app.tables import Guide, Job, Sample
 from app.trust import THRESHOLDS, quality_summary
@@ -51,7 +52,7 @@ def manifest_csv(
                 *(job.parameters[name] for name in FROM_PARAMETERS),
                 model_sha256,
                 sample.image_sha256,
-                guide.mask_sha256,
+                label(sample, guides).sha256,
                 *("" if quality.get(name) is None else f"{quality[name]:.6g}" for name in figures),
                 *_box_cells(box(guide.width, guide.height, guide.crop)),
                 *_box_cells(pool_boxes.get(sample.pool_image_id, {})),
@@ -83,6 +84,17 @@ The numbers of dropped samples are missing from the file names; `job.json` says 
 """
 
 
+LABELS = {
+    False: "the guide's own mask",
+    True: "the guide's mask, moved with the guide to fit the pool image",
+}
+MOVED = """
+Before that each guide was moved, image and mask together, to lie where the pool image has its own anatomy: so every
+sample has a label of its own, which is true however well the two fit. `alignment` in `manifest.csv` says how well, at
+most 1; it is empty where the anatomy would have left the picture, and the guide stayed where it was.
+"""
+
+
 def _count(job: Job, samples: int) -> str:
     lacking = f" ({job.failed} more could not be made, `job.json` says why)" if job.failed else ""
     return f"{samples} samples{lacking}"
@@ -97,6 +109,7 @@ def readme(job: Job, guides: int, samples: int) -> str:
         "blend": "decoded without diffusion (a control)",
         "paste": "made by copying pixels, without networks (a control)",
     }[chosen["method"]]
+    aligned = bool(chosen.get("align"))
     choice = "most similar by SSIM of their latents" if chosen["selection"] == "ssim" else "drawn by lot (a control)"
     return f"""# Synthetic labeled panoramic radiographs
 
@@ -109,7 +122,7 @@ for each, the {chosen["top_k"]} pool images {choice}.
 | file | content |
 |---|---|
 | `images/000000.png` ... | the synthetic radiographs, 8-bit grayscale |
-| `masks/000000.png` ... | their labels, 0 and 255: the guide's own mask |
+| `masks/000000.png` ... | their labels, 0 and 255: {LABELS[aligned]} |
 | `manifest.csv` | one line per sample: its guide, its pool image, SSIM, seed, sha256 and figures of quality |
 | `job.json` | all parameters, versions, and the card of the weights |
 | `preview.png` | some samples: guide, unlabeled pool image, synthetic |
@@ -120,7 +133,7 @@ The latent of the guide is put in place of the pool image's where the dilated ma
 blend is {how}. So the anatomy is the guide's, its label is true,
 and the rest of the picture is the pool image's. Seed {chosen["seed"]}, weights `{chosen["model"]}`: with the
 same images, parameters, weights and versions the same bytes come out again on a CPU.
-
+{MOVED if aligned else ""}
 The method follows *Anatomy-guided Latent Diffusion Model for Fine-grained Medical Image Synthetic
 Augmentation*; `job.json` holds every parameter.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from app import jobs, keys, queries
 from app.errors import LastingError
+from app.labels import guide_label, label
 from app.regions import box, pool_boxes
 from app.tables import Guide, Job
 from app.trust import quality_summary
@@ -127,11 +128,10 @@ def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeS
     with place.database.read() as session:
         boxes = pool_boxes(session, job.id)
     yield "manifest.csv", manifest_csv(job, guides, samples, weights.sha256, boxes).encode()
-    masks = ((guides[s.guide].mask_sha256, s) for s in samples)
-    yield from _read_ahead(
-        place, ((f"masks/{s.position:06d}.png", keys.guide(job.id, sha256), sha256) for sha256, s in masks)
-    )
-    yield "preview.png", preview_png(_preview_rows(place, job, guides, samples))
+    masks = ((f"masks/{s.position:06d}.png", *label(s, guides)) for s in samples)
+    yield from _read_ahead(place, masks)
+    rows = _preview_rows(place, job, guides, samples)
+    yield "preview.png", preview_png(rows, own_masks=bool(job.parameters.get("align")))
 
 
 def _read_ahead(place: Workplace, wanted: Iterator[tuple[str, str, str]]) -> Iterator[tuple[str, bytes]]:
@@ -152,11 +152,12 @@ def _preview_rows(place: Workplace, job: Job, guides: Sequence[Guide], samples: 
         rows.append(
             Row(
                 guide=pixels.image_from_png(place.blobs.get(keys.guide(job.id, guide.image_sha256))),
-                mask=pixels.mask_from_png(place.blobs.get(keys.guide(job.id, guide.mask_sha256))),
+                mask=pixels.mask_from_png(place.blobs.get(*guide_label(guide))),
                 unlabeled=pixels.image_from_png(
                     place.blobs.get(keys.pool_image(job.pool_id or "", sample.pool_image_sha256))
                 ),
                 synthetic=pixels.image_from_png(place.blobs.get(keys.sample(job.id, sample.image_sha256 or ""))),
+                label=pixels.mask_from_png(place.blobs.get(*label(sample, guides))),
                 caption=f"{sample.position:06d}  rank {sample.rank}  SSIM {sample.ssim:.3f}",
             )
         )

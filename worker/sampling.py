@@ -1,7 +1,7 @@
 """Samples made, a batch at a time; what is made and counted is never made again."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from app.errors import BlobMissing
 from app.tables import Guide, Job, Sample
 from models import pixels
 from models.memory import in_halves
+from models.moved_guides import move_guides
 from models.quality import quality
 from models.synthesis import Recipe, synthesize
 from models.weights import Networks
@@ -36,14 +37,19 @@ class Pair:
     guide: Pixels
     mask: NDArray[np.bool_]
     unlabeled: Pixels
+    fit: float | None = None  # of a guide that was moved, see `models.alignment`
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A sample that was made: (256, 512) pixels, its figures, and which of the job's thresholds it fails."""
+    """A sample that was made: (256, 512) pixels, its figures, and which of the job's thresholds it fails.
+
+    own_mask: (256, 512), the label, where it is not the guide's.
+    """
 
     sample: Sample
     image: Pixels
+    own_mask: NDArray[np.bool_] | None
     figures: dict[str, float | None]
     shortcomings: list[str]
 
@@ -69,7 +75,7 @@ def make_samples(place: Workplace, lease: Lease) -> int:
     left = [row for row in rows if row.failure is None and row.dropped is None and not _is_made(place, row)]
     while left:
         lease.check()
-        pairs = _load(place, lease, job, guides, left[:turn])
+        pairs = _aligned(networks.device, job, _load(place, lease, job, guides, left[:turn]), lease)
         made = _finite(place, lease, job, pairs, _synthesize(networks, job, pairs, lease)) if pairs else []
         left = _settle(place, lease, job, _judge(networks, job, made, lease)) + left[turn:]
     with place.database.write() as session:
@@ -77,7 +83,9 @@ def make_samples(place: Workplace, lease: Lease) -> int:
 
 
 def _is_made(place: Workplace, row: Sample) -> bool:
-    return row.image_sha256 is not None and place.blobs.exists(keys.sample(row.job_id, row.image_sha256))
+    """With all its blobs."""
+    digests = [sha256 for sha256 in (row.image_sha256, row.mask_sha256) if sha256 is not None]
+    return row.image_sha256 is not None and all(place.blobs.exists(keys.sample(row.job_id, d)) for d in digests)
 
 
 def _load(place: Workplace, lease: Lease, job: Job, guides: Sequence[Guide], rows: Sequence[Sample]) -> list[Pair]:
@@ -101,6 +109,26 @@ def _load_one(place: Workplace, job: Job, guide: Guide, row: Sample) -> Pair:
         mask=pixels.mask_from_png(read(keys.guide, job.id, guide.mask_sha256)),
         unlabeled=pixels.image_from_png(read(keys.pool_image, job.pool_id or "", row.pool_image_sha256)),
     )
+
+
+def _aligned(device: torch.device, job: Job, pairs: Sequence[Pair], lease: Lease) -> list[Pair]:
+    """With `align` guide and mask of each pair moved to where the unlabeled image has its anatomy, a few at once."""
+    if not job.parameters.get("align"):  # jobs of earlier versions have none
+        return list(pairs)
+
+    def move(some: Sequence[Pair], _batch_size: int) -> list[Pair]:
+        guides, masks, unlabeled = (
+            np.stack([getattr(pair, name) for pair in some]) for name in ("guide", "mask", "unlabeled")
+        )
+        found = zip(some, *move_guides(guides, masks, unlabeled, device), strict=True)
+        return [replace(pair, guide=guide, mask=mask, fit=fit) for pair, guide, mask, fit in found]
+
+    at_once = torch.get_num_threads() if device.type == "cpu" else TURN_CUDA
+    aligned = []
+    for start in range(0, len(pairs), at_once):
+        lease.check()
+        aligned += in_halves(move, pairs[start : start + at_once], 1)
+    return aligned
 
 
 def _synthesize(networks: Networks, job: Job, pairs: Sequence[Pair], lease: Lease) -> list[Floats]:
@@ -158,7 +186,10 @@ def _judge(networks: Networks, job: Job, made: Sequence[tuple[Pair, Pixels]], le
     for (pair, image), distance in zip(made, distances, strict=True):
         figures = quality(image, pair.guide, pair.mask, pair.unlabeled, job.parameters["dilation"])
         figures |= {"training_distance": None if distance is None else round(distance, 4)}
-        judged.append(Judged(pair.sample, image, figures, trust.shortcomings(job.parameters, figures)))
+        if pair.fit is not None:
+            figures["alignment"] = pair.fit
+        own_mask = None if pair.fit is None else pair.mask
+        judged.append(Judged(pair.sample, image, own_mask, figures, trust.shortcomings(job.parameters, figures)))
     return judged
 
 
@@ -167,24 +198,31 @@ def _settle(place: Workplace, lease: Lease, job: Job, judged: Sequence[Judged]) 
 
     Blobs first, then the rows that name them: a row never names a blob that is not there.
     """
-    pngs = [None if one.shortcomings else pixels.image_png(one.image) for one in judged]
-    for png in pngs:
-        if png is not None:
-            place.blobs.put(keys.sample(job.id, pixels.sha256(png)), png)
+    stored = [None if one.shortcomings else _store(place, job, one) for one in judged]
     again = []
     with place.database.write() as session:
-        for one, png in zip(judged, pngs, strict=True):
+        for one, sha256s in zip(judged, stored, strict=True):
             position = one.sample.position
-            if png is not None:
-                sha256 = pixels.sha256(png)
-                jobs.finish_sample(session, lease.claim, position=position, image_sha256=sha256, quality=one.figures)
+            if sha256s is not None:
+                jobs.finish_sample(session, lease.claim, position=position, quality=one.figures, **sha256s)
             elif (redrawn := trust.redraw_sample(session, lease.claim, position=position)) is not None:
                 again.append(redrawn)
             else:
                 detail = "; ".join(one.shortcomings)
                 trust.drop_sample(session, lease.claim, position=position, detail=detail, quality=one.figures)
-    place.figures.samples_made(sum(png is not None for png in pngs))
+    place.figures.samples_made(sum(sha256s is not None for sha256s in stored))
     return again
+
+
+def _store(place: Workplace, job: Job, one: Judged) -> dict[str, str]:
+    """Write a sample's blobs -> what its row names them by."""
+    pngs = {"image_sha256": pixels.image_png(one.image)}
+    if one.own_mask is not None:
+        pngs["mask_sha256"] = pixels.mask_png(one.own_mask)
+    sha256s = {column: pixels.sha256(png) for column, png in pngs.items()}
+    for column, png in pngs.items():
+        place.blobs.put(keys.sample(job.id, sha256s[column]), png)
+    return sha256s
 
 
 def _fail(place: Workplace, lease: Lease, row: Sample, detail: str) -> None:

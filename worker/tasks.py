@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app import broker, jobs, logs
 from app.database import clock
 from app.errors import BlobMissing, LastingError, LeaseLost
+from app.leases import kind_of
 from app.records import Claim
 from models.synthesis import Stopped
 from models.weights import WeightsError
@@ -42,6 +43,7 @@ DOING: dict[str, Doing] = {
     "arm": train_arm,
     "report": write_report,
 }
+DOING |= {kind_of(kind, {"align": True}): DOING[kind] for kind in ("index", "plan", "sample", "package", "arm")}
 DATABASE_PAUSE_SECONDS = 1.0
 MAX_WAKES = 64  # the sweeper sends the rest as these are used up
 

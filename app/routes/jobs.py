@@ -8,12 +8,13 @@ from fastapi.responses import StreamingResponse
 from app import events, jobs, keys, queries
 from app.database import clock
 from app.downloads import IMMUTABLE, REVALIDATE, Download, redirect, serve
+from app.labels import label
 from app.problems import Problem
 from app.routes.accepted import job_answer
 from app.routes.parameters import Limit, cursor_of, job_id_of
 from app.schemas import JobBody, JobList, SampleBody, SampleList
 from app.service import ServiceDep
-from app.tables import Job
+from app.tables import Job, Sample
 
 router = APIRouter(tags=["jobs"])
 
@@ -92,16 +93,7 @@ def list_samples(job_id: JobId, service: ServiceDep, cursor: CursorDep, limit: L
 def get_sample_image(job_id: JobId, index: int, request: Request, service: ServiceDep) -> Response:
     """A synthetic radiograph: PNG, 512x256."""
     with service.database.read() as session:
-        sample = queries.find_sample(session, job_id, index)
-    if sample.failure is not None:
-        raise Problem(404, "sample-failed", f"sample {index} of job {job_id} could not be made: {sample.failure}")
-    if sample.dropped is not None:
-        raise Problem(404, "sample-dropped", f"sample {index} of job {job_id} was dropped: {sample.dropped}")
-    sha256 = sample.image_sha256
-    if sha256 is None:
-        raise Problem(
-            409, "sample-not-made", f"sample {index} of job {job_id} is not made yet; follow the job's events"
-        )
+        sha256 = made_image(queries.find_sample(session, job_id, index))
     return serve(
         request,
         service.blobs,
@@ -112,11 +104,14 @@ def get_sample_image(job_id: JobId, index: int, request: Request, service: Servi
 @router.head("/jobs/{job_id}/samples/{index}/mask", include_in_schema=False)
 @router.get("/jobs/{job_id}/samples/{index}/mask", response_class=Response)
 def get_sample_mask(job_id: JobId, index: int, request: Request, service: ServiceDep) -> Response:
-    """The sample's label, which is its guide's: PNG, 512x256, 0 or 255."""
+    """The sample's label, its guide's unless the guide was moved: PNG, 512x256, 0 or 255."""
     with service.database.read() as session:
+        job = queries.find_job(session, job_id)
         sample = queries.find_sample(session, job_id, index)
-        sha256 = queries.guides(session, job_id)[sample.guide].mask_sha256
-    return serve(request, service.blobs, Download(keys.guide(job_id, sha256), sha256, "image/png", IMMUTABLE))
+        if job.parameters.get("align"):
+            made_image(sample)  # before that nobody knows where the guide is moved to
+        found = label(sample, queries.guides(session, job_id))
+    return serve(request, service.blobs, Download(found.key, found.sha256, "image/png", IMMUTABLE))
 
 
 @router.head("/jobs/{job_id}/dataset", include_in_schema=False)
@@ -134,6 +129,18 @@ def get_dataset(job_id: JobId, request: Request, service: ServiceDep) -> Respons
     download = Download(keys.dataset(job_id), job.dataset_sha256, "application/zip", REVALIDATE, file_name)
     answer = redirect if service.settings.presigned_downloads else serve
     return answer(request, service.blobs, download)
+
+
+def made_image(sample: Sample) -> str:
+    """The sha256 of a sample's image. Raises Problem where there is none."""
+    name = f"sample {sample.position} of job {sample.job_id}"
+    if sample.failure is not None:
+        raise Problem(404, "sample-failed", f"{name} could not be made: {sample.failure}")
+    if sample.dropped is not None:
+        raise Problem(404, "sample-dropped", f"{name} was dropped: {sample.dropped}")
+    if sample.image_sha256 is None:
+        raise Problem(409, "sample-not-made", f"{name} is not made yet; follow the job's events")
+    return sample.image_sha256
 
 
 def has_ended(job: Job) -> bool:

@@ -1,0 +1,31 @@
+"""Guides moved to their recipients, in pixels: what a synthesis with `align` is given instead of the guides."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import pixels
+from models.alignment import align
+from models.segmenter import to_images
+
+_DECIMALS = 4
+
+Images = NDArray[np.uint8]
+Masks = NDArray[np.bool_]
+
+
+def move_guides(
+    guides: Images, masks: Masks, unlabeled: Images, device: torch.device
+) -> tuple[Images, Masks, list[float | None]]:
+    """`models.alignment.align` for (B, 256, 512) uint8 and bool -> guides and masks moved, and their fits.
+
+    The moved guide is rounded to gray levels once, so what is synthesised from it and what it is compared with is the
+    same. Where nothing of a mask is left in the frame its guide stays where it was, and its fit is None.
+    """
+    found = align(to_images(guides, device), torch.from_numpy(masks).to(device)[:, None], to_images(unlabeled, device))
+    moved_masks = found.masks[:, 0].cpu().numpy()
+    there = moved_masks.any(axis=(1, 2))
+    moved = np.stack([pixels.from_unit(image) for image in found.images[:, 0].cpu().numpy()])
+    fits = [round(fit, _DECIMALS) if kept else None for fit, kept in zip(found.fit.tolist(), there, strict=True)]
+    chosen = there[:, None, None]
+    return np.where(chosen, moved, guides), np.where(chosen, moved_masks, masks), fits
