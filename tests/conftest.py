@@ -22,6 +22,14 @@ from app.blobs import Blobs
 from app.database import Database
 
 
+@pytest.fixture
+def quick_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guides are moved in few and coarse steps: not well, but far enough to be seen."""
+    from models import alignment
+
+    monkeypatch.setattr(alignment, "STAGES", (alignment.Stage(steps=12, pixel=8, reach=40, blur=1.0),))
+
+
 @pytest.fixture(scope="session")
 def broker_url() -> Iterator[str]:
     """A real Valkey server on a unix socket."""

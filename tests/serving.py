@@ -135,14 +135,18 @@ def plan(service: Service, pool: str, top_k: int) -> None:
         jobs.plan_done(session, planning, samples, top_k)
 
 
-def make_sample(service: Service, sampling: Claim, position: int) -> str:
-    """One sample of a claimed step. Returns its image's sha256."""
+def make_sample(service: Service, sampling: Claim, position: int, mask: bytes | None = None) -> str:
+    """One sample of a claimed step, with a mask of its own if one is given. Returns its image's sha256."""
     png = pixels.image_png(np.full((256, 512), 100 + position, np.uint8))
     sha256 = pixels.sha256(png)
     service.blobs.put(keys.sample(sampling.job_id, sha256), png)
+    own = None if mask is None else pixels.sha256(mask)
+    if mask is not None and own is not None:
+        service.blobs.put(keys.sample(sampling.job_id, own), mask)
     with service.database.write() as session:
         quality: Mapping[str, float] = {"canal_retention": 0.9}
-        jobs.finish_sample(session, sampling, position=position, image_sha256=sha256, quality=quality)
+        made = {"position": position, "image_sha256": sha256, "mask_sha256": own}
+        jobs.finish_sample(session, sampling, quality=quality, **made)
     return sha256
 
 

@@ -186,7 +186,7 @@ def _judge(networks: Networks, job: Job, made: Sequence[tuple[Pair, Pixels]], le
     for (pair, image), distance in zip(made, distances, strict=True):
         figures = quality(image, pair.guide, pair.mask, pair.unlabeled, job.parameters["dilation"])
         figures |= {"training_distance": None if distance is None else round(distance, 4)}
-        if pair.fit is not None:
+        if job.parameters.get("align"):
             figures["alignment"] = pair.fit
         own_mask = None if pair.fit is None else pair.mask
         judged.append(Judged(pair.sample, image, own_mask, figures, trust.shortcomings(job.parameters, figures)))

@@ -13,6 +13,7 @@ from app.database import Database
 from app.janitor import GRACE, remove_old_jobs, tidy
 from app.service import Service
 from app.tables import IdempotencyKey, Job, Pool, PoolImage, PoolLatent, Worker
+from models.pixels import sha256 as sha256_of
 from tests.serving import claim, finish, guide_files, make_sample, plan, stored, submit
 
 LATER = datetime.now(UTC) + 2 * GRACE  # when everything the tests write is old
@@ -47,14 +48,15 @@ def test_a_sample_written_by_a_worker_killed_before_its_commit_goes_when_the_job
     job_id = submit(client, pool, top_k=2)["id"]
     plan(service, pool, 2)
     sampling = claim(service)
-    kept = make_sample(service, sampling, 0)
+    mask = b"the mask, moved"
+    kept = make_sample(service, sampling, 0, mask)
     service.blobs.put(keys.sample(job_id, "c" * 64), b"no row names it")
     service.blobs.put(keys.dataset(job_id), b"packaged, never committed")
     assert tidied(service) == {}, "a job under way keeps everything"
     with service.database.write() as session:
         jobs.fail(session, sampling, "enough")
     assert tidied(service) == {"blobs of jobs": 2}
-    assert keys.sample(job_id, kept) in set(service.blobs.list())
+    assert {keys.sample(job_id, sha256) for sha256 in (kept, sha256_of(mask))} <= set(service.blobs.list())
 
 
 def test_uploads_of_an_import_that_has_ended_go(client: httpx.Client, service: Service) -> None:

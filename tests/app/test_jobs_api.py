@@ -1,6 +1,9 @@
+import hashlib
+
 import httpx
 import pytest
 
+from app import trust
 from app.service import Service
 from tests.serving import claim, finish, make_sample, plan, stored, submit
 
@@ -54,6 +57,24 @@ def test_samples_are_listed_as_they_are_made(client: httpx.Client, service: Serv
     assert (image.headers["Content-Type"], image.headers["ETag"]) == ("image/png", f'"{sha256}"')
     mask = client.get(sample["links"]["mask"])
     assert mask.status_code == 200 and mask.content.startswith(b"\x89PNG")
+
+
+def test_a_sample_of_a_moved_guide_has_a_mask_of_its_own_as_soon_as_it_is_made(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    samples = submit(client, pool, top_k=3, align="true")["links"]["samples"]
+    plan(service, pool, 3)
+    assert client.get(f"{samples}/0/mask").status_code == 409, "nobody knows yet where the guide is moved to"
+    sampling = claim(service)
+    make_sample(service, sampling, 0, mask=b"the mask, moved")
+    make_sample(service, sampling, 1)
+    with service.database.write() as session:
+        trust.drop_sample(session, sampling, position=2, detail="alignment 0.1 is below", quality={})
+    own, guides, dropped = (client.get(f"{samples}/{index}/mask") for index in range(3))
+    assert own.content == b"the mask, moved"
+    assert own.headers["ETag"] == f'"{hashlib.sha256(own.content).hexdigest()}"'
+    assert guides.status_code == 200 and guides.content.startswith(b"\x89PNG")
+    assert dropped.status_code == 404 and "alignment 0.1 is below" in dropped.json()["detail"]
 
 
 @pytest.mark.parametrize("index", ["7", "-1", str(10**30)])

@@ -13,7 +13,7 @@ from tests.job_life import do, look, make_pool, must_claim, plan_all
 from tests.job_life import submit as submit_synthesis
 from tests.serving import claim, guide_files, plan, submit
 
-FIGURES = {"canal_retention": 0.6, "background_ssim": 0.8, "seam": 1.2, "training_distance": None}
+FIGURES = {"canal_retention": 0.6, "background_ssim": 0.8, "seam": 1.2, "alignment": 0.2, "training_distance": None}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ FIGURES = {"canal_retention": 0.6, "background_ssim": 0.8, "seam": 1.2, "trainin
         ({}, []),
         ({"min_canal_retention": 0.6, "max_seam": 1.2, "min_background_ssim": 0.8}, []),
         ({"min_canal_retention": 0.7}, ["canal_retention 0.6 is below min_canal_retention 0.7"]),
+        ({"min_alignment": 0.3}, ["alignment 0.2 is below min_alignment 0.3"]),
         ({"max_seam": 1.0}, ["seam 1.2 is above max_seam 1"]),
         ({"min_training_distance": 0.5}, []),
         ({"min_background_ssim": 0.9, "max_seam": 1}, ["background_ssim 0.8 is below min_background_ssim 0.9", "seam"]),
@@ -55,6 +56,8 @@ def test_thresholds_are_parameters_of_the_job_and_a_failure_is_dropped_by_defaul
         ("min_canal_retention", "0,5"),
         ("max_seam", "101"),
         ("min_background_ssim", "1.5"),
+        ("min_alignment", "1.5"),
+        ("min_alignment", "0.5"),
         ("min_background_ssim", ""),
         ("on_fail", "retry"),
     ],
@@ -64,6 +67,16 @@ def test_a_threshold_that_makes_no_sense_is_refused_by_its_name(
 ) -> None:
     given = {"pool": pool, "max_seam": "3"} | {field: value}
     assert refused_fields(client.post("/synthesize", data=given, files=guide_files())) == [field]
+
+
+def test_an_alignment_is_asked_for_where_guides_are_aligned_alone(client: httpx.Client, pool: str) -> None:
+    given = {"pool": pool, "min_alignment": "0.3"}
+    answer = client.post("/synthesize", data=given | {"preset": "harmonize", "align": "false"}, files=guide_files())
+    assert refused_fields(answer) == ["min_alignment"]
+    assert "give align=true, too" in answer.text
+    assert submit(client, align="true", **given)["parameters"]["min_alignment"] == 0.3
+    assert submit(client, preset="harmonize", **given)["parameters"]["align"] is True
+    assert submit(client, pool)["parameters"]["align"] is False
 
 
 def test_what_becomes_of_failures_is_asked_in_vain_without_a_threshold(client: httpx.Client, pool: str) -> None:

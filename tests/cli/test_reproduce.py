@@ -4,16 +4,21 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from cli.failure import Failure
 from cli.main import app
 from cli.phantoms import write_phantoms
-from models.phantoms import LOOKS
+from models.labeled_sets import phantom_sets
+from models.phantoms import LOOKS, PLAIN
 from tests.tiny import make_tiny_weights
 
 TINY = ["--size", "smoke", "--steps", "2", "--device", "cpu", "--test", "3", "--pool", "3"]
+
+
+pytestmark = pytest.mark.usefixtures("quick_alignment")
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +47,14 @@ def test_a_smoke_run_writes_every_row_and_a_second_one_only_what_is_missing(tmp_
         "top 2, real+blend",
         "top 2, real+random selection",
         "top 2, real+harmonize",
+        "top 2, real+aligned mask alone",
         "oracle",
     ]
     counts = {arm["name"]: sum(arm["training_images"].values()) for arm in report["arms"]}
     assert (counts["real"], counts["top 2, synthetic"], counts["top 2, real+paste"], counts["oracle"]) == (2, 4, 6, 5)
     assert (out / "report.md").read_text() in said
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
-    assert len((out / "report.csv").read_text().splitlines()) == 1 + 10 * 3
+    assert len((out / "report.csv").read_text().splitlines()) == 1 + 11 * 3
 
     missing = out / "arms" / "oracle.seed0.json"
     before = missing.read_text()
@@ -60,6 +66,24 @@ def test_a_smoke_run_writes_every_row_and_a_second_one_only_what_is_missing(tmp_
 
     with pytest.raises(Failure, match="other sizes, arms, data or weights"):
         run(out, weights, "--control-top-k", "1")
+
+
+def test_aligned_arms_are_trained_on_moved_masks_and_the_control_on_the_pool_images_themselves(
+    tmp_path: Path, weights: Path
+) -> None:
+    out = tmp_path / "run"
+    run(out, weights, "--guides", "1", "--top-k", "1", "--control-top-k", "2", "--steps", "1")
+    kept = {}
+    for name in ("harmonize", "aligned-mask-alone", "paste"):
+        with np.load(out / "synthetic" / name / "0000.npz") as file:
+            kept[name] = file["images"], file["masks"]
+    assert (kept["harmonize"][1] == kept["aligned-mask-alone"][1]).all()
+    assert (kept["harmonize"][1][0] != kept["harmonize"][1][1]).any()
+    assert (kept["paste"][1][0] == kept["paste"][1][1]).all()
+    pool = phantom_sets(1_000_000, (1, 3, 1), (PLAIN,), LOOKS, lambda *_: None).pool
+    digests = {image.tobytes() for image in pool.images}
+    assert all(image.tobytes() in digests for image in kept["aligned-mask-alone"][0])
+    assert all(image.tobytes() not in digests for image in kept["harmonize"][0])
 
 
 def test_it_runs_on_a_users_folders_and_knows_an_oracle_only_where_there_is_truth(

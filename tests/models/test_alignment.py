@@ -1,0 +1,116 @@
+"""models/alignment.py and moved_guides.py: a guide comes to lie on its recipient's anatomy, its mask with it."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.alignment import Aligned, align
+from models.moved_guides import move_guides
+from models.phantoms import Phantom, phantoms
+from models.segmenter import to_images
+
+PAIRS = ((0, 2), (0, 3), (0, 5), (1, 4), (1, 6), (1, 7))  # guide and recipient
+CPU = torch.device("cpu")
+
+Rows = tuple[Tensor, Tensor, Tensor]
+
+
+@pytest.fixture(scope="module")
+def radiographs() -> list[Phantom]:
+    return list(phantoms(seed=900, count=8))
+
+
+@pytest.fixture(scope="module")
+def rows(radiographs: list[Phantom]) -> Rows:
+    """Guides, their masks and recipients: another patient, another device."""
+    guides, recipients = zip(*((radiographs[g], radiographs[r]) for g, r in PAIRS), strict=True)
+    return images_of(*guides), masks_of(*guides), images_of(*recipients)
+
+
+@pytest.fixture(scope="module")
+def aligned(rows: Rows) -> Aligned:
+    return align(*rows, threads=2)
+
+
+def images_of(*chosen: Phantom) -> Tensor:
+    return to_images(np.stack([phantom.image for phantom in chosen]), CPU)
+
+
+def masks_of(*chosen: Phantom) -> Tensor:
+    return torch.from_numpy(np.stack([phantom.mask for phantom in chosen]))[:, None]
+
+
+def dice(first: Tensor, second: Tensor) -> float:
+    """Mean over rows (B, 1, H, W)."""
+    both = (first & second).sum(dim=(1, 2, 3))
+    return float((2 * both / (first.sum(dim=(1, 2, 3)) + second.sum(dim=(1, 2, 3)))).mean())
+
+
+def moved_by(images: Tensor, turn: float, scale: float, right: float, down: float) -> Tensor:
+    """Turned (radians) and scaled about the centre, moved by shares of half an image."""
+    ratio = images.shape[-1] / images.shape[-2]
+    cos, sin = np.cos(turn) / scale, np.sin(turn) / scale
+    theta = torch.tensor([[cos, -sin / ratio, -right], [sin * ratio, cos, -down]], dtype=torch.float32)
+    grid = F.affine_grid(theta.expand(len(images), 2, 3), list(images.shape), align_corners=True)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=True)
+
+
+def test_a_moved_mask_covers_much_more_of_the_recipients_own_canal(
+    radiographs: list[Phantom], rows: Rows, aligned: Aligned
+) -> None:
+    truth = masks_of(*(radiographs[recipient] for _, recipient in PAIRS))
+    before, after = dice(rows[1], truth), dice(aligned.masks, truth)
+    assert after > before + 0.15, f"{before:.3f} before, {after:.3f} after"
+    assert float(aligned.fit.max()) <= 1
+
+
+def test_what_comes_out_is_as_what_went_in(rows: Rows, aligned: Aligned) -> None:
+    assert (aligned.images.shape, aligned.images.dtype) == (rows[0].shape, torch.float32)
+    assert (aligned.masks.shape, aligned.masks.dtype) == (rows[1].shape, torch.bool)
+    assert (aligned.fit.shape, aligned.fit.dtype) == ((len(PAIRS),), torch.float32)
+    assert float(aligned.images.min()) >= -1 and float(aligned.images.max()) <= 1
+
+
+def test_a_rows_bits_do_not_depend_on_its_company_or_on_threads(rows: Rows, aligned: Aligned) -> None:
+    alone = align(*(part[4:5] for part in rows), threads=1)
+    assert torch.equal(alone.images, aligned.images[4:5])
+    assert torch.equal(alone.masks, aligned.masks[4:5])
+    assert torch.equal(alone.fit, aligned.fit[4:5])
+
+
+def test_a_known_movement_is_found_again(radiographs: list[Phantom]) -> None:
+    image, mask = images_of(radiographs[0]), masks_of(radiographs[0])
+    movement = {"turn": 0.04, "scale": 1.05, "right": 0.03, "down": -0.08}
+    truth = moved_by(mask.float(), **movement) >= 0.5
+    assert dice(mask, truth) < 0.5
+    assert dice(align(image, mask, moved_by(image, **movement)).masks, truth) > 0.8
+
+
+def test_a_guide_stays_where_it_is_on_its_own_picture(radiographs: list[Phantom]) -> None:
+    image, mask = images_of(radiographs[0]), masks_of(radiographs[0])
+    found = align(image, mask, image)
+    assert dice(found.masks, mask) > 0.95
+    assert float(found.fit) > 0.95
+
+
+def test_image_and_mask_are_moved_together(rows: Rows) -> None:
+    """The mask as a picture of itself: what is bright in it afterwards is the moved mask."""
+    mask = rows[1][:1]
+    found = align(mask.float() * 2 - 1, mask, rows[2][:1])
+    assert not torch.equal(found.masks, mask)
+    assert torch.equal(found.images >= 0, found.masks)
+
+
+def test_a_guide_whose_anatomy_would_leave_the_picture_stays_where_it_was(radiographs: list[Phantom]) -> None:
+    image, mask = radiographs[0].image, np.zeros((256, 512), bool)
+    mask[150:153, 0:3] = True
+    recipient = np.roll(image, -12, axis=1)
+    images, masks, fits = move_guides(
+        np.stack([image, image]), np.stack([mask, radiographs[0].mask]), np.stack([recipient, recipient]), CPU
+    )
+    assert fits[0] is None and fits[1] is not None
+    assert (masks[0] == mask).all() and (images[0] == image).all()
+    assert masks[1].any() and (masks[1] != radiographs[0].mask).any()
+    assert (images.dtype, masks.dtype) == (np.uint8, bool)
