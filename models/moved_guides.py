@@ -24,7 +24,7 @@ def move_guides(
     """
     found = align(to_images(guides, device), torch.from_numpy(masks).to(device)[:, None], to_images(unlabeled, device))
     moved_masks = found.masks[:, 0].cpu().numpy()
-    there = moved_masks.any(axis=(1, 2))
+    there = np.array([mask.any() for mask in moved_masks])
     moved = np.stack([pixels.from_unit(image) for image in found.images[:, 0].cpu().numpy()])
     fits = [round(fit, _DECIMALS) if kept else None for fit, kept in zip(found.fit.tolist(), there, strict=True)]
     chosen = there[:, None, None]
