@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.pixels import sha256
+
 SIGNATURE_BYTES = 64
 # Measured (docs/training.md): copies differ in at most 0.11 of the bits, different patients in at least 0.21.
 NEAR_BITS = round(0.14 * 8 * SIGNATURE_BYTES)
@@ -66,6 +68,11 @@ class Known:
     name: str
     pixels_sha256: str
     signature: str
+
+
+def known(name: str, image: NDArray[np.uint8]) -> Known:
+    """Of a radiograph (256, 512) uint8."""
+    return Known(name, sha256(image.tobytes()), signature(image).tobytes().hex())
 
 
 @dataclass(frozen=True)

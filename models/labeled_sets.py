@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from models import pixels
-from models.duplicates import Known, leaks, signature
+from models.duplicates import Known, known, leaks
 from models.phantoms import phantoms
 from models.segmenter import Labeled
 
@@ -32,7 +32,7 @@ class Sets:
     pool_has_truth: bool
 
     def __post_init__(self) -> None:
-        used = [known for part in (self.guides, self.pool) for known in _known(part)]
+        used = [one for part in (self.guides, self.pool) for one in _known(part)]
         if found := leaks(_known(self.test), used):
             raise ValueError(f"test image {found[0]}; test on images used nowhere else ({len(found)} such)")
 
@@ -72,10 +72,7 @@ def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pai
 
 
 def _known(part: Labeled) -> list[Known]:
-    return [
-        Known(name, pixels.sha256(image.tobytes()), signature(image).tobytes().hex())
-        for image, name in zip(part.images, part.groups, strict=True)
-    ]
+    return [known(name, image) for image, name in zip(part.images, part.groups, strict=True)]
 
 
 def _phantoms(seed: int, count: int, looks: Sequence[str], label: str, show: Show) -> Labeled:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -12,6 +12,7 @@ from app.errors import JobNotFound, LastingError
 from app.labels import label
 from app.tables import EvaluationImage, Guide, Job
 from models import pixels
+from models.duplicates import known, leaks
 from models.evaluation import ArmResult, build_report, run_arm
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled
@@ -34,6 +35,7 @@ def train_arm(place: Workplace, lease: Lease) -> int:
     arm = evaluations.Arm(**job.parameters["arms"][lease.claim.first // job.parameters["seeds"]])
     sources = _sources(place, job, guides, arm)
     test = _load(place, job.id, tests)
+    _check_leaks(test, [row.name for row in tests], sources)
     lease.check()
     checkpoint = keys.checkpoint(job.id, lease.claim.first)
     started = time.monotonic()
@@ -102,6 +104,22 @@ def _sources(place: Workplace, job: Job, guides: Sequence[Guide], arm: evaluatio
     if arm.synthesis is not None:
         sources["synthetic"] = _load_samples(place, arm.synthesis)
     return sources
+
+
+def _check_leaks(test: Labeled, names: Sequence[str], sources: Mapping[str, Labeled]) -> None:
+    """No test image may be nearly one that is trained on; the door has compared sha256 alone. Raises LastingError.
+
+    A sample is mostly its pool image, so a test image that lies in the pool is found by the samples made from it.
+    """
+    used = [
+        known(f"{source} image {number}", image)
+        for source, labeled in sources.items()
+        for number, image in enumerate(labeled.images)
+    ]
+    if found := leaks([known(name, image) for name, image in zip(names, test.images, strict=True)], used):
+        raise LastingError(
+            f"test image {found[0]} of the training images ({len(found)} such); test on images used nowhere else"
+        )
 
 
 def _load(place: Workplace, job_id: str, rows: Sequence[Guide | EvaluationImage]) -> Labeled:

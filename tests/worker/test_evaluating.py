@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -29,11 +31,17 @@ def synthesis(place: Workplace, radiographs: Sequence[Phantom]) -> str:
     return job_id
 
 
-def evaluate(place: Workplace, radiographs: Sequence[Phantom], synthesis: str, seeds: int = 1) -> str:
-    """An evaluation of the two guides, tested on the last two radiographs; its id."""
+def evaluate(
+    place: Workplace,
+    radiographs: Sequence[Phantom],
+    synthesis: str,
+    seeds: int = 1,
+    tests: Sequence[Phantom] | None = None,
+) -> str:
+    """An evaluation of the two guides, tested on `tests` (None: the last two radiographs); its id."""
     job_id = uuid4().hex
     sets: list[list[NewGuide]] = []
-    for name, chosen in (("real", radiographs[:2]), ("test", radiographs[-2:])):
+    for name, chosen in (("real", radiographs[:2]), ("test", tests or radiographs[-2:])):
         rows = []
         for number, phantom in enumerate(chosen):
             image, mask = pixels.image_png(phantom.image), pixels.mask_png(phantom.mask)
@@ -94,6 +102,23 @@ def test_arms_handed_from_worker_to_worker_give_the_same_figures(
     together = evaluate(place, radiographs, synthesis)
     work_off(second_place, place)
     assert report(place, alone) == report(place, together)
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [((0, 1), r"real image \d\) .* \(2 such\)"), ((2, 3, 4), r"synthetic image \d\) .* \([23] such\)")],
+    ids=["guides", "pool images"],
+)
+def test_brightened_copies_of_what_is_trained_on_are_no_test_images(
+    place: Workplace, radiographs: Sequence[Phantom], synthesis: str, seen: Sequence[int], words: str
+) -> None:
+    copies = [replace(radiographs[row], image=(radiographs[row].image * 0.8 + 30).astype("uint8")) for row in seen]
+    job_id = evaluate(place, radiographs, synthesis, tests=copies)
+    work_off(place)
+    job = look(place, job_id)
+    assert job.status == "failed" and job.error is not None
+    expected = rf"test image test-\d\.png \(nearly the same image as {words}; test on images used nowhere else"
+    assert re.fullmatch(expected, job.error["detail"])
 
 
 def test_a_cancelled_evaluation_stops_in_the_middle_of_an_arm(
