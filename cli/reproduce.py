@@ -91,6 +91,12 @@ def table1(
     test_set: Annotated[
         Path | None, typer.Option(help="With --labeled: a labeled folder to test on. Default: what is not a guide.")
     ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A row beside `real`, by its name without top K: oracle, real+paste, ...; repeat. Default: all."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Table 1 with intervals, and what it lacks: paste, blend, random selection, harmonize, masks alone, the oracle."""
@@ -128,7 +134,7 @@ def table1(
         counts = (protocol.guides, protocol.pool, protocol.test)
         with progress("table 1") as show:
             sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show)
-            arms = _arms(protocol, sets.pool_has_truth)
+            arms = _chosen(_arms(protocol, sets.pool_has_truth), row)
             reproduce(out, networks, protocol, arms, sets, show, 1 if chosen == "cpu" else 64)
     except (ValueError, WeightsError) as error:
         raise Failure(str(error)) from error
@@ -177,3 +183,14 @@ def _arms(protocol: "Protocol", oracle: bool) -> "list[Arm]":
         Method("aligned mask alone", None, align=True),
     ]
     return table1_arms(protocol, Method("synthetic", Recipe(method="diffusion", **paper)), controls, oracle)
+
+
+def _chosen(arms: "list[Arm]", rows: list[str] | None) -> "list[Arm]":
+    """`real`, which the others are compared with, and the rows asked for, in their order."""
+    if rows is None:
+        return arms
+    short = {arm: arm.name.rpartition(", ")[2] for arm in arms}
+    if strange := [row for row in rows if row not in short.values()]:
+        known = ", ".join(dict.fromkeys(short.values()))
+        raise Failure(f"--row {strange[0]!r}: there is no such row; choose from {known}")
+    return [arm for arm in arms if short[arm] in ("real", *rows)]

@@ -63,7 +63,7 @@ def align(guides: Tensor, masks: Tensor, unlabeled: Tensor, threads: int | None 
     with ThreadPoolExecutor(
         threads or torch.get_num_threads(), "align", initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        rows = list(pool.map(_align, guides.split(1), masks.split(1), unlabeled.split(1)))
+        rows = list(pool.map(_align, *(torch.split(images, 1) for images in (guides, masks, unlabeled))))
     return Aligned(*(torch.cat([getattr(row, name) for row in rows]) for name in ("images", "masks", "fit")))
 
 

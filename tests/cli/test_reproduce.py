@@ -72,7 +72,10 @@ def test_aligned_arms_are_trained_on_moved_masks_and_the_control_on_the_pool_ima
     tmp_path: Path, weights: Path
 ) -> None:
     out = tmp_path / "run"
-    run(out, weights, "--guides", "1", "--top-k", "1", "--control-top-k", "2", "--steps", "1")
+    rows = [f"--row=real+{name}" for name in ("harmonize", "aligned mask alone", "paste")]
+    run(out, weights, "--guides", "1", "--top-k", "1", "--control-top-k", "2", "--steps", "1", *rows)
+    names = [arm["name"] for arm in json.loads((out / "report.json").read_text())["arms"]]
+    assert names == ["real", "top 2, real+paste", "top 2, real+harmonize", "top 2, real+aligned mask alone"]
     kept = {}
     for name in ("harmonize", "aligned-mask-alone", "paste"):
         with np.load(out / "synthetic" / name / "0000.npz") as file:
@@ -127,6 +130,7 @@ def test_wrong_options_are_refused_before_anything_is_made(tmp_path: Path, weigh
         (["--backbone", "b9"], "'b9' is neither"),
         (["--labeled", "x"], "go together"),
         (["--test-set", "x"], "go together"),
+        (["--row", "harmony"], "no such row; choose from real, synthetic, real"),
     ):
         with pytest.raises(Failure, match=words):
             run(tmp_path / "run", weights, *options)

@@ -46,12 +46,13 @@ def test_bad_files_are_listed_and_good_ones_go_in(service: Running, radiographs:
 def test_synthesize_downloads_a_whole_dataset(service: Running, radiographs: Radiographs, tmp_path: Path) -> None:
     out = tmp_path / "dataset.zip"
     options = ["--top-k", "2", "--steps", "3", "--reblend", "--preset", "harmonize", "--json", "--out", str(out)]
-    done = synthesize(service, radiographs, *options)
+    done = synthesize(service, radiographs, *options, "--min-alignment", "0.01")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["samples"] == verify(out) == 2
     parameters = said["job"]["parameters"]
-    assert (parameters["steps"], parameters["reblend"], parameters["sampler"]) == (3, True, "ddim")
+    assert (parameters["steps"], parameters["reblend"], parameters["align"]) == (3, True, True)
+    assert (parameters["min_alignment"], parameters["on_fail"]) == (0.01, "drop")
     assert [path.name for path in tmp_path.iterdir()] == ["dataset.zip"]
 
 

@@ -73,8 +73,7 @@ def rows_of(place: Workplace, job_id: str) -> Sequence[Sample]:
 def test_every_sample_brings_a_mask_of_its_own_moved_with_its_guide(
     place: Workplace, radiographs: Sequence[Phantom]
 ) -> None:
-    job_id = finished(place, radiographs, method="diffusion")
-    data = dataset(place, job_id)
+    data = dataset(place, finished(place, radiographs))
     rows, files = manifest(data), members(data)
     assert len({row["mask_sha256"] for row in rows}) == len(rows) == 4
     for row in rows:
@@ -83,10 +82,20 @@ def test_every_sample_brings_a_mask_of_its_own_moved_with_its_guide(
         assert (mask != guide.mask).any()
         assert 0.5 < mask.sum() / guide.mask.sum() < 2
         assert float(row["alignment"]) <= 1
-        assert float(row["canal_contrast"]) > 0, "the guide's dark canal lies under the moved mask"
+        assert float(row["guide_canal_contrast"]) > 3, "the guide's dark canal lies under the moved mask"
+        assert float(row["canal_retention"]) == float(row["canal_correlation"]) == 1, "pasted from the moved guide"
     described, readme = json.loads(files["job.json"]), files["README.md"].decode()
     assert described["parameters"]["align"] is True
     assert "moved with the guide" in readme and "own mask" not in readme.split("## How")[0]
+
+
+def test_what_is_synthesised_is_the_moved_guide(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    made = [
+        manifest(dataset(place, finished(place, radiographs, align=on, method="diffusion"))) for on in (True, False)
+    ]
+    for moved, unmoved in zip(*made, strict=True):
+        assert (moved["pool_image_sha256"], moved["seed"]) == (unmoved["pool_image_sha256"], unmoved["seed"])
+        assert moved["image_sha256"] != unmoved["image_sha256"]
 
 
 def test_who_moves_which_guide_and_how_many_at_once_leaves_no_trace(
