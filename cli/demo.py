@@ -63,7 +63,7 @@ def _make_dataset(url: str, folder: Path, pool: list[Path], images: list[Path], 
             raise Failure(f"{outcome['stored']} of {POOL_COUNT} pool images were stored: {outcome['rejected']}")
         _say(f"pool of {POOL_COUNT} unlabeled phantoms imported")
         with progress("queued") as show:
-            fields = {"pool": "demo", "top_k": TOP_K}
+            fields = {"pool": "demo", "top_k": TOP_K, "preset": "harmonize"}
             fetch_dataset(client, images, masks, fields, folder / "dataset.zip", show)
     count = verify(folder / "dataset.zip")
     _say(f"{count} samples downloaded; every file agrees with the manifest's sha256")
