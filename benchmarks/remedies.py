@@ -69,7 +69,6 @@ def ways() -> dict[str, Way]:
         "harmonize, dilation 2": replace(best, dilation=2),
         "harmonize from 25": replace(best, start_timestep=25),
         "harmonize from 100": replace(best, start_timestep=100),
-        "harmonize from 250": replace(best, start_timestep=250),
         "harmonize from 500": replace(best, start_timestep=500),
         "harmonize with the other sampler": replace(best, sampler="ddim" if best.sampler == "ddpm" else "ddpm"),
         "harmonize without diffusion": replace(best, method="blend"),

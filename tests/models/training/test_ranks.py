@@ -72,6 +72,7 @@ def test_the_first_process_alone_writes_curve_and_checkpoint(killed_and_resumed:
     assert load(killed_and_resumed / "1" / "checkpoint.pt")["step"] == 3
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more than cores, on a machine of one
 def test_rows_drawn_ahead_by_other_processes_are_the_same_rows() -> None:
     here, ahead = Batches(on_ranks.draw, 4), Batches(on_ranks.draw, 4, workers=2)
     for step in (5, 6, 9):
