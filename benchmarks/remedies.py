@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.presets import PRESETS, Preset
+from app.presets import PRESETS
 from models.alignment import align
 from models.labeled_sets import phantom_sets
 from models.matching import random_selection, top_k
@@ -49,7 +49,7 @@ class Way:
 
 def ways() -> dict[str, Way]:
     """The paper's, each remedy added to it alone, all together, and all but one."""
-    paper, best = as_recipe(PRESETS["paper"]), as_recipe(PRESETS["harmonize"])
+    paper, best = (Recipe(method="diffusion", **PRESETS[name].recipe()) for name in ("paper", "harmonize"))
     alone = {
         "dilation 2": replace(paper, dilation=2),
         "sampler ddim": replace(paper, sampler="ddim"),
@@ -82,11 +82,6 @@ def ways() -> dict[str, Way]:
         "paper + alignment": Way(paper, align=True),
         **{name: Way(recipe, align=name != "harmonize, not aligned") for name, recipe in together.items()},
     }
-
-
-def as_recipe(preset: Preset) -> Recipe:
-    values = {name: getattr(preset, name) for name in Recipe.__dataclass_fields__ if name != "method"}
-    return Recipe(method="diffusion", **values)
 
 
 def main() -> None:
