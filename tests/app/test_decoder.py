@@ -24,6 +24,7 @@ GOOD = encode(gradient().astype(np.uint8))
 MASK = encode(disc().astype(np.uint8))
 MAX_PIXELS = 60_000_000
 ENOUGH = 2 << 30
+IN_THE_MIDDLE = 200 << 20  # bytes that a child holds about half-way through `large`
 OTHERS: list[psutil.Process] = []
 
 
@@ -146,7 +147,9 @@ def test_a_child_that_was_killed_while_idle_is_replaced() -> None:
 def kill_children(times: int) -> None:
     """Each as soon as it works at a file."""
     for _ in range(times):
-        until(lambda: any(child.cpu_times().user > 0.8 for child in children()))
+        # By memory: a child that has just started never holds so much, however slow the machine, nor does a fast one
+        # come to the file's end before it is seen.
+        until(lambda: any(child.memory_info().rss > IN_THE_MIDDLE for child in children()))
         for child in children():
             child.send_signal(signal.SIGSEGV)
             child.wait(60)
