@@ -55,13 +55,13 @@ def _trained(labeled: "Labeled", plan: "SegmenterPlan", device: str, folder: Pat
 
     training = SegmenterTraining([labeled], plan, device)
     checkpoint, quiet = Checkpoint(folder / "segmenter.checkpoint"), seldom(show)
-    if (saved := checkpoint.read()) is not None:
-        training.restore(saved)
-    while not training.done:
-        loss = training.advance()
+
+    def after_step(loss: float) -> None:
         best = f" best Dice {training.best_dice:.3f} at step {training.best_step}" if training.best_step else ""
         quiet(training.step, plan.steps, f"segmenter loss {loss:.3f}{best}")
         checkpoint.after_step(training)
+
+    training.finish(checkpoint.read(), after_step)
     return training
 
 

@@ -50,19 +50,13 @@ def run_arm(
     before every batch of test images; what it raises ends the call.
     """
     training = SegmenterTraining(list(sources.values()), plan, device)
-    if saved is not None:
-        training.restore(saved)
-    while not training.done:
-        training.advance()
+
+    def pause(*_: float) -> None:
         if between_steps is not None:
             between_steps(training)
-    rows = score_images(
-        training.best(),
-        test,
-        names,
-        training.device,
-        (lambda: between_steps(training)) if between_steps is not None else None,
-    )
+
+    training.finish(saved, pause)
+    rows = score_images(training.best(), test, names, training.device, pause)
     counts = {name: len(source) for name, source in sources.items()}
     return ArmResult(arm, plan.seed, plan.steps, training.best_step, counts, rows)
 

@@ -53,12 +53,12 @@ def train_region(
     """
     training = SegmenterTraining([with_nothing(labeled, plan.seed)], plan, device)
     checkpoint = Checkpoint(folder / "checkpoint.pt")
-    if (saved := checkpoint.read()) is not None:
-        training.restore(saved)
-    while not training.done:
-        loss = training.advance()
+
+    def after_step(loss: float) -> None:
         checkpoint.after_step(training)
         show(training.step, plan.steps, f"region loss {loss:.4f} held-out Dice {max(0.0, training.best_dice):.4f}")
+
+    training.finish(checkpoint.read(), after_step)
     facts = {"images": len(labeled), "steps": plan.steps, "batch": plan.batch, "learning_rate": plan.learning_rate}
     return training.best(), {**facts, "seed": plan.seed, "held_out_dice": round(training.best_dice, 4)}
 

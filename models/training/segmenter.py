@@ -3,7 +3,7 @@
 import hashlib
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +101,13 @@ class SegmenterTraining:
         if self.step % max(1, self.plan.steps // self.plan.validations) == 0 or self.done:
             self._validate()
         return value
+
+    def finish(self, saved: bytes | None, after_step: Callable[[float], None]) -> None:
+        """Every step that is left, from a saved state on if there is one; `after_step(loss)` may end it by raising."""
+        if saved is not None:
+            self.restore(saved)
+        while not self.done:
+            after_step(self.advance())
 
     def best(self) -> Segmenter:
         """The segmenter in its best state so far."""
