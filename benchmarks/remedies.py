@@ -17,7 +17,7 @@ Guides are plain, the pool has all looks; phantoms of seed 900,003, which nothin
 
 import argparse
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,14 @@ import torch
 from numpy.typing import NDArray
 
 from app.presets import PRESETS
-from models.alignment import align
 from models.labeled_sets import phantom_sets
-from models.matching import random_selection, top_k
+from models.matching import random_selection
 from models.metrics import dice
+from models.moved_guides import move_guides
 from models.phantoms import LOOKS, PLAIN
 from models.pixels import from_unit
 from models.quality import dilated_mask, quality
+from models.reproduce import Method, nearest
 from models.segmenter import Labeled, Segmenter, build_segmenter, predict, to_images
 from models.synthesis import Recipe, synthesize
 from models.weights import Networks, load_networks
@@ -40,14 +41,7 @@ SEED = 900_003
 COLUMNS = ("overlap", "ghost", "retention", "texture", "seam", "read", "seconds")
 
 
-@dataclass(frozen=True)
-class Way:
-    recipe: Recipe
-    align: bool = False
-    selection: str = "ssim"
-
-
-def ways() -> dict[str, Way]:
+def ways() -> list[Method]:
     """The paper's, each remedy added to it alone, all together, and all but one."""
     paper, best = (Recipe(method="diffusion", **PRESETS[name].recipe()) for name in ("paper", "harmonize"))
     alone = {
@@ -62,7 +56,6 @@ def ways() -> dict[str, Way]:
     }
     together = {
         "harmonize": best,
-        "harmonize, not aligned": best,
         "harmonize, anatomy not held": replace(best, hold_anatomy=False),
         "harmonize, statistics not matched": replace(best, match_statistics=False),
         "harmonize, detail not transferred": replace(best, transfer_detail=False),
@@ -73,15 +66,16 @@ def ways() -> dict[str, Way]:
         "harmonize with the other sampler": replace(best, sampler="ddim" if best.sampler == "ddpm" else "ddpm"),
         "harmonize without diffusion": replace(best, method="blend"),
     }
-    return {
-        "paper": Way(paper),
-        "paper, random selection": Way(paper, selection="random"),
-        "copy-paste": Way(replace(paper, method="paste")),
-        "blend without diffusion": Way(replace(paper, method="blend")),
-        **{f"paper + {name}": Way(recipe) for name, recipe in alone.items()},
-        "paper + alignment": Way(paper, align=True),
-        **{name: Way(recipe, align=name != "harmonize, not aligned") for name, recipe in together.items()},
-    }
+    return [
+        Method("paper", paper),
+        Method("paper, random selection", paper, "random"),
+        Method("copy-paste", replace(paper, method="paste")),
+        Method("blend without diffusion", replace(paper, method="blend")),
+        *(Method(f"paper + {name}", recipe) for name, recipe in alone.items()),
+        Method("paper + alignment", paper, align=True),
+        Method("harmonize, not aligned", best),
+        *(Method(name, recipe, align=True) for name, recipe in together.items()),
+    ]
 
 
 def main() -> None:
@@ -96,24 +90,24 @@ def main() -> None:
     networks = load_networks(given.weights, given.device)
     segmenter = build_segmenter(str(given.segmenter)).to(networks.device) if given.segmenter else None
     sets = phantom_sets(SEED, (given.guides, given.pool, 1), [PLAIN], LOOKS, lambda *_: None)
-    near = nearest(networks, sets.guides, sets.pool, given.top_k)
+    chosen = neighbours(networks, sets.guides, sets.pool, given.top_k)
     print(f"| {given.guides} guides, top {given.top_k} of {given.pool} | {' | '.join(COLUMNS)} |")
     print("|---|" + "---:|" * len(COLUMNS))
-    for name, way in ways().items():
-        figures = measured(networks, segmenter, sets.guides, sets.pool, near[way.selection], way)
-        print(f"| {name} | {' | '.join('' if value is None else f'{value:.3f}' for value in figures)} |", flush=True)
+    for way in ways():
+        figures = measured(networks, segmenter, sets.guides, sets.pool, chosen[way.selection], way)
+        print(
+            f"| {way.name} | {' | '.join('' if value is None else f'{value:.3f}' for value in figures)} |", flush=True
+        )
 
 
-def nearest(networks: Networks, guides: Labeled, pool: Labeled, k: int) -> dict[str, list[list[int]]]:
+def neighbours(networks: Networks, guides: Labeled, pool: Labeled, k: int) -> dict[str, list[list[int]]]:
     """For each guide the rows of its k pool images, by either selection."""
-    latents = torch.cat([encoded(networks, image) for image in pool.images])
     names = [str(row) for row in range(len(pool))]
-    data_range = float(latents.max() - latents.min())
-    found = top_k(torch.cat([encoded(networks, image) for image in guides.images]), [(latents, names)], k, data_range)
-    return {
-        "ssim": [[int(match.sha256) for match in matches] for matches in found],
-        "random": [[int(name) for name in random_selection(0, str(row), names, k)] for row in range(len(guides))],
+    found = {
+        "ssim": nearest(networks, guides, pool, names, k, 1),
+        "random": [random_selection(0, str(row), names, k) for row in range(len(guides))],
     }
+    return {selection: [[int(name) for name in row] for row in rows] for selection, rows in found.items()}
 
 
 def measured(
@@ -122,12 +116,17 @@ def measured(
     guides: Labeled,
     pool: Labeled,
     chosen: list[list[int]],
-    way: Way,
+    way: Method,
 ) -> list[float | None]:
     """The COLUMNS of one way."""
+    assert way.recipe is not None
     pairs = [(guide, row) for guide, rows in enumerate(chosen) for row in rows]
     begun = time.perf_counter()
-    images, masks, samples = made(networks, guides, pool, pairs, way)
+    picked, unlabeled = [guide for guide, _ in pairs], pool.images[[row for _, row in pairs]]
+    images, masks = guides.images[picked], guides.masks[picked]
+    if way.align:
+        images, masks, _ = move_guides(images, masks, unlabeled, networks.device)
+    samples = made(networks, images, masks, unlabeled, way.recipe)
     seconds = (time.perf_counter() - begun) / len(pairs)
     overlap, ghost, rows = [], [], []
     for number, (_, row) in enumerate(pairs):
@@ -147,24 +146,16 @@ def measured(
 
 
 def made(
-    networks: Networks, guides: Labeled, pool: Labeled, pairs: list[tuple[int, int]], way: Way
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8]]:
-    """The guides as they were blended, the labels, and the samples, (N, 256, 512) each."""
-    picked = [guide for guide, _ in pairs]
-    images = to_images(guides.images[picked], networks.device)
-    masks = torch.from_numpy(guides.masks[picked])[:, None].to(networks.device)
-    unlabeled = to_images(pool.images[[row for _, row in pairs]], networks.device)
-    if way.align:
-        aligned = align(images, masks, unlabeled)
-        images, masks = aligned.images, aligned.masks
-    samples = synthesize(networks, images, masks, unlabeled, way.recipe, list(range(len(pairs))))
-    pixels = [np.stack([from_unit(image) for image in rows[:, 0].cpu().numpy()]) for rows in (images, samples)]
-    return pixels[0], masks[:, 0].cpu().numpy(), pixels[1]
-
-
-@torch.inference_mode()
-def encoded(networks: Networks, image: NDArray[np.uint8]) -> torch.Tensor:
-    return networks.vae.encode(to_images(image[None], networks.device)).cpu()
+    networks: Networks,
+    images: NDArray[np.uint8],
+    masks: NDArray[np.bool_],
+    unlabeled: NDArray[np.uint8],
+    recipe: Recipe,
+) -> NDArray[np.uint8]:
+    """The samples (N, 256, 512) of guides with masks and of unlabeled images."""
+    rows = [to_images(pixels, networks.device) for pixels in (images, unlabeled)]
+    samples = synthesize(networks, rows[0], torch.from_numpy(masks)[:, None], rows[1], recipe, list(range(len(masks))))
+    return np.stack([from_unit(image) for image in samples[:, 0].numpy()])
 
 
 if __name__ == "__main__":

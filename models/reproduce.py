@@ -198,7 +198,7 @@ def _synthesize_all(
     digests = [pixels.sha256(image.tobytes()) for image in pool.images]
     most = max(k for _, _, k in todo)
     show(0, len(guides) + len(pool), "comparing")
-    ranked = _ranked(networks, guides, pool, digests, most, batch_size)
+    ranked = nearest(networks, guides, pool, digests, most, batch_size)
     where = {digest: row for row, digest in enumerate(digests)}
     for number, (method, guide, k) in enumerate(todo):
         show(number, len(todo), f"synthesis, {method.name}")
@@ -216,10 +216,10 @@ def _synthesize_all(
         path.with_suffix(".new").replace(path)
 
 
-def _ranked(
+def nearest(
     networks: Networks, guides: Labeled, pool: Labeled, digests: Sequence[str], k: int, batch_size: int
 ) -> list[list[str]]:
-    """For each guide the sha256 of its k most similar pool images, the best first."""
+    """For each guide the sha256 of its k most similar pool images, the best first; `digests`: the pool's, in order."""
     latents = []
     with FixedBatches(batch_size) as batches:
         for images in (guides.images, pool.images):
