@@ -18,11 +18,8 @@ from typing import Any
 import httpx
 import psutil
 
-from cli.client import submit, wait
-from cli.pool import import_files
-from models.phantoms import phantoms
-from models.pixels import image_png, mask_png
-from tests.system.running import Radiographs, embedded, quiet
+from cli.client import wait
+from tests.system.running import Radiographs, embedded, import_pool, quiet, submit_job, write_radiographs
 from tests.tiny import make_tiny_weights
 from worker.heartbeat import BEAT_SECONDS
 
@@ -43,7 +40,7 @@ def measure_workers(samples: int, rounds: int, tiny: bool, cores: Sequence[int])
         (folder / "weights").mkdir()
         if tiny:
             make_tiny_weights(folder / "weights" / "default")
-        radiographs = drawn(folder, top_k)
+        radiographs = write_radiographs(folder, seed=700_002, guides=GUIDES, pool=max(top_k, 2))
         for turn in range(1, rounds + 1):
             one, two = (pace(folder / f"{turn}-{n}", radiographs, top_k, cores[:n]) for n in (1, 2))
             paces.append((one, two))
@@ -69,9 +66,9 @@ def pace(data_dir: Path, radiographs: Radiographs, top_k: int, cores: Sequence[i
     with embedded(data_dir, weights_dir, len(cores), environment=one_thread) as service, service.client() as client:
         for worker, core in zip(service.workers(), cores, strict=True):
             pin(worker, core)
-        import_files(client, "held", [("images", path.name, path) for path in radiographs.pool], quiet)
+        import_pool(client, radiographs)
         warm_up(client, radiographs, len(cores))
-        job = ask_for(client, radiographs, top_k, seed=7)
+        job = submit_job(client, radiographs, {"pool": "held", "top_k": top_k, "seed": 7})
         seconds = sampling_seconds(client, job)
         wait(client, job, quiet)
     return GUIDES * top_k / seconds
@@ -89,7 +86,7 @@ def warm_up(client: httpx.Client, radiographs: Radiographs, workers: int) -> Non
     seed = 0
     while working(client) < workers:
         seed += 1
-        wait(client, ask_for(client, radiographs, top_k=workers, seed=100 + seed), quiet)
+        wait(client, submit_job(client, radiographs, {"pool": "held", "top_k": workers, "seed": 100 + seed}), quiet)
         time.sleep(BEAT_SECONDS + 1)
 
 
@@ -97,12 +94,6 @@ def working(client: httpx.Client) -> int:
     """Workers that have made samples, as of their last sign of life."""
     counts = re.findall(r"^pansynth_samples_total\{.*\} (\S+)$", client.get("/metrics").text, re.MULTILINE)
     return sum(float(count) > 0 for count in counts)
-
-
-def ask_for(client: httpx.Client, radiographs: Radiographs, top_k: int, seed: int) -> dict[str, Any]:
-    guides = [("image", path.name, path) for path in radiographs.guides]
-    masks = [("mask", path.name, path) for path in radiographs.masks]
-    return submit(client, "/synthesize", [*guides, *masks], {"pool": "held", "top_k": top_k, "seed": seed})
 
 
 def sampling_seconds(client: httpx.Client, job: dict[str, Any]) -> float:
@@ -120,18 +111,3 @@ def sampling_seconds(client: httpx.Client, job: dict[str, Any]) -> float:
                 raise SystemExit("the samples were made too soon to be timed; give more of them")
             return now - begun
         time.sleep(POLL_SECONDS)
-
-
-def drawn(folder: Path, pool: int) -> Radiographs:
-    """Guides with masks, and a pool, as files."""
-    files = Radiographs()
-    for index, phantom in enumerate(phantoms(seed=700_002, count=GUIDES + max(pool, 2))):
-        image, mask = folder / f"{index:03d}.png", folder / f"{index:03d}-mask.png"
-        image.write_bytes(image_png(phantom.image))
-        if index < GUIDES:
-            mask.write_bytes(mask_png(phantom.mask))
-            files.guides.append(image)
-            files.masks.append(mask)
-        else:
-            files.pool.append(image)
-    return files

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from models.phantoms import phantoms
-from models.pixels import image_png, mask_png
 from tests.system.running import (
     FirstRun,
     Left,
@@ -22,6 +20,7 @@ from tests.system.running import (
     sockets,
     submit_job,
     until_halfway,
+    write_radiographs,
 )
 from tests.tiny import make_tiny_weights
 
@@ -36,19 +35,7 @@ def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Radiographs:
     """Two guides with masks and a pool of twelve."""
-    folder = tmp_path_factory.mktemp("radiographs")
-    files = Radiographs()
-    for index, phantom in enumerate(phantoms(seed=700_001, count=14)):
-        image = folder / f"{index:02d}.png"
-        image.write_bytes(image_png(phantom.image))
-        if index < 2:
-            mask = folder / f"{index:02d}-mask.png"
-            mask.write_bytes(mask_png(phantom.mask))
-            files.guides.append(image)
-            files.masks.append(mask)
-        else:
-            files.pool.append(image)
-    return files
+    return write_radiographs(tmp_path_factory.mktemp("radiographs"), seed=700_001, guides=2, pool=12)
 
 
 @pytest.fixture(scope="session")

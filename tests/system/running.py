@@ -19,6 +19,8 @@ import pytest
 from cli.children import pansynth
 from cli.client import submit, wait
 from cli.pool import import_files
+from models.phantoms import phantoms
+from models.pixels import image_png, mask_png
 
 READY_SECONDS = 240.0  # seconds of work, but the tests may share their cores with others
 ENVIRONMENT = {
@@ -46,6 +48,22 @@ class Radiographs:
     guides: list[Path] = field(default_factory=list)
     masks: list[Path] = field(default_factory=list)
     pool: list[Path] = field(default_factory=list)
+
+
+def write_radiographs(folder: Path, seed: int, guides: int, pool: int) -> Radiographs:
+    """Phantoms as files: guides with their masks, and a pool."""
+    files = Radiographs()
+    for index, phantom in enumerate(phantoms(seed, guides + pool)):
+        image = folder / f"{index:03d}.png"
+        image.write_bytes(image_png(phantom.image))
+        if index < guides:
+            mask = folder / f"{index:03d}-mask.png"
+            mask.write_bytes(mask_png(phantom.mask))
+            files.guides.append(image)
+            files.masks.append(mask)
+        else:
+            files.pool.append(image)
+    return files
 
 
 @dataclass(frozen=True)
@@ -175,10 +193,10 @@ def import_pool(client: httpx.Client, radiographs: Radiographs) -> None:
     assert outcome == {"stored": len(files), "duplicates": 0, "rejected": []}
 
 
-def submit_job(client: httpx.Client, radiographs: Radiographs) -> dict[str, Any]:
+def submit_job(client: httpx.Client, radiographs: Radiographs, fields: Mapping[str, object] = FIELDS) -> dict[str, Any]:
     guides = [("image", path.name, path) for path in radiographs.guides]
     masks = [("mask", path.name, path) for path in radiographs.masks]
-    return submit(client, "/synthesize", [*guides, *masks], FIELDS)
+    return submit(client, "/synthesize", [*guides, *masks], fields)
 
 
 def make_dataset(
