@@ -204,5 +204,6 @@ def memory_format(device: torch.device) -> torch.memory_format:
 def autocast(device: torch.device) -> torch.autocast:
     """bfloat16 where the device multiplies it natively, else float32."""
     if device.type == "cuda":
-        return torch.autocast("cuda", torch.bfloat16, enabled=torch.cuda.is_bf16_supported())
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.autocast("cuda", torch.bfloat16, enabled=native)
     return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
