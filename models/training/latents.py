@@ -25,15 +25,21 @@ def open_latents(
     Standardised posterior means. Kept in `cache` under a name that follows from the VAE's weights and the images'
     pixels; of several processes one makes them and the others wait.
     """
-    vae = vae.to(device)
-    digest = hashlib.sha256("".join(known.pixels_sha256 for known in images.known).encode())
-    for tensor in vae.state_dict().values():
-        digest.update(tensor.cpu().numpy().tobytes())
-    stored = cache / f"latents-{digest.hexdigest()[:16]}.npy"
+    named = "".join(known.pixels_sha256 for known in images.known) + vae_sha256(vae)
+    stored = cache / f"latents-{hashlib.sha256(named.encode()).hexdigest()[:16]}.npy"
     with alone(cache):
         if not stored.exists():
-            _write(vae, images.pixels, stored, device, show)
-    return torch.from_numpy(np.load(stored, mmap_mode="c"))
+            _write(vae.to(device), images.pixels, stored, device, show)
+    # Nothing is written to it. But a private mapping, "c", counts as memory and must fit in; and torch warns of "r".
+    return torch.from_numpy(np.load(stored, mmap_mode="r+"))
+
+
+def vae_sha256(vae: Vae) -> str:
+    """Of all its weights."""
+    digest = hashlib.sha256()
+    for tensor in vae.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _write(

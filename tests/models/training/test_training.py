@@ -12,14 +12,16 @@ import torch
 from PIL import Image
 from torch import nn
 
+from models.duplicates import known
 from models.phantoms import phantoms
 from models.schedule import Schedule
 from models.training.denoiser import train_denoiser
-from models.training.images import TrainingDataError, open_images
+from models.training.images import TrainingDataError, TrainingImages, open_images
 from models.training.latents import open_latents
 from models.training.loop import Budget, Plan, Progress, train
 from models.training.vae import draw_crop, train_vae
-from models.weights import load_networks, save_denoiser, save_vae
+from models.weights import load_networks, load_vae, save_denoiser, save_vae
+from tests.tiny import make_tiny_weights
 
 CPU = torch.device("cpu")
 
@@ -71,6 +73,16 @@ def test_the_cache_is_made_anew_when_the_folder_changes(folder: Path, tmp_path: 
     assert len(open_images(mine, tmp_path / "cache", silent, silent).pixels) == 10
     (mine / "09.png").unlink()
     assert len(open_images(mine, tmp_path / "cache", silent, silent).pixels) == 9
+
+
+def test_latents_are_mapped_in_a_way_that_takes_no_memory(tmp_path: Path) -> None:
+    vae, _ = load_vae(make_tiny_weights(tmp_path / "tiny"))
+    image = np.zeros((1, 256, 512), np.uint8)
+    latents = open_latents(vae, TrainingImages(image, (known("black", image[0]),)), tmp_path, CPU, silent)
+    assert latents.shape == (2, 4, 32, 64)
+    # A private mapping that may be written counts as memory, and one larger than the machine's is refused.
+    (mapped,) = [line.split()[1] for line in Path("/proc/self/maps").read_text().splitlines() if "latents-" in line]
+    assert mapped.endswith("s")
 
 
 def test_crops_are_images_of_128_pixels_in_range() -> None:
