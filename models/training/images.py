@@ -55,7 +55,7 @@ def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LE
     paths = image_paths(folder)
     cache.mkdir(parents=True, exist_ok=True)
     with alone(cache):
-        digests = _digests(paths, cache / "digests.json")
+        digests = _digests(paths, cache / f"digests-{sha256(str(folder.resolve()).encode())[:16]}.json")
         names = [path.relative_to(folder).as_posix() for path in paths]
         content = "".join(f"{name} {digest}\n" for name, digest in zip(names, digests, strict=True))
         stored = cache / f"images-{sha256(content.encode())[:16]}.u8"

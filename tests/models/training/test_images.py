@@ -76,6 +76,20 @@ def test_the_second_start_reads_nothing_again(tmp_path: Path, monkeypatch: pytes
     assert opened(folder, tmp_path / "cache").known == first.known
 
 
+def test_another_folder_in_the_same_cache_makes_nothing_be_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, other = write(tmp_path / "data", 9), write(tmp_path / "other", 8)
+    opened(folder, tmp_path / "cache")
+    opened(other, tmp_path / "cache")
+
+    def read(path: Path) -> str:
+        raise AssertionError(f"{path} was read again")
+
+    monkeypatch.setattr(module, "file_sha256", read)
+    assert len(opened(folder, tmp_path / "cache").pixels) == 9
+
+
 def test_a_file_of_the_same_size_with_other_content_is_seen(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", 8)
     picture = BytesIO()
