@@ -101,8 +101,7 @@ def train(
         value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
         optimizer.step()
-        if step >= plan.warmup_steps:
-            average.update_parameters(network)
+        average.update_parameters(network)
         step += 1
         now = time.monotonic()
         # One clock for all: processes that disagree on the last step would wait for one another for ever.
