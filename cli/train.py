@@ -96,7 +96,7 @@ def train_denoiser(
 ) -> None:
     """Train the denoiser on the latents of the VAE in --out. Killed, it continues as `train vae` does."""
     from models.training import denoiser
-    from models.training.latents import describe_latents, open_latents
+    from models.training.latents import describe_latents, open_latents, vae_sha256
     from models.weights import WeightsError, load_vae, save_denoiser
 
     plan = _plan(steps, minutes, batch, learning_rate, seed)
@@ -118,6 +118,7 @@ def train_denoiser(
             lambda latent: vae.decode(latent.to(own)),
             _workers(own),
             compile_network,
+            f"latents of VAE {vae_sha256(vae)[:12]}",
         )
         if _first():
             save_denoiser(out, trained, facts | checked, describe_latents(latents))

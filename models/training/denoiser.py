@@ -31,11 +31,12 @@ def train_denoiser(
     decode: Callable[[Tensor], Tensor] | None = None,
     workers: int = 0,
     compile_network: bool = False,
+    subject: str = "",
 ) -> tuple[Denoiser, dict[str, Any]]:
     """Train a U-Net to predict the noise in `latents` (N, C, 32, 64), standardised; -> the denoiser and the facts.
 
     Loss: L1, as Medfusion's. `latents` holds every image beside its mirrored one; the VAE's validation images are this
-    one's too. `decode`, the VAE's, is for the sheets of samples; without it none are drawn.
+    one's too. `decode`, the VAE's, is for the sheets of samples; without it none are drawn. `subject`: see `train`.
     """
     held_out_images, images = split(len(latents) // 2)
     held_out = latents[2 * held_out_images].float()
@@ -61,7 +62,7 @@ def train_denoiser(
         assert decode is not None
         return sample_sheet(network, decode, held_out[:SHEET_IMAGES], schedule, device)
 
-    average, facts = train(denoiser, loss, validate, plan, folder, show, draw_sheet if decode else None)
+    average, facts = train(denoiser, loss, validate, plan, folder, show, draw_sheet if decode else None, subject)
     assert isinstance(average, Denoiser)
     return average.cpu(), {"latents": len(latents), **facts}
 

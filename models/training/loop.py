@@ -73,20 +73,23 @@ def train(
     folder: Path,
     show: Callable[[Progress], None],
     draw_sheet: Sheet | None = None,
+    subject: str = "",
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Train `network` in place; -> its exponential moving average and the facts of the run.
 
     `loss(network, step)` draws the batch of a step (see `Batches`) and returns its scalar loss; it must depend on
     `step` alone, so that a resumed run continues as the uninterrupted one would. `draw_sheet` draws a picture to look
     at, (H, W) uint8. Process 0 writes checkpoints, the curve (`curve.csv`) and sheets (`sheets/STEP.png`) to
-    `folder`; a run killed at any moment continues from the last checkpoint.
+    `folder`; a run killed at any moment continues from the last checkpoint. `subject` says what is learned from: with a
+    checkpoint of another one a run does not go on. Raises ValueError for that, FloatingPointError for a loss that is
+    none.
     """
     device = next(network.parameters()).device
     average = AveragedModel(network, multi_avg_fn=partial(average_weights, plan.ema_decay))
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=1e-4, fused=True
     )
-    run = _Run(folder, network, average, optimizer)
+    run = _Run(folder, subject, network, average, optimizer)
     step, seconds = run.resume()
     objective = shared(Objective(network, loss))
     figures: dict[str, float] = {}
@@ -155,6 +158,7 @@ class _Run:
     """The files of a run."""
 
     folder: Path
+    subject: str
     network: nn.Module
     average: AveragedModel
     optimizer: torch.optim.Optimizer
@@ -163,7 +167,7 @@ class _Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = self.folder / "checkpoint.new"
         states = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
-        torch.save({"step": step, "seconds": seconds, **states}, aside)
+        torch.save({"step": step, "seconds": seconds, "subject": self.subject, **states}, aside)
         aside.replace(self.folder / "checkpoint.pt")
 
     def resume(self) -> tuple[int, float]:
@@ -171,6 +175,9 @@ class _Run:
         if not path.exists():
             return 0, 0.0
         state = torch.load(path, map_location="cpu", weights_only=True)
+        before = state.get("subject", self.subject)  # checkpoints of earlier versions have none
+        if before != self.subject:
+            raise ValueError(f"{path} is of a run on {before}, this one is on {self.subject}; delete it to begin anew")
         for name in ("network", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         return state["step"], state["seconds"]

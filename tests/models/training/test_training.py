@@ -103,14 +103,19 @@ class Line(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
 
 
-def fit(folder: Path, steps: int, show: Callable[[Progress], None] = silent) -> tuple[float, dict[str, Any]]:
+def fit(
+    folder: Path, steps: int, show: Callable[[Progress], None] = silent, subject: str = ""
+) -> tuple[float, dict[str, Any]]:
     plan = Plan(Budget(steps), 1, 0.1, warmup_steps=5, ema_decay=0.9, checkpoint_seconds=0)
 
     def loss(network: nn.Module, step: int) -> torch.Tensor:
         target = 3 + np.random.default_rng(step).normal(0, 0.1)
         return ((network.weight - target) ** 2).sum()
 
-    _, facts = train(Line(), loss, lambda network: {"weight": network.weight.item()}, plan, folder, show)
+    def validate(network: Any) -> dict[str, float]:
+        return {"weight": network.weight.item()}
+
+    _, facts = train(Line(), loss, validate, plan, folder, show, subject=subject)
     return facts["weight"], facts
 
 
@@ -128,6 +133,17 @@ def test_training_reaches_the_optimum_and_leaves_a_curve(tmp_path: Path) -> None
     assert facts["steps"] == 300
     with (tmp_path / "curve.csv").open() as file:
         assert list(csv.DictReader(file))[-1]["step"] == "300"
+
+
+def test_a_run_that_ends_while_it_warms_up_gives_back_what_it_learned(tmp_path: Path) -> None:
+    weight, _ = fit(tmp_path, 3)
+    assert weight > 0.05
+
+
+def test_a_checkpoint_of_another_subject_is_not_gone_on_with(tmp_path: Path) -> None:
+    fit(tmp_path, 3, subject="latents of one VAE")
+    with pytest.raises(ValueError, match="is of a run on latents of one VAE, this one is on latents of another"):
+        fit(tmp_path, 3, subject="latents of another")
 
 
 def test_a_run_that_was_killed_continues_to_the_same_weights(tmp_path: Path) -> None:
