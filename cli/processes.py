@@ -40,6 +40,15 @@ def joined(name: str) -> "Iterator[torch.device]":
         dist.destroy_process_group()
 
 
+@contextmanager
+def in_words() -> Iterator[None]:
+    """A line instead of a traceback for data or numbers that cannot be trained on, and for a loss that is none."""
+    try:
+        yield
+    except (ValueError, FloatingPointError) as error:
+        raise Failure(str(error)) from None
+
+
 def choose_device(name: str) -> "torch.device":
     """auto: the GPU if there is one. Raises Failure for a name that is none, or of a GPU that is not there."""
     import torch

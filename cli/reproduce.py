@@ -108,7 +108,7 @@ def table1(
     from models.phantoms import LOOKS
     from models.reproduce import Protocol, reproduce
     from models.training.segmenter import SegmenterPlan
-    from models.weights import WeightsError, load_networks
+    from models.weights import load_networks
 
     given: dict[str, Any] = {"guides": guides, "pool": pool, "test": test, "top_ks": tuple(top_k) if top_k else None}
     given |= {"control_top_k": control_top_k, "seeds": seeds, "steps": steps, "batch": batch, "backbone": backbone}
@@ -136,7 +136,7 @@ def table1(
             sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show)
             arms = _chosen(_arms(protocol, sets.pool_has_truth), row)
             reproduce(out, networks, protocol, arms, sets, show, 1 if chosen == "cpu" else 64)
-    except (ValueError, WeightsError) as error:
+    except (ValueError, FloatingPointError) as error:
         raise Failure(str(error)) from error
     typer.echo((out / "report.md").read_text() + f"\n{out}/report.json, report.csv, report.md and report.png")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.failure import Failure
-from cli.processes import Device, joined
+from cli.processes import Device, in_words, joined
 from cli.progress import Show, progress, seldom
 from cli.train_region import train_region
 from cli.train_segmenter import train_segmenter
@@ -63,7 +63,7 @@ def train_vae(
     from models.weights import save_vae
 
     plan = _plan(steps, minutes, batch, learning_rate, seed)
-    with joined(device) as own, _progress("vae") as show:
+    with in_words(), joined(device) as own, _progress("vae") as show:
         judges = _labeled(labeled, show)
         images, checked = _images(data, out, [*(exclude or []), *([labeled] if labeled else [])], show)
         trained, facts = vae.train_vae(
@@ -104,7 +104,7 @@ def train_denoiser(
         vae, schedule = load_vae(out)
     except WeightsError as error:
         raise Failure(f"{error}; the VAE comes first: pansynth train vae --data {data} --out {out}") from None
-    with joined(device) as own, _progress("denoiser") as show:
+    with in_words(), joined(device) as own, _progress("denoiser") as show:
         images, checked = _images(data, out, exclude or [], show)
         latents = open_latents(vae, images, _beside(out) / "cache", own, show)
         vae = vae.to(own)
@@ -128,7 +128,7 @@ def train_denoiser(
 def _images(
     data: Path, out: Path, excluded: list[Path], show: Show
 ) -> "tuple[TrainingImages, dict[str, int | list[str]]]":
-    """The images to train on, none of them among `excluded`; and that as a fact for the manifest. Raises Failure."""
+    """The images to train on, none among `excluded`, and a fact for the manifest. Raises Failure, ValueError."""
     from models.duplicates import leaks
     from models.splits import MANIFEST, used_elsewhere
     from models.training.images import TrainingDataError, open_images
@@ -161,16 +161,13 @@ def _images(
 
 
 def _labeled(folder: Path | None, show: Show) -> "Labeled | None":
-    """Up to 64 labeled images to judge by. Raises Failure."""
+    """Up to 64 labeled images to judge by. Raises Failure, ValueError."""
     from cli.evaluate import labeled_pairs
     from models.labeled_sets import read_labeled
 
     if folder is None:
         return None
-    try:
-        return read_labeled(labeled_pairs(folder)[:64], "labeled", show)
-    except ValueError as error:
-        raise Failure(str(error)) from None
+    return read_labeled(labeled_pairs(folder)[:64], "labeled", show)
 
 
 def _plan(steps: int, minutes: float | None, batch: int, learning_rate: float, seed: int) -> "Plan":

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.failure import Failure
-from cli.processes import choose_device
+from cli.processes import choose_device, in_words
 from cli.progress import progress, seldom
 
 
@@ -22,14 +21,13 @@ def train_region(
     """Train the finder of the tooth-bearing jaw. Killed, it continues where it was."""
     from models.region import save_region
     from models.training import region
+    from models.training.checkpoint import Checkpoint
 
-    plan = region.region_plan(steps, batch, learning_rate, seed)
-    folder = out.with_name(f"{out.name}.training") / "region"
-    try:
-        with progress("region") as show:
-            labeled = region.read_regions(data, show)
-            trained, facts = region.train_region(labeled, plan, folder, choose_device(device), seldom(show))
-    except ValueError as error:
-        raise Failure(str(error)) from None
+    with in_words(), progress("region") as show:
+        plan = region.region_plan(steps, batch, learning_rate, seed)
+        checkpoint = Checkpoint(out.with_name(f"{out.name}.training") / "region" / "checkpoint.pt")
+        labeled = region.read_regions(data, show)
+        trained, facts = region.train_region(labeled, plan, checkpoint, choose_device(device), seldom(show))
     save_region(out, trained.cpu(), facts)
+    checkpoint.remove()
     typer.echo(f"region finder in {out}: {facts}\nnext: PANSYNTH_WEIGHTS_DIR={out.parent} pansynth up")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.failure import Failure
-from cli.processes import choose_device
+from cli.processes import choose_device, in_words
 from cli.progress import Show, progress, seldom
 
 if TYPE_CHECKING:
     from models.segmenter import Labeled
+    from models.training.checkpoint import Checkpoint
     from models.training.segmenter import SegmenterPlan, SegmenterTraining
 
 
@@ -30,31 +31,31 @@ def train_segmenter(
 
     from cli.evaluate import labeled_pairs
     from models.labeled_sets import read_labeled
+    from models.training.checkpoint import Checkpoint
     from models.training.segmenter import SegmenterPlan
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, at every reading and writing
     if out.exists():
         raise Failure(f"--out {out} is there already; choose another name or remove it")
     own = choose_device(device)
-    try:
+    with in_words(), progress("segmenter") as show:
         plan = SegmenterPlan(backbone, steps, batch, learning_rate, seed)
-        with progress("segmenter") as show:
-            labeled = read_labeled(labeled_pairs(data), "images", show)
-            training = _trained(labeled, plan, str(own), out.with_name(f"{out.name}.training"), show)
-            facts = _facts(training, labeled, plan)
-    except ValueError as error:
-        raise Failure(str(error)) from None
+        checkpoint = Checkpoint(out.with_name(f"{out.name}.training") / "segmenter.checkpoint")
+        labeled = read_labeled(labeled_pairs(data), "images", show)
+        training = _trained(labeled, plan, str(own), checkpoint, show)
+        facts = _facts(training, labeled, plan)
     _save(training, facts, out)
+    checkpoint.remove()
     typer.echo(f"segmenter in {out}: {facts['validation']}\nuse it: pansynth reproduce table1 --backbone {out} ...")
 
 
-def _trained(labeled: "Labeled", plan: "SegmenterPlan", device: str, folder: Path, show: Show) -> "SegmenterTraining":
-    """Train, with a checkpoint every minute in `folder`, from the last one if there is one."""
-    from models.training.checkpoint import Checkpoint
+def _trained(
+    labeled: "Labeled", plan: "SegmenterPlan", device: str, checkpoint: "Checkpoint", show: Show
+) -> "SegmenterTraining":
+    """Train, with a checkpoint every minute, from the last one if there is one."""
     from models.training.segmenter import SegmenterTraining
 
-    training = SegmenterTraining([labeled], plan, device)
-    checkpoint, quiet = Checkpoint(folder / "segmenter.checkpoint"), seldom(show)
+    training, quiet = SegmenterTraining([labeled], plan, device), seldom(show)
 
     def after_step(loss: float) -> None:
         best = f" best Dice {training.best_dice:.3f} at step {training.best_step}" if training.best_step else ""

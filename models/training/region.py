@@ -43,16 +43,15 @@ def region_plan(steps: int, batch: int, learning_rate: float, seed: int) -> Segm
 def train_region(
     labeled: Labeled,
     plan: SegmenterPlan,
-    folder: Path,
+    checkpoint: Checkpoint,
     device: torch.device,
     show: Callable[[int, int, str], None],
 ) -> tuple[Segmenter, dict[str, Any]]:
     """Train on `labeled` and pictures of nothing, a fifth held out to choose the best state; -> that state, the facts.
 
-    A run that was killed continues from the checkpoint in `folder`, at most a minute earlier.
+    A run that was killed continues from `checkpoint`, at most a minute earlier; remove it when the result is kept.
     """
     training = SegmenterTraining([with_nothing(labeled, plan.seed)], plan, device)
-    checkpoint = Checkpoint(folder / "checkpoint.pt")
 
     def after_step(loss: float) -> None:
         checkpoint.after_step(training)

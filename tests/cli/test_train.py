@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,6 +17,7 @@ from cli.main import app
 from models.region import load_region
 from models.segmenter import build_segmenter
 from models.training.segmenter import SegmenterTraining
+from tests.tiny import make_tiny_weights
 
 
 def run(*arguments: str | Path) -> str:
@@ -83,11 +85,13 @@ def test_a_set_of_split_guards_itself(tmp_path: Path) -> None:
         vae(tmp_path / "split" / "train", tmp_path / "out")
 
 
-def test_a_region_finder_is_trained_from_images_and_regions(tmp_path: Path) -> None:
+def test_a_region_finder_is_trained_from_images_and_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     labeled = write_labeled(tmp_path / "labeled", 60, 3)
     (labeled / "masks").rename(labeled / "regions")
-    said = run("train", "region", "--data", labeled, "--out", tmp_path / "region", "--steps", "1", "--batch", "2")
+    monkeypatch.setattr("models.training.checkpoint.SECONDS", 0.0)
+    said = run("train", "region", "--data", labeled, "--out", tmp_path / "region", "--steps", "2", "--batch", "2")
     assert "region finder in" in said
+    assert not list(tmp_path.rglob("checkpoint*")), "the next run would go on with this one"
     load_region(tmp_path / "region")
     with pytest.raises(Failure, match="holds 0 radiographs"):
         run("train", "region", "--data", tmp_path, "--out", tmp_path / "none")
@@ -122,12 +126,37 @@ def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: P
         assert sheet.size == (3 * 512, (2 * 2 + 2) * (256 + 16))
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_cannot_be_shared_is_no_traceback(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("models.training.ranks.ranks", lambda: 2)
-    from models.training.ranks import Batches
+    with pytest.raises(Failure, match="a batch of 5 rows cannot be shared by 2 processes"):
+        vae(data, tmp_path / "out", "--batch", "5")
 
-    with pytest.raises(ValueError, match="a batch of 5 rows cannot be shared by 2 processes"):
-        Batches(lambda *_: (0,), 5)
+
+@pytest.mark.parametrize("kind", ["vae", "segmenter"])
+def test_a_loss_that_is_not_a_number_is_no_traceback(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def diverge(*_: object) -> None:
+        raise FloatingPointError("the loss is nan at step 7; lower the learning rate")
+
+    monkeypatch.setattr("models.training.vae.train", diverge)
+    monkeypatch.setattr(SegmenterTraining, "advance", diverge)
+    with pytest.raises(Failure, match="the loss is nan at step 7"):
+        if kind == "vae":
+            vae(data, tmp_path / "out")
+        else:
+            segmenter(write_labeled(tmp_path / "labeled", 0, 3), tmp_path / "out", "--backbone", "tiny")
+
+
+def test_a_denoiser_of_another_vae_is_not_gone_on_with(data: Path, tmp_path: Path) -> None:
+    make_tiny_weights(tmp_path / "own")
+    checkpoint = tmp_path / "own.training" / "denoiser" / "checkpoint.pt"
+    checkpoint.parent.mkdir(parents=True)
+    torch.save({"step": 1, "seconds": 0.0, "subject": "latents of VAE 0123456789ab"}, checkpoint)
+    with pytest.raises(Failure, match="is of a run on latents of VAE 0123456789ab, this one is on latents of VAE"):
+        run("train", "denoiser", "--data", data, "--out", tmp_path / "own", "--steps", "1", "--batch", "2")
 
 
 def segmenter(data: Path, out: Path, *more: str | Path) -> str:
@@ -166,6 +195,7 @@ def test_a_segmenter_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "stopped").exists()
     said = segmenter(data, tmp_path / "stopped", "--backbone", "tiny")
     assert steps == [0, 1, 2, 2]
+    assert not list(tmp_path.rglob("*.checkpoint")), "the next run would go on with this one"
     assert said.splitlines()[0].split(":", 1)[1] == whole.splitlines()[0].split(":", 1)[1]
 
 

@@ -10,6 +10,7 @@ from models.phantoms import phantoms
 from models.pixels import image_png, mask_png
 from models.region import find_region, load_region, save_region
 from models.training import region
+from models.training.checkpoint import Checkpoint
 from models.training.images import TrainingDataError
 from models.training.segmenter import SegmenterPlan
 
@@ -36,7 +37,7 @@ def test_pairs_of_files_become_a_finder_that_loads(folder: Path, tmp_path: Path)
     assert labeled.images.shape == labeled.masks.shape == (5, 64, 128)
     assert 0.2 < labeled.masks.mean() < 0.7
     plan = SegmenterPlan("tiny", steps=4, batch=2, learning_rate=1e-3, validations=2)
-    trained, facts = region.train_region(labeled, plan, tmp_path / "run", CPU, silent)
+    trained, facts = region.train_region(labeled, plan, Checkpoint(tmp_path / "run"), CPU, silent)
     assert (facts["images"], facts["steps"]) == (5, 4)
     save_region(tmp_path / "region", trained, facts)
     find_region(load_region(tmp_path / "region"), labeled.images[0].astype("float32") / 255)
@@ -47,7 +48,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
 ) -> None:
     labeled = region.read_regions(folder, silent)
     plan = SegmenterPlan("tiny", steps=6, batch=2, learning_rate=1e-3)
-    whole, _ = region.train_region(labeled, plan, tmp_path / "whole", CPU, silent)
+    whole, _ = region.train_region(labeled, plan, Checkpoint(tmp_path / "whole"), CPU, silent)
     monkeypatch.setattr("models.training.checkpoint.SECONDS", 0.0)
 
     def killed(step: int, *_: object) -> None:
@@ -55,9 +56,11 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        region.train_region(labeled, plan, tmp_path / "cut", CPU, killed)
+        region.train_region(labeled, plan, Checkpoint(tmp_path / "cut"), CPU, killed)
     steps: list[int] = []
-    resumed, _ = region.train_region(labeled, plan, tmp_path / "cut", CPU, lambda step, *_: steps.append(step))
+    resumed, _ = region.train_region(
+        labeled, plan, Checkpoint(tmp_path / "cut"), CPU, lambda step, *_: steps.append(step)
+    )
     assert steps == [6]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name])
