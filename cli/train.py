@@ -131,26 +131,22 @@ def _images(
     """The images to train on, none among `excluded`, and a fact for the manifest. Raises Failure, ValueError."""
     from models.duplicates import leaks
     from models.splits import MANIFEST, used_elsewhere
-    from models.training.images import TrainingDataError, open_images
+    from models.training.images import open_images
 
     def say(text: str) -> None:
         if _first():
             typer.echo(text)
 
     cache = _beside(out) / "cache"
-    if (data.parent / MANIFEST).is_file() and data.name == "train":
-        excluded = [*excluded, data.parent / MANIFEST]  # what `pansynth split` made guards itself
-    try:
-        images = open_images(data, cache, show, say)
-        others = [
-            known
-            for path in excluded
-            for known in (
-                used_elsewhere(path) if path.is_file() else open_images(path, cache, show, say, least=1).known
-            )
-        ]
-    except (TrainingDataError, ValueError) as error:
-        raise Failure(str(error)) from None
+    own = data.resolve()
+    # What `pansynth split` made guards itself.
+    excluded = [*excluded, *(at / MANIFEST for at in (own, own.parent) if (at / MANIFEST).is_file())]
+    images = open_images(data, cache, show, say)
+    others = [
+        known
+        for path in excluded
+        for known in (used_elsewhere(path) if path.is_file() else open_images(path, cache, show, say, least=1).known)
+    ]
     if found := leaks(images.known, others):
         listed = "\n  ".join(map(str, found[:10])) + (f"\n  and {len(found) - 10} more" if len(found) > 10 else "")
         raise Failure(

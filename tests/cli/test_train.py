@@ -77,12 +77,18 @@ def test_training_on_images_of_the_test_is_refused(data: Path, tmp_path: Path, k
     assert not (tmp_path / "out").exists()
 
 
-def test_a_set_of_split_guards_itself(tmp_path: Path) -> None:
-    run("split", "--images", write(tmp_path / "free", 50, 20), "--out", tmp_path / "split")
-    stray = next((tmp_path / "split" / "pool").iterdir())
-    (tmp_path / "split" / "train" / "stray.png").write_bytes(stray.read_bytes())
-    with pytest.raises(Failure, match=r"stray\.png"):
-        vae(tmp_path / "split" / "train", tmp_path / "out")
+@pytest.mark.parametrize("part", ["train", "pool", "."])
+def test_what_split_made_guards_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    made = tmp_path / "split"
+    run("split", "--images", write(tmp_path / "free", 50, 30), "--out", made)
+    stray = next((made / "pool").iterdir())
+    (made / "train" / "stray.png").write_bytes(stray.read_bytes())
+    with pytest.raises(Failure, match="training images are for synthesis or for tests") as failure:
+        vae(made / part, tmp_path / "out")
+    assert stray.name in str(failure.value)
+    monkeypatch.chdir(made / part)
+    with pytest.raises(Failure, match="training images are for synthesis or for tests"):
+        vae(Path(), tmp_path / "out")
 
 
 def test_a_region_finder_is_trained_from_images_and_regions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
