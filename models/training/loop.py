@@ -137,7 +137,7 @@ def train(
     return average.module, {
         **facts,
         "minutes": round(seconds / 60, 1),
-        **{k: round(v, 4) for k, v in figures.items()},
+        **{k: round(v, 4) for k, v in figures.items() if math.isfinite(v)},  # JSON knows no nan
     }
 
 

@@ -171,6 +171,16 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_a_remedy(tmp_path: Path) 
         )
 
 
+def test_a_figure_that_cannot_be_told_is_left_out_of_the_facts(tmp_path: Path) -> None:
+    def loss(network: Any, _: int) -> torch.Tensor:
+        weight: torch.Tensor = network.weight.square().sum()
+        return weight
+
+    figures = {"canal_retention": float("nan"), "psnr": 33.0}
+    _, facts = train(Line(), loss, lambda _: figures, Plan(Budget(1), 1, 0.1), tmp_path, silent)
+    assert facts["psnr"] == 33 and "canal_retention" not in facts
+
+
 def test_a_time_budget_ends_the_run_annealed(tmp_path: Path) -> None:
     plan = Plan(Budget(10**9, minutes=0.005), 1, 0.1)
     rates: list[float] = []
