@@ -55,7 +55,8 @@ class SegmenterTraining:
         """`sources`: one or more sets (real, synthetic), none empty. Raises ValueError.
 
         A fifth of the *first* source's groups is held out, of every source; the first source's images among them
-        choose the best state. With a single group there is nothing to hold out: the last state is taken.
+        choose the best state. With a single group there is nothing to hold out: the last state is taken. A source
+        that is held out altogether is trained on all the same: an arm without it would be another arm.
         """
         if not sources or not all(len(source) for source in sources):
             raise ValueError("a source has no labeled images; give at least one of each")
@@ -63,7 +64,7 @@ class SegmenterTraining:
         self.device = torch.device(device)
         held_out = hold_out(sources[0], plan.seed)
         self.validation = _among(sources[0], held_out, MAX_VALIDATION_IMAGES)
-        self._sources = [source for source in (_without(source, held_out) for source in sources) if len(source)]
+        self._sources = [(source, _trained_on(source, held_out)) for source in sources]  # with the rows that are drawn
         self._segmenter = build_segmenter(plan.backbone, plan.seed).to(self.device)
         self._peak_rate = plan.learning_rate or learning_rate(plan.backbone)
         self._optimizer = torch.optim.AdamW(
@@ -138,12 +139,12 @@ class SegmenterTraining:
 
     def _batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images (B, 1, H, W) in [-1, 1] and masks (B, H, W) bool on the device, augmented."""
-        sizes = torch.tensor([len(source) for source in self._sources], dtype=torch.float64)
+        sizes = torch.tensor([len(rows) for _, rows in self._sources], dtype=torch.float64)
         weights = torch.ones_like(sizes) if self.plan.equal_weights else sizes
         chosen = torch.multinomial(weights, self.plan.batch, replacement=True, generator=generator).tolist()
         share = torch.rand(self.plan.batch, generator=generator, dtype=torch.float64).tolist()
-        rows = [int(part * len(self._sources[source])) for source, part in zip(chosen, share, strict=True)]
-        picked = [(self._sources[source], row) for source, row in zip(chosen, rows, strict=True)]
+        drawn = [(self._sources[source], part) for source, part in zip(chosen, share, strict=True)]
+        picked = [(source, rows[int(part * len(rows))]) for (source, rows), part in drawn]
         images = np.stack([source.images[row] for source, row in picked])
         masks = torch.from_numpy(np.stack([source.masks[row] for source, row in picked])).to(self.device)
         return augment(to_images(images, self.device), masks, generator, self.plan.reach)
@@ -190,8 +191,9 @@ def _among(source: Labeled, groups: frozenset[str], most: int) -> Labeled:
     return source.rows(rows[::every])
 
 
-def _without(source: Labeled, groups: frozenset[str]) -> Labeled:
-    return source.rows([row for row, group in enumerate(source.groups) if group not in groups])
+def _trained_on(source: Labeled, held_out: frozenset[str]) -> list[int]:
+    """The rows of other groups. Rows and no copy: a source may be gigabytes."""
+    return [row for row, group in enumerate(source.groups) if group not in held_out] or list(range(len(source)))
 
 
 def _mixed(*parts: object) -> int:

@@ -69,12 +69,21 @@ def test_held_out_guides_take_their_synthetic_images_with_them() -> None:
     held_out = hold_out(real, TINY.seed)
     assert len(held_out) == 2
     assert set(training.validation.groups) == held_out
-    assert all(not held_out & set(source.groups) for source in training._sources)
+    assert all(source.groups[row] not in held_out for source, rows in training._sources for row in rows)
+    assert [len(rows) for _, rows in training._sources] == [8, 24]
 
 
 def test_the_same_guides_are_held_out_in_every_arm() -> None:
     synthetic = bars(10, 1).rows(list(range(10)) * 3)
     assert hold_out(synthetic, 5) == hold_out(bars(10), 5)
+
+
+def test_a_source_of_held_out_anatomy_alone_is_trained_on_all_the_same() -> None:
+    real = bars(5)
+    (held_out,) = hold_out(real, TINY.seed)
+    synthetic = real.rows([real.groups.index(held_out)] * 3)
+    sources = SegmenterTraining([real, synthetic], TINY)._sources
+    assert [len(rows) for _, rows in sources] == [4, 3]
 
 
 def test_one_guide_alone_is_not_split_from_itself() -> None:
