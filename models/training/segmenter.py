@@ -131,7 +131,7 @@ class SegmenterTraining:
         return buffer.getvalue()
 
     def restore(self, saved: bytes) -> None:
-        state: dict[str, Any] = torch.load(io.BytesIO(saved), map_location=self.device, weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(saved), map_location="cpu", weights_only=True)
         self.step, self.best_dice, self.best_step = state["step"], state["best_dice"], state["best_step"]
         self._best = state["best"]
         self._segmenter.load_state_dict(state["segmenter"])
