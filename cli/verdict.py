@@ -18,7 +18,7 @@ def verdict(report: dict[str, Any]) -> str:
     alone, together = real["summary"]["dice"]["mean"], best["summary"]["dice"]["mean"]
     count = real["training_images"]["real"]
     lines = [
-        _answer(best["name"], dice),
+        _answer(best["name"], dice, images),
         f"Your {count} labeled images alone reach a Dice of {alone:.3f}, with synthetic ones {together:.3f}: "
         f"{dice['difference']:+.3f} (95 % interval {dice['low']:+.3f} to {dice['high']:+.3f}{_p(dice['p'])}; "
         f"{images} test images, {runs} training run{'s' * (runs != 1)} each).",
@@ -32,8 +32,10 @@ def verdict(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _answer(name: str, dice: dict[str, Any]) -> str:
+def _answer(name: str, dice: dict[str, Any], images: int) -> str:
     setting = name.removesuffix(f", {BOTH}")
+    if images == 1:
+        return "It cannot be told: one test image alone has no interval that says anything of others."
     if dice["low"] > 0:
         return f"Yes: synthetic data help here, most with {setting}."
     if dice["high"] < 0:

@@ -57,6 +57,10 @@ def test_too_little_to_judge_by_is_said(few: dict[str, int]) -> None:
     assert "little to judge by" in verdict(report((0.05, 0.01, 0.09), **few))
 
 
+def test_one_test_image_tells_nothing() -> None:
+    assert verdict(report((0.05, 0.05, 0.05), images=1, seeds=1)).startswith("It cannot be told")
+
+
 def pairs(count: int) -> list[tuple[Path, Path]]:
     return [(Path(f"images/{n}.png"), Path(f"masks/{n}.png")) for n in range(count)]
 
