@@ -48,7 +48,7 @@ def decode(data: bytes, max_pixels: int) -> NDArray[Any]:
         image.load()
         values = np.asarray(_plain(image))
         if image.mode in ("I;16", "I;16B", "F") and _stores_white_as_zero(image):
-            values = ceiling(values) - values
+            values = _white(values) - values
         return _upright(values, image.getexif().get(_ORIENTATION, 1))
 
 
@@ -122,6 +122,11 @@ def ceiling(values: NDArray[Any]) -> int:
     return next((white for white in _CEILINGS if white >= highest), int(highest))
 
 
+def _white(values: NDArray[Any]) -> float:
+    """The white of values that begin at 0: 1 of float ones up to 1, else their `ceiling`."""
+    return 1.0 if np.issubdtype(values.dtype, np.floating) and values.max() <= 1 else ceiling(values)
+
+
 def brightness(values: NDArray[Any]) -> NDArray[np.float32]:
     """Stored values as `decode` gives them -> (H, W) float32 in [0, 1], black 0.
 
@@ -137,7 +142,6 @@ def brightness(values: NDArray[Any]) -> NDArray[np.float32]:
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise UnsupportedImage("some pixels are infinite or not a number; save the image with whole gray levels")
-    floating = np.issubdtype(values.dtype, np.floating)
     if low < 0 or high > _CEILINGS[-1]:
         return ((values.astype(np.float64) - low) / max(high - low, 1e-30)).clip(0, 1).astype(np.float32)
-    return (values / (1.0 if floating and high <= 1 else ceiling(values))).astype(np.float32)
+    return (values / _white(values)).astype(np.float32)

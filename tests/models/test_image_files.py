@@ -65,6 +65,11 @@ def test_a_tiff_whose_white_is_zero_is_turned_round(depth: type[np.unsignedinteg
     assert np.abs(image - values / white).max() < 1e-6
 
 
+def test_a_tiff_of_floats_whose_white_is_zero_is_turned_round() -> None:
+    values = (gradient() / 512).astype(np.float32)
+    assert np.abs(read_image(encode(1 - values, "TIFF", tiffinfo={262: 0})) - values).max() < 1e-6
+
+
 def test_floats_in_the_unit_range_are_taken_as_they_are() -> None:
     values = (gradient() / 512).astype(np.float32)
     assert np.array_equal(read_image(encode(values, "TIFF")), values)
