@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import httpx
 
-from cli.failure import Failure
+from cli.failure import Failure, Interrupted
 
 Json = dict[str, Any]
 File = tuple[str, str, Path]  # field, name to send, where it lies
@@ -27,6 +27,28 @@ T = TypeVar("T")
 
 class Away(Failure):
     """The service does not answer now; it may again in a moment."""
+
+
+class Unopened:
+    """A file for httpx, open only while a piece of it is read: a form may have more files than a process may open."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._place = 0
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._place = offset + (self._path.stat().st_size if whence == os.SEEK_END else 0)
+        return self._place
+
+    def read(self, size: int = -1) -> bytes:
+        with self._path.open("rb") as file:
+            file.seek(self._place)
+            data = file.read(size)
+        self._place += len(data)
+        return data
 
 
 @contextmanager
@@ -80,9 +102,8 @@ def submit(client: httpx.Client, path: str, files: Sequence[File], fields: Mappi
     headers = {"Idempotency-Key": uuid4().hex}
 
     def post() -> Json:
-        with ExitStack() as stack:
-            parts = [(field, (name, stack.enter_context(file.open("rb")))) for field, name, file in files]
-            job: Json = answer_of(client, "POST", path, data=data, files=parts, headers=headers).json()
+        parts = [(field, (name, Unopened(file))) for field, name, file in files]
+        job: Json = answer_of(client, "POST", path, data=data, files=parts, headers=headers).json()
         return job
 
     return _patiently(post)
@@ -93,23 +114,36 @@ def _text(value: object) -> str:
 
 
 def wait(client: httpx.Client, job: Json, show: Callable[..., None]) -> Json:
-    """Follow the job until it succeeded. Raises Failure if it failed or was cancelled."""
-    while job["status"] not in ENDED:
-        time.sleep(POLL_SECONDS)
-        job = _patiently(partial(answer_of, client, "GET", job["links"]["self"])).json()
-        label = job["status"] if job["status"] == "cancelling" else job["stage"] or job["status"]
-        show(job["progress"]["done"], job["progress"]["total"], label)
+    """Follow the job until it succeeded. Raises Failure if it failed or was cancelled, Interrupted."""
+    with saying_where(client, job):
+        while job["status"] not in ENDED:
+            time.sleep(POLL_SECONDS)
+            job = _patiently(partial(answer_of, client, "GET", job["links"]["self"])).json()
+            label = job["status"] if job["status"] == "cancelling" else job["stage"] or job["status"]
+            show(job["progress"]["done"], job["progress"]["total"], label)
     if job["status"] != "succeeded":
         error = job["error"] or {}
         raise Failure(f"job {job['id']} {job['status']}: {error.get('detail', 'it was cancelled')}")
     return job
 
 
+@contextmanager
+def saying_where(client: httpx.Client, job: Json) -> Iterator[None]:
+    """Turns Ctrl-C into Interrupted, which says where the job goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        where = str(client.base_url).rstrip("/") + job["links"]["self"]
+        raise Interrupted(f"interrupted; the job goes on at {where}") from None
+
+
 def download(client: httpx.Client, path: str, out: Path, show: Callable[..., None]) -> str:
     """Fetch `path` into `out`; its sha256, which the ETag states. A broken transfer goes on where it was."""
     part = out.with_name(out.name + ".part")
     part.unlink(missing_ok=True)
-    stated = _patiently(lambda: _fetch(client, path, part, show))
+    stated = None
+    while stated is None:
+        stated = _patiently(partial(_fetch, client, path, part, show))
     with part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != stated:
@@ -119,8 +153,8 @@ def download(client: httpx.Client, path: str, out: Path, show: Callable[..., Non
     return found
 
 
-def _fetch(client: httpx.Client, path: str, part: Path, show: Callable[..., None]) -> str:
-    """Append to `part` what it lacks; the sha256 of the whole."""
+def _fetch(client: httpx.Client, path: str, part: Path, show: Callable[..., None]) -> str | None:
+    """Append to `part` what it lacks; the sha256 of the whole, None where it broke after some of it had come."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     try:
@@ -140,16 +174,19 @@ def _fetch(client: httpx.Client, path: str, part: Path, show: Callable[..., None
             ours = (answer.history or [answer])[0]  # a bucket that we are sent on to has an ETag of its own
             return str(ours.headers["ETag"]).strip('"')
     except httpx.HTTPError as error:
+        if part.exists() and part.stat().st_size > have:
+            return None
         raise Away(f"GET {path}: {error}") from error
 
 
 def _patiently(ask: Callable[[], T]) -> T:
-    """Repeat `ask` while the service is away, for `PATIENCE_SECONDS` at most."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    """Repeat `ask` while the service is away, for `PATIENCE_SECONDS` at most, however long it was there before."""
+    away_since = None
     while True:
         try:
             return ask()
         except Away:
-            if time.monotonic() > deadline:
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise
             time.sleep(1.0)

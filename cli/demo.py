@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from cli.failure import Failure
+from cli.failure import Failure, Interrupted
 
 # Seeds that the shipped weights were not trained on.
 POOL_SEED, POOL_COUNT = 900_001, 40
@@ -41,10 +41,10 @@ def demo(
         with _service(folder, log) as wait_until_ready:
             phantoms = _write_phantoms(folder)  # while the service starts
             count = _make_dataset(wait_until_ready(), folder, *phantoms)
+    except (KeyboardInterrupt, Interrupted):
+        raise Failure("the demo was interrupted; everything is stopped") from None
     except Failure as failure:
         raise Failure(f"the demo failed: {failure}\nLogs: {log} and {folder / 'service' / 'logs'}") from failure
-    except KeyboardInterrupt:
-        raise Failure("the demo was interrupted; everything is stopped") from None
     _say_what_next(folder, log, count, time.monotonic() - started)
 
 

@@ -102,12 +102,7 @@ def _report(
 
     fields = {"synthesis": ",".join(syntheses), "arms": "real,real+synthetic", **training}
     job = submit(client, "/evaluations", _files(real, "real_") + _files(test, "test_"), fields)
-    try:
-        job = wait(client, job, show)
-    except KeyboardInterrupt:
-        raise Failure(
-            f"interrupted; the job goes on at {str(client.base_url).rstrip('/')}{job['links']['self']}"
-        ) from None
+    job = wait(client, job, show)
     out.mkdir(parents=True)
     for link, name in FORMS.items():
         download(client, job["links"][link], out / name, lambda done, total: show(done, total, "report"))

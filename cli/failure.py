@@ -3,3 +3,7 @@
 
 class Failure(Exception):
     """Its str is for the user: what is wrong, with the value, and the remedy."""
+
+
+class Interrupted(Failure):
+    """Ctrl-C while a job was waited for: the service goes on with it."""

@@ -96,19 +96,14 @@ def fetch_dataset(
     out: Path,
     show: Callable[..., None],
 ) -> dict[str, Any]:
-    """Submit, wait, download into `out`; the job. An interruption leaves it running and says where it is."""
-    from cli.client import File, download, submit, wait
+    """Submit, wait, download into `out`; the job. Raises Interrupted."""
+    from cli.client import File, download, saying_where, submit, wait
 
     files: list[File] = [("image", path.name, path) for path in images]
     files += [("mask", path.name, path) for path in masks]
-    job = submit(client, "/synthesize", files, fields)
-    try:
-        job = wait(client, job, show)
+    job = wait(client, submit(client, "/synthesize", files, fields), show)
+    with saying_where(client, job):
         download(client, job["links"]["dataset"], out, lambda done, total: show(done, total, "bytes"))
-    except KeyboardInterrupt:
-        raise Failure(
-            f"interrupted; the job goes on at {str(client.base_url).rstrip('/')}{job['links']['self']}"
-        ) from None
     return job
 
 

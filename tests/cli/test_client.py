@@ -1,7 +1,9 @@
 """cli/client.py against real sockets that misbehave."""
 
 import hashlib
+import resource
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,8 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cli.client import connect, download, words_of
-from cli.failure import Failure
+from app.settings import Settings
+from cli import client as client_module
+from cli.client import Away, _patiently, connect, download, submit, wait, words_of
+from cli.failure import Failure, Interrupted
+from tests.serving import guide_files, serving
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -52,6 +57,59 @@ def test_a_broken_download_goes_on_where_it_broke(tmp_path: Path) -> None:
     assert (tmp_path / "d.zip").read_bytes() == CONTENT
     assert asked == [None, "bytes=300000-"]
     assert [path.name for path in tmp_path.iterdir()] == ["d.zip"]
+
+
+def test_a_download_that_gets_on_has_all_the_patience_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PATIENCE_SECONDS", -1.0)  # as after a minute of downloading
+    with server(cut_at=300_000) as (client, asked):
+        download(client, "/dataset", tmp_path / "d.zip", quiet)
+    assert asked == [None, "bytes=300000-"]
+
+
+def test_patience_begins_when_the_service_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PATIENCE_SECONDS", 0.2)
+    tries = 0
+
+    def upload() -> int:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            time.sleep(0.3)  # so long it was there
+            raise Away("broken off")
+        return tries
+
+    assert _patiently(upload) == 2
+
+
+def test_a_form_may_have_more_files_than_a_process_may_open(tmp_path: Path, broker_url: str) -> None:
+    files = []
+    for field, (name, data, _) in guide_files(12):
+        (tmp_path / name).write_bytes(data)
+        files.append((field, name, tmp_path / name))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with serving(Settings(data_dir=tmp_path / "data", broker_url=broker_url)) as served:
+        room = len(list(Path("/proc/self/fd").iterdir())) + 16
+        resource.setrlimit(resource.RLIMIT_NOFILE, (room, hard))
+        try:
+            with pytest.raises(Failure, match="pool .default. is empty"):  # so the form was read
+                submit(served.client, "/synthesize", files, {"top_k": 1})
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_ctrl_c_says_where_the_job_goes_on() -> None:
+    job = {"id": "7", "status": "running", "links": {"self": "/jobs/7"}}
+
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    body = {**job, "stage": "sampling", "progress": {"done": 0, "total": 1}}
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=body))
+    with (
+        httpx.Client(base_url="http://pans:8000", transport=transport) as client,
+        pytest.raises(Interrupted, match="the job goes on at http://pans:8000/jobs/7$"),
+    ):
+        wait(client, job, press)
 
 
 def test_a_download_whose_content_is_not_what_was_promised_is_thrown_away(tmp_path: Path) -> None:
