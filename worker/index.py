@@ -4,8 +4,10 @@ A shard is a blob, a float32 array (n, C, 32, 64); SQL knows which row is which 
 largest value. Shards are copied to this machine once and memory-mapped.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import groupby
@@ -20,7 +22,7 @@ from sqlalchemy import func, select
 from torch import Tensor
 
 from app import keys
-from app.errors import LastingError
+from app.errors import BlobDamaged, LastingError
 from app.records import NewLatent
 from app.tables import Job, PoolImage, PoolLatent
 from models import pixels
@@ -160,8 +162,8 @@ def _images_of(job: Job, query: Any) -> Any:
 
 
 def _fetch(place: Workplace, key: str, sha256: str, file: Path) -> None:
-    if file.exists():
-        file.touch()  # `worker.cache` removes what is not used any more
+    with suppress(FileNotFoundError):
+        os.utime(file)  # `worker.cache` removes what is not used any more, perhaps at this very moment
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{uuid4().hex}")
@@ -170,5 +172,9 @@ def _fetch(place: Workplace, key: str, sha256: str, file: Path) -> None:
 
 
 def _open_shard(file: Path) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
+    try:
+        array: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (EOFError, ValueError) as error:  # after a power cut: the name was on the disk before the content
+        file.unlink(missing_ok=True)
+        raise BlobDamaged(f"the cached shard {file.name} is cut short; it is fetched again") from error
     return array

@@ -1,6 +1,8 @@
 """worker/planning.py and worker/index.py: which pool images, in which order."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +10,13 @@ import torch
 from skimage.metrics import structural_similarity
 from sqlalchemy import func, select
 
+from app import keys
 from app.tables import Job, PoolImage, PoolLatent, Sample
 from models import pixels
 from models.phantoms import Phantom
 from models.synthesis import sample_seed
 from tests.tiny import make_tiny_weights
-from tests.worker_service import claim, dataset, fill_pool, look, send_files, submit, work_off
+from tests.worker_service import claim, dataset, fill_pool, look, send_files, submit, work_off, work_off_impatiently
 from worker import index, planning
 from worker.index import encode, images_without_latent, open_index
 from worker.tasks import work
@@ -30,6 +33,10 @@ def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
 def planned(place: Workplace, job_id: str) -> Sequence[Sample]:
     while look(place, job_id).stage != "sampling":
         assert work(place)
+    return planned_rows(place, job_id)
+
+
+def planned_rows(place: Workplace, job_id: str) -> Sequence[Sample]:
     with place.database.read() as session:
         return session.scalars(select(Sample).where(Sample.job_id == job_id).order_by(Sample.position)).all()
 
@@ -160,6 +167,32 @@ def test_a_lost_cache_is_fetched_again(place: Workplace, radiographs: Sequence[P
     assert [row.ssim for row in first] == [row.ssim for row in again]
     assert np.isfinite([row.ssim for row in first]).all()
     assert claim(place).kind == "sample"
+
+
+@pytest.mark.parametrize("left", [0, 200], ids=["empty", "cut short"])
+def test_a_cached_shard_that_a_power_cut_spoiled_is_fetched_again(
+    place: Workplace, radiographs: Sequence[Phantom], left: int
+) -> None:
+    first = planned(place, submit(place, radiographs[:1]))
+    work_off(place)
+    for shard in (place.cache / "latents").rglob("*.npy"):
+        os.truncate(shard, left)
+    job_id = submit(place, radiographs[:1])
+    work_off_impatiently(place)
+    assert dataset(place, job_id)
+    assert [row.ssim for row in planned_rows(place, job_id)] == [row.ssim for row in first]
+
+
+def test_a_shard_that_another_worker_removes_meanwhile_is_fetched_again(
+    place: Workplace, pool: str, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned(place, submit(place, radiographs[:1]))
+    for shard in (place.cache / "latents").rglob("*.npy"):
+        content = shard.read_bytes()
+        shard.unlink()
+        monkeypatch.setattr(Path, "exists", lambda _: True)  # it was there a moment ago
+        index._fetch(place, keys.latents(pool, sha256_of(place, "default"), shard.stem), shard.stem, shard)
+        assert shard.read_bytes() == content
 
 
 def test_a_large_pool_is_compared_in_turns_with_the_same_result(
