@@ -47,7 +47,7 @@ def run_arm(
     """Train on `sources` (by name, the real ones first) and score every test image.
 
     saved: where an earlier call was stopped, see `SegmenterTraining.save`. between_steps: called after every step and
-    before every batch of test images; what it raises ends the call.
+    before every batch of test images and every scoring; what it raises ends the call.
     """
     training = SegmenterTraining(list(sources.values()), plan, device)
 
@@ -66,14 +66,14 @@ def score_images(
     test: Labeled,
     names: Sequence[str],
     device: torch.device,
-    before_batch: Callable[[], None] | None = None,
+    pause: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """Per test image its name and metrics, rounded."""
-    found = predict(segmenter, test.images, device, before_batch)
-    return [
-        {"image": name, **{key: round(value, _DECIMALS) for key, value in scores(mask, truth).items()}}
-        for name, mask, truth in zip(names, found, test.masks, strict=True)
-    ]
+    """Per test image its name and metrics, rounded. pause: called again and again meanwhile."""
+    rows = []
+    for name, mask, truth in zip(names, predict(segmenter, test.images, device, pause), test.masks, strict=True):
+        pause()  # the metrics of 2,000 images take minutes, too
+        rows.append({"image": name, **{key: round(value, _DECIMALS) for key, value in scores(mask, truth).items()}})
+    return rows
 
 
 def build_report(results: Sequence[ArmResult], facts: Mapping[str, Any]) -> dict[str, Any]:

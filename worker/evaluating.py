@@ -2,10 +2,13 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app import evaluations, jobs, keys, queries
 from app.errors import JobNotFound, LastingError
@@ -18,6 +21,7 @@ from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
 from worker.lease import Lease
+from worker.reading import read_ahead
 from worker.workplace import Workplace
 
 TURN_SECONDS = 60.0  # after which another step may have its turn, and at most what a crash costs
@@ -33,8 +37,8 @@ def train_arm(place: Workplace, lease: Lease) -> int:
         job = queries.find_job(session, lease.claim.job_id)
         guides, tests = queries.guides(session, job.id), queries.test_images(session, job.id)
     arm = evaluations.Arm(**job.parameters["arms"][lease.claim.first // job.parameters["seeds"]])
-    sources = _sources(place, job, guides, arm)
-    test = _load(place, job.id, tests)
+    sources = _sources(place, lease.check, job, guides, arm)
+    test = _load(place, lease.check, job.id, tests)
     checkpoint = keys.checkpoint(job.id, lease.claim.first)
     saved = place.blobs.get(checkpoint) if place.blobs.exists(checkpoint) else None
     if saved is None:  # a later turn has the same images
@@ -98,13 +102,15 @@ def _plan(job: Job, seed: int) -> SegmenterPlan:
     return SegmenterPlan(**{name: job.parameters[name] for name in names}, seed=seed)
 
 
-def _sources(place: Workplace, job: Job, guides: Sequence[Guide], arm: evaluations.Arm) -> dict[str, Labeled]:
+def _sources(
+    place: Workplace, check: Callable[[], None], job: Job, guides: Sequence[Guide], arm: evaluations.Arm
+) -> dict[str, Labeled]:
     """The real images first, then the synthetic ones, each under its guide's name: they share its anatomy."""
     sources = {}
     if arm.kind != evaluations.SYNTHETIC:
-        sources["real"] = _load(place, job.id, guides)
+        sources["real"] = _load(place, check, job.id, guides)
     if arm.synthesis is not None:
-        sources["synthetic"] = _load_samples(place, arm.synthesis)
+        sources["synthetic"] = _load_samples(place, check, arm.synthesis)
     return sources
 
 
@@ -124,16 +130,13 @@ def _check_leaks(test: Labeled, names: Sequence[str], sources: Mapping[str, Labe
         )
 
 
-def _load(place: Workplace, job_id: str, rows: Sequence[Guide | EvaluationImage]) -> Labeled:
-    def read(sha256: str) -> bytes:
-        return place.blobs.get(keys.guide(job_id, sha256), sha256)
-
-    images = [pixels.image_from_png(read(row.image_sha256)) for row in rows]
-    masks = [pixels.mask_from_png(read(row.mask_sha256)) for row in rows]
-    return Labeled(np.stack(images), np.stack(masks), tuple(row.image_sha256 for row in rows))
+def _load(place: Workplace, check: Callable[[], None], job_id: str, rows: Sequence[Guide | EvaluationImage]) -> Labeled:
+    images = [(keys.guide(job_id, row.image_sha256), row.image_sha256) for row in rows]
+    masks = [(keys.guide(job_id, row.mask_sha256), row.mask_sha256) for row in rows]
+    return _labeled(place, check, images, masks, [row.image_sha256 for row in rows])
 
 
-def _load_samples(place: Workplace, job_id: str) -> Labeled:
+def _load_samples(place: Workplace, check: Callable[[], None], job_id: str) -> Labeled:
     """A synthesis' dataset. Raises LastingError where it was deleted after the evaluation was submitted."""
     try:
         with place.database.read() as session:
@@ -142,11 +145,38 @@ def _load_samples(place: Workplace, job_id: str) -> Labeled:
             queries.find_job(session, job_id)
     except JobNotFound as error:
         raise LastingError(f"synthesis {job_id} was deleted while it was evaluated; submit both again") from error
-    labels = [label(sample, guides) for sample in samples]
-    masks = {found: pixels.mask_from_png(place.blobs.get(*found)) for found in set(labels)}  # samples may share one
-    images = [pixels.image_from_png(place.blobs.get(keys.sample(job_id, s.image_sha256 or ""))) for s in samples]
-    return Labeled(
-        np.stack(images),
-        np.stack([masks[found] for found in labels]),
-        tuple(guides[sample.guide].image_sha256 for sample in samples),
-    )
+    digests = [sample.image_sha256 or "" for sample in samples]
+    images = [(keys.sample(job_id, sha256), sha256) for sha256 in digests]
+    masks = [label(sample, guides) for sample in samples]
+    return _labeled(place, check, images, masks, [guides[sample.guide].image_sha256 for sample in samples])
+
+
+def _labeled(
+    place: Workplace,
+    check: Callable[[], None],
+    images: Sequence[tuple[str, str]],
+    masks: Sequence[tuple[str, str]],
+    groups: Sequence[str],
+) -> Labeled:
+    """Blobs by (key, sha256), read once each; `check`, called between them, may stop it by raising."""
+    shape = (len(images), pixels.HEIGHT, pixels.WIDTH)
+    labeled = Labeled(np.empty(shape, np.uint8), np.empty(shape, np.bool_), tuple(groups))
+    _fill(place, check, labeled.images, images, pixels.image_from_png)
+    _fill(place, check, labeled.masks, masks, pixels.mask_from_png)
+    return labeled
+
+
+def _fill(
+    place: Workplace,
+    check: Callable[[], None],
+    rows: NDArray[Any],
+    stored: Sequence[tuple[str, str]],
+    decode: Callable[[bytes], NDArray[Any]],
+) -> None:
+    """Row by row what the blobs hold; several rows may be of one blob."""
+    places: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, blob in enumerate(stored):
+        places[blob].append(row)
+    for same, png in read_ahead(place.blobs, ((same, *blob) for blob, same in places.items())):
+        check()
+        rows[same] = decode(png)

@@ -6,9 +6,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,11 @@ from worker.lease import Lease
 from worker.manifest import manifest_csv, readme
 from worker.networks import check_same_weights
 from worker.preview import Row, preview_png
+from worker.reading import read_ahead
 from worker.rows import MadeSamples
 from worker.workplace import Workplace
 
 PREVIEW_ROWS = 8
-READ_AHEAD = 32  # blobs fetched before their turn
 EPOCH = (1980, 1, 1, 0, 0, 0)
 VERSIONED = ("pansynth", "torch", "diffusers", "numpy", "pillow")
 
@@ -123,24 +121,15 @@ def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeS
         (f"images/{s.position:06d}.png", keys.sample(job.id, s.image_sha256 or ""), s.image_sha256 or "")
         for s in samples
     )
-    yield from _read_ahead(place, images)
+    yield from read_ahead(place.blobs, images)
     yield "job.json", (json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
     with place.database.read() as session:
         boxes = pool_boxes(session, job.id)
     yield "manifest.csv", manifest_csv(job, guides, samples, weights.sha256, boxes).encode()
     masks = ((f"masks/{s.position:06d}.png", *label(s, guides)) for s in samples)
-    yield from _read_ahead(place, masks)
+    yield from read_ahead(place.blobs, masks)
     rows = _preview_rows(place, job, guides, samples)
     yield "preview.png", preview_png(rows, own_masks=bool(job.parameters.get("align")))
-
-
-def _read_ahead(place: Workplace, wanted: Iterator[tuple[str, str, str]]) -> Iterator[tuple[str, bytes]]:
-    """(name, key, sha256) -> (name, blob) in the same order, fetched a few at a time, and checked."""
-    with ThreadPoolExecutor(8) as threads:
-        while batch := list(islice(wanted, READ_AHEAD)):
-            fetched = threads.map(lambda blob: place.blobs.get(blob[1], blob[2]), batch)
-            for (name, _, _), data in zip(batch, fetched, strict=True):
-                yield name, data
 
 
 def _preview_rows(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeSamples) -> list[Row]:

@@ -191,7 +191,7 @@ def test_a_guide_whose_anatomy_would_leave_the_picture_is_used_where_it_is(
 def test_an_evaluation_trains_on_the_samples_own_masks(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     synthesis = finished(place, radiographs)
     files = members(dataset(place, synthesis))
-    found = evaluating._load_samples(place, synthesis)
+    found = evaluating._load_samples(place, lambda: None, synthesis)
     masks = [pixels.mask_from_png(files[name]) for name in sorted(files) if name.startswith("masks/")]
     assert (found.masks == np.stack(masks)).all()
     job_id = evaluate(place, radiographs, synthesis)

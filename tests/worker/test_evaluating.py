@@ -4,20 +4,22 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from app import evaluations, jobs, keys
+from app.blobs import Blobs
 from app.errors import LeaseLost
 from app.records import NewGuide
-from models import pixels
+from models import evaluation, pixels
 from models.phantoms import Phantom
 from tests.worker_service import claim, fill_pool, look, submit, work_off
-from worker import evaluating
+from worker import evaluating, reading
 from worker.lease import Lease
 from worker.tasks import work
 from worker.workplace import Workplace
@@ -132,6 +134,30 @@ def test_a_cancelled_evaluation_stops_in_the_middle_of_an_arm(
         with pytest.raises(LeaseLost):
             evaluating.train_arm(place, lease)
     assert look(place, job_id).done == 0
+
+
+def test_the_lease_is_asked_for_again_and_again_while_images_are_read_and_scored(
+    place: Workplace, radiographs: Sequence[Phantom], synthesis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(place, radiographs, synthesis)
+    assert work(place)  # the arm `real`; the next reads samples, too
+    done: list[str] = []
+
+    def noted(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            done.append(what)
+            return function(*given)
+
+        return call
+
+    monkeypatch.setattr(Lease, "lost", noted(" ", Lease.lost))
+    monkeypatch.setattr(Blobs, "get", noted("r", Blobs.get))
+    monkeypatch.setattr(evaluation, "scores", noted("s", evaluation.scores))
+    monkeypatch.setattr(reading, "READ_AHEAD", 2)
+    assert work(place)
+    story = "".join(done)
+    assert story.count("r") > 6 and story.count("s") == 2
+    assert max(map(len, story.split())) <= 2, "one that reads or scores thousands would be taken to hang"
 
 
 def test_an_evaluation_whose_synthesis_is_deleted_fails_in_words(
