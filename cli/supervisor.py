@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
@@ -47,11 +47,16 @@ class Child:
         if self.process is None or (status := self.process.poll()) is None:
             return None
         kill_group(self.process)  # what it started must not outlive it
-        now = time.monotonic()
-        self.deaths = 1 if now - self.started_at > HEALTHY_SECONDS else self.deaths + 1
-        pause = 0.0 if self.deaths == 1 else min(LONGEST_PAUSE_SECONDS, 0.5 * 2**self.deaths)
-        self.process, self.due = None, now + pause
+        if time.monotonic() - self.started_at > HEALTHY_SECONDS:
+            self.deaths = 0
+        self.put_off()
         return status
+
+    def put_off(self) -> None:
+        """It ended too soon, or could not be started: plan the next start, at once after the first time."""
+        self.deaths += 1
+        pause = 0.0 if self.deaths == 1 else min(LONGEST_PAUSE_SECONDS, 0.5 * 2**self.deaths)
+        self.process, self.due = None, time.monotonic() + pause
 
 
 class Supervisor:
@@ -86,7 +91,16 @@ class Supervisor:
             if status is not None:
                 self._mourn(child, status)
             if child.process is None and time.monotonic() >= child.due and not self.asked:
-                child.start()
+                self._start(child)
+
+    def _start(self, child: Child) -> None:
+        try:
+            child.start()
+        except OSError as error:  # no memory for another process, no room for its log: that passes
+            child.put_off()
+            if not self.ready and child.deaths >= TRIES_TO_START:
+                raise
+            _say(f"{child.name} cannot be started: {error}; trying again")
 
     def _mourn(self, child: Child, status: int) -> None:
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
@@ -94,7 +108,7 @@ class Supervisor:
             raise Failure(f"{child.name} {how} {child.deaths} times in a row; {_last_words(child.log)}")
         pause = max(0.0, child.due - time.monotonic())
         again = f"in {pause:.0f} s" if pause else "now"
-        print(f"{child.name} {how}; starting it again {again} (log: {child.log})", file=sys.stderr, flush=True)
+        _say(f"{child.name} {how}; starting it again {again} (log: {child.log})")
 
     def _look_whether_ready(self) -> None:
         if not self.ready and self.is_ready():
@@ -118,6 +132,11 @@ class Supervisor:
         for process in processes:
             kill_group(process)
             process.wait()
+
+
+def _say(words: str) -> None:
+    with suppress(OSError):  # whoever read it has gone, or the disk is full: no reason to end the service
+        print(words, file=sys.stderr, flush=True)
 
 
 def _last_words(log: Path, lines: int = 12) -> str:

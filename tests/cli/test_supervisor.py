@@ -46,7 +46,7 @@ def supervise(tmp_path: Path):
 
 def pids(path: Path, count: int = 1) -> list[int]:
     """The process ids that a child and its successors wrote, once there are `count`."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         found = [int(line) for line in path.read_text().split()] if path.exists() else []
         if len(found) >= count:
@@ -126,6 +126,47 @@ def test_a_child_that_keeps_dying_is_started_less_and_less_often(tmp_path: Path)
         assert child.reap() == 1
         pauses.append(round(child.due - time.monotonic()))
     assert pauses == [0, 2, 4, 8, 16, 30, 30, 30]
+
+
+def test_a_child_that_cannot_be_started_for_a_while_is_tried_again(supervise, tmp_path: Path) -> None:
+    process = supervise(f"echo $$ >> {tmp_path}/pids; exec sleep 60")
+    [first] = pids(tmp_path / "pids")
+    (tmp_path / "ready").touch()
+    assert process.stdout.readline() == "ready\n"
+    (tmp_path / "0.log").unlink()
+    (tmp_path / "0.log").mkdir()  # as a log for which there is no room
+    os.kill(first, signal.SIGKILL)
+    while "cannot be started" not in process.stderr.readline():
+        assert process.poll() is None
+    (tmp_path / "0.log").rmdir()
+    assert len(pids(tmp_path / "pids", 2)) == 2
+
+
+def test_who_reads_its_words_may_leave(supervise, tmp_path: Path) -> None:
+    process = supervise(f"echo $$ >> {tmp_path}/pids; exec sleep 60")
+    [first] = pids(tmp_path / "pids")
+    process.stderr.close()
+    os.kill(first, signal.SIGKILL)
+    assert len(pids(tmp_path / "pids", 2)) == 2
+    assert process.poll() is None
+
+
+def test_a_process_whose_parent_ended_before_it_could_be_tied_to_it_ends(tmp_path: Path) -> None:
+    code = """
+import os, sys, time
+from cli.children import die_with
+parent = os.getpid()
+if os.fork():
+    os._exit(0)
+while os.getppid() == parent:
+    time.sleep(0.01)
+open(sys.argv[1], "w").write(str(os.getpid()))
+die_with(parent)
+time.sleep(60)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "pids")], check=True)
+    [orphan] = pids(tmp_path / "pids")
+    assert ends(orphan)
 
 
 def test_it_says_once_that_it_is_ready(supervise, tmp_path: Path) -> None:
