@@ -47,9 +47,9 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def die_with_parent() -> None:
-    """For a process that was forked rather than started: be killed when the parent ends (Linux)."""
-    tie = _tie(signal.SIGKILL, os.getppid())
+def die_with(parent: int) -> None:
+    """For a process that was forked rather than started: be killed when `parent` ends, or has ended (Linux)."""
+    tie = _tie(signal.SIGKILL, parent)
     if tie is not None:
         tie()
 

@@ -61,12 +61,18 @@ def worker(
     data_dir: DataDir = None,
 ) -> None:
     """Move jobs along: plan, sample, package. One process per device; takes no port."""
+    import os
+    from functools import partial
+
     settings_for(data_dir)
     from celery.signals import worker_process_init
 
+    # Before the worker's own start, which takes seconds: its parent may be killed meanwhile.
+    tie = partial(_die_with, os.getpid())
+    worker_process_init.connect(tie, weak=False)
+
     from worker.celery import app
 
-    worker_process_init.connect(_die_with_parent, weak=False)
     options = ["--pool=prefork", "--concurrency=1", "--queues=pansynth", "--loglevel=WARNING"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     app.worker_main(["worker", f"--hostname={name}@%h", *options, *quiet])
@@ -81,19 +87,23 @@ def migrate(data_dir: DataDir = None) -> None:
 
 def migrate_tables(settings: "Settings") -> None:
     """Bring the database to this version. Raises Failure where it cannot be reached or is no database."""
+    from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
     from app.database import migrate
 
     try:
         migrate(settings.database())
+    except CommandError as error:  # a revision that this version does not know
+        words = f"{error}; it was made by a newer version of pansynth: install that one, or take another database"
+        raise _database_failure(settings, words) from error
     except SQLAlchemyError as error:
-        raise _database_failure(settings, error) from error
+        raise _database_failure(settings, str(error)) from error
 
 
-def _database_failure(settings: "Settings", error: Exception) -> Failure:
+def _database_failure(settings: "Settings", words: str) -> Failure:
     where = "PANSYNTH_DATABASE_URL" if settings.database_url else f"the database in {settings.data_dir}"
-    return Failure(f"{where}: {str(error).splitlines()[0]}")
+    return Failure(f"{where}: {words.splitlines()[0]}")
 
 
 def settings_for(data_dir: Path | None) -> "Settings":
@@ -173,10 +183,10 @@ def _has_key(settings: "Settings") -> bool:
         finally:
             database.dispose()
     except SQLAlchemyError as error:
-        raise _database_failure(settings, error) from error
+        raise _database_failure(settings, str(error)) from error
 
 
-def _die_with_parent(**_: object) -> None:
-    from cli.children import die_with_parent
+def _die_with(parent: int, **_: object) -> None:
+    from cli.children import die_with
 
-    die_with_parent()
+    die_with(parent)
