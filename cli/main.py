@@ -28,9 +28,14 @@ app.add_typer(reproduce.app, name="reproduce")
 
 
 def main() -> None:
-    """Entry point: a `Failure` becomes one line on standard error and exit status 1."""
+    """Entry point: a `Failure`, or a file that cannot be used, is a line on standard error and exit status 1."""
     try:
         app()
     except Failure as failure:
         typer.echo(f"pansynth: {failure}", err=True)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.strerror is None or error.filename is None:
+            raise
+        typer.echo(f"pansynth: {error.filename}: {error.strerror}", err=True)
         raise SystemExit(1) from None

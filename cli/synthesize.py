@@ -1,6 +1,7 @@
 """`pansynth synthesize`: labeled radiographs in, a dataset out."""
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,3 +118,7 @@ def _check(images: Sequence[Path], masks: Sequence[Path], out: Path) -> None:
         raise Failure(f"--out {out} is there already; choose another name or remove it")
     if not out.absolute().parent.is_dir():
         raise Failure(f"--out {out}: no such folder; make it first")
+    try:  # now rather than when the dataset is made
+        tempfile.TemporaryFile(dir=out.absolute().parent).close()
+    except OSError as error:
+        raise Failure(f"--out {out}: its folder cannot be written ({error.strerror}); choose another") from None

@@ -1,7 +1,10 @@
 """What the commands do before and without a service."""
 
 import resource
+import sqlite3
 import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,10 @@ from typer.testing import CliRunner
 from cli.children import pansynth
 from cli.failure import Failure
 from cli.fleet import migrate_tables, settings_for
-from cli.main import app
+from cli.main import app, main
 from cli.pool import _batches, _files
 from cli.progress import progress
+from cli.synthesize import _check
 from models.pixels import image_from_png, mask_from_png
 
 
@@ -87,6 +91,35 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(capsys: pytest.Captu
         show(1000, 1000, "packaging")
         show(1000, 1000, "packaging")
     assert capsys.readouterr().err.splitlines() == ["sampling 0/1000", "packaging 1000/1000"]
+
+
+def test_a_database_of_a_newer_version_is_told_in_a_line(tmp_path: Path) -> None:
+    settings = settings_for(None).model_copy(update={"data_dir": tmp_path})
+    migrate_tables(settings)
+    with closing(sqlite3.connect(tmp_path / "pansynth.sqlite")) as newer:
+        newer.execute("UPDATE alembic_version SET version_num = '9999'")
+        newer.commit()
+    with pytest.raises(Failure, match=r"'9999'; it was made by a newer version of pansynth"):
+        migrate_tables(settings)
+
+
+def test_a_folder_that_cannot_be_made_is_a_line_and_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "file" / "phantoms"
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys, "argv", ["pansynth", "phantoms", "--count", "1", "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"pansynth: {tmp_path / 'file'}") and said.count("\n") == 1
+
+
+def test_a_dataset_that_could_not_be_written_is_told_before_the_job(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(Failure, match=r"--out /proc/dataset\.zip: its folder cannot be written"):
+        _check([tmp_path / "a.png"], [tmp_path / "a.png"], Path("/proc/dataset.zip"))
 
 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://nobody@127.0.0.1:1/none", "nonsense"])
