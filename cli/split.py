@@ -43,7 +43,8 @@ def split(
     except ValueError as error:
         raise Failure(str(error)) from None
     aside = out.with_name(f"{out.name}.new")
-    shutil.rmtree(aside, ignore_errors=True)
+    if aside.exists():
+        raise Failure(f"{aside} is there already, perhaps left by a split that was killed; remove it")
     _write(aside, found, free, own, {"pool": pool, "guides": guides, "seed": seed})
     aside.rename(out)
     for row, same in found.dropped:

@@ -110,6 +110,14 @@ def test_the_sets_take_no_room_and_survive_the_folder_they_come_from(free: Path,
     assert not linked.is_symlink()
 
 
+def test_a_folder_beside_it_is_nobodys_to_remove(free: Path, tmp_path: Path) -> None:
+    (tmp_path / "sets.new").mkdir()
+    (tmp_path / "sets.new" / "thesis.tex").write_text("years of work")
+    with pytest.raises(Failure, match=r"sets\.new is there already"):
+        run("--images", free, "--out", tmp_path / "sets")
+    assert (tmp_path / "sets.new" / "thesis.tex").exists()
+
+
 def test_an_existing_folder_is_refused_and_a_failure_leaves_none(free: Path, tmp_path: Path) -> None:
     with pytest.raises(Failure, match="is there already"):
         run("--images", free, "--out", tmp_path)
