@@ -1,6 +1,7 @@
 """The processes of a training: one, or as many as `torchrun` started."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -55,10 +56,9 @@ def choose_device(name: str) -> "torch.device":
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise Failure(f"--device {name!r}: give auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise Failure(f"--device {name}: torch finds no CUDA GPU here; give --device cpu, or install torch for CUDA")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise Failure(f"--device {name!r}: give auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise Failure(f"--device {name}: torch finds {count} CUDA GPUs here; give another, or cpu")
     return device

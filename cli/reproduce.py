@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.failure import Failure
+from cli.processes import choose_device
 
 if TYPE_CHECKING:
     from models.labeled_sets import Pair
@@ -100,8 +101,6 @@ def table1(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Table 1 with intervals, and what it lacks: paste, blend, random selection, harmonize, masks alone, the oracle."""
-    import torch
-
     from app.weights import shipped_folder
     from cli.progress import progress
     from models.labeled_sets import folder_sets, phantom_sets
@@ -124,7 +123,7 @@ def table1(
         numbers |= dict(zip(("guides", "pool", "test"), map(len, own), strict=True))
     elif not labeled is unlabeled is test_set is None:
         raise Failure("--labeled and --unlabeled go together; give both, or neither for phantoms")
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    chosen = choose_device(device)
     try:
         networks = load_networks(weights or shipped_folder() / "default", chosen)
         training = {name: numbers.pop(name) for name in ("steps", "batch", "backbone")}
@@ -135,7 +134,7 @@ def table1(
         with progress("table 1") as show:
             sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show)
             arms = _chosen(_arms(protocol, sets.pool_has_truth), row)
-            reproduce(out, networks, protocol, arms, sets, show, 1 if chosen == "cpu" else 64)
+            reproduce(out, networks, protocol, arms, sets, show, 1 if chosen.type == "cpu" else 64)
     except (ValueError, FloatingPointError) as error:
         raise Failure(str(error)) from error
     typer.echo((out / "report.md").read_text() + f"\n{out}/report.json, report.csv, report.md and report.png")
