@@ -45,8 +45,11 @@ class Heartbeat:
             except SQLAlchemyError:
                 log.warning("no sign of life could be written, trying again", exc_info=True)
             if time.monotonic() - tidied > TIDY_SECONDS:
-                remove_unused(self._place.cache)
                 tidied = time.monotonic()
+                try:
+                    remove_unused(self._place.cache)
+                except OSError:
+                    log.warning("the cache could not be tidied up", exc_info=True)
 
 
 def beat(place: Workplace) -> None:

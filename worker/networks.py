@@ -92,6 +92,12 @@ def batch_size(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 64
 
 
+def check_device(device: torch.device) -> None:
+    """Raises RuntimeError for a GPU that is not there: at a worker's start, or every step that it claims would fail."""
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise RuntimeError(f"PANSYNTH_DEVICE says {device}, and torch finds {count} CUDA GPUs here")
+
+
 def choose_device(device: str) -> torch.device:
     """`auto` is the first CUDA device, else the CPU."""
     if device == "auto":

@@ -16,9 +16,10 @@ from app.tables import Step
 from models.phantoms import Phantom
 from tests.tiny import make_tiny_weights
 from tests.worker_service import claim, dataset, fill_pool, look, submit, work_off
+from worker import heartbeat
 from worker.heartbeat import Heartbeat
 from worker.lease import Lease
-from worker.networks import KEPT, choose_device
+from worker.networks import KEPT, check_device, choose_device
 from worker.tasks import release_leases, work
 from worker.workplace import Workplace, open_workplace
 
@@ -108,21 +109,33 @@ def test_a_worker_is_seen_while_it_lives_and_not_after(place: Workplace) -> None
         with place.database.read() as session:
             return [w.id for w in queries.live_workers(session, datetime.now(UTC) + timedelta(seconds=later))]
 
-    heartbeat = Heartbeat(place).start()
+    shown = Heartbeat(place).start()
     assert alive() == [place.name]
     assert alive(later=60) == []
-    heartbeat.stop()
+    shown.stop()
     assert alive() == []
+
+
+def test_a_worker_whose_cache_cannot_be_tidied_goes_on_showing_that_it_lives(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(heartbeat, "TIDY_SECONDS", 0.0)
+    (place.settings.data_dir / "cache").write_text("a file where the folder should be")  # as a broken disk
+    shown = Heartbeat(place).start()
+    time.sleep(0.5)
+    assert shown._thread.is_alive()
+    shown.stop()
 
 
 def test_its_signs_of_life_tell_what_it_has_counted(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     fill_pool(place, radiographs[2:5])
     submit(place, radiographs[:1])
     work_off(place)
-    heartbeat = Heartbeat(place).start()
+    shown = Heartbeat(place).start()
     with place.database.read() as session:
         (seen,) = queries.live_workers(session, datetime.now(UTC))
-    heartbeat.stop()
+    shown.stop()
     assert seen.figures is not None
     assert (seen.figures["samples"], seen.figures["gpu"]) == (3, None)
     assert seen.figures["steps"].keys() == {"import", "index", "plan", "sample", "package"}
@@ -145,6 +158,12 @@ def test_the_device_is_the_settings_choice() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("cuda:1") == torch.device("cuda:1")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_gpu_that_is_not_there_is_noticed_at_the_start() -> None:
+    check_device(torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="PANSYNTH_DEVICE says cuda:99, and torch finds"):
+        check_device(torch.device("cuda:99"))
 
 
 def test_wake_ups_reach_the_queue(place: Workplace, radiographs: Sequence[Phantom]) -> None:
