@@ -62,9 +62,7 @@ def good_masks() -> dict[str, bytes]:
 def damaged(data: bytes, random: np.random.Generator) -> bytes:
     """Bits flipped, in the header or anywhere; cut off, cut out, doubled, zeroed or filled with noise."""
     found = bytearray(data)
-    way = random.choice(
-        ["head", "bits", "cut", "out", "twice", "zeros", "noise"], p=[0.3, 0.25, 0.15, 0.1, 0.05, 0.05, 0.1]
-    )
+    way = random.choice(["head", "bits", "cut", "out", "twice", "zeros", "noise"], p=CHANCES)
     if way in ("head", "bits"):
         reach = min(len(found), 300 if way == "head" else len(found))
         for place in random.integers(0, reach * 8, random.integers(1, 9)):
