@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from app import imports, keys, regions
+from app import imports, jobs, keys, regions
 from app.errors import LastingError
 from app.records import NewImage, NewLatent, Outcome
 from app.tables import Job, PoolImage, Upload
@@ -30,9 +30,11 @@ def unpack(place: Workplace, lease: Lease) -> int:
         file.flush()
         try:
             names, rejected = _expand(place, lease, file)
-        except LastingError:
+        except LastingError as error:
+            with place.database.write() as session:
+                jobs.fail(session, lease.claim, str(error))
             place.blobs.delete(keys.archive(job_id))  # files as they came are kept no longer than needed
-            raise
+            return 0
     with place.database.write() as session:
         made = imports.unpacked(session, lease.claim, names, rejected)
     place.blobs.delete(keys.archive(job_id))

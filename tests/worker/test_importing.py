@@ -19,6 +19,7 @@ from models.phantoms import Phantom
 from tests import bad_archives
 from tests.worker_service import dataset, look, make_pool, send_archive, send_files, submit, work_off
 from worker import archives, importing
+from worker.tasks import release_leases, work
 from worker.workplace import Workplace, open_workplace
 
 
@@ -119,6 +120,24 @@ def test_an_archive_that_swells_a_thousandfold_is_refused(settings: Settings) ->
     assert "unpacks to 3,200,000 bytes" in failure(place, send_archive(place, bomb))
     assert images(place) == []
     place.database.dispose()
+
+
+def test_a_bad_archive_is_told_in_words_also_if_the_worker_is_killed_meanwhile(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pool(place)
+    job_id = send_archive(place, b"no zip")
+
+    def delete_and_die(key: str) -> None:
+        place.blobs.delete_prefix(key.rpartition("/")[0])
+        raise SystemExit
+
+    with monkeypatch.context() as killing:
+        killing.setattr(place.blobs, "delete", delete_and_die)
+        with pytest.raises(SystemExit):
+            work(place)
+    release_leases(place)
+    assert "no zip file that can be read" in failure(place, job_id)
 
 
 def test_an_archive_of_too_many_files_is_refused(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
