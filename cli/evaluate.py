@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.failure import Failure
+from cli.out import check_new
 from cli.pool import DEFAULT_URL, Url
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ def evaluate(
     from cli.progress import progress
     from cli.verdict import verdict
 
-    if out.exists():
-        raise Failure(f"--out {out} is there already; choose another name or remove it")
+    check_new(out)
     real, test = split(labeled_pairs(labeled), guides, seed)
     settings = [(name, k) for name in preset or ["paper", "harmonize"] for k in top_k or [5]]
     training: dict[str, object] = {"steps": steps, "seeds": seeds, "backbone": backbone}
@@ -58,13 +58,15 @@ def evaluate(
 
 
 def labeled_pairs(folder: Path) -> list[Pair]:
-    """Every file in images/ with the mask of the same name, or of the same name but for its ending."""
+    """Every file in images/ with the mask of the same name, or of the same name but for its ending. Raises Failure."""
     if not (folder / "images").is_dir() or not (folder / "masks").is_dir():
-        raise Failure(f"--labeled {folder}: it needs the folders images/ and masks/, with the same file names")
+        raise Failure(f"{folder}: it needs the folders images/ and masks/, with the same file names")
     masks = {path.stem: path for path in sorted((folder / "masks").iterdir()) if path.is_file()}
     images = [path for path in sorted((folder / "images").iterdir()) if path.is_file()]
+    if not images:
+        raise Failure(f"{folder / 'images'}: there is no file in it; put your labeled radiographs there")
     if lonely := [path.name for path in images if path.stem not in masks]:
-        raise Failure(f"--labeled {folder}: {lonely[0]} has no mask of its name ({len(lonely)} such); add or remove it")
+        raise Failure(f"{folder}: {lonely[0]} has no mask of its name ({len(lonely)} such); add or remove it")
     return [(path, masks[path.stem]) for path in images]
 
 

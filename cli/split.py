@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.failure import Failure
+from cli.out import check_new
 from cli.progress import Show, progress
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ def split(
     """
     from models.splits import split_images
 
-    if out.exists():
-        raise Failure(f"--out {out} is there already; choose another name or remove it")
+    check_new(out)
     with progress("reading") as show:
         free = _Source.unlabeled(images, show)
         own = _Source.labeled(labeled, show) if labeled else _Source([], [], [], [])

@@ -1,7 +1,6 @@
 """`pansynth synthesize`: labeled radiographs in, a dataset out."""
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.failure import Failure
+from cli.out import check_new
 from cli.pool import DEFAULT_URL, Url
 
 if TYPE_CHECKING:
@@ -114,11 +114,6 @@ def _check(images: Sequence[Path], masks: Sequence[Path], out: Path) -> None:
     for path in (*images, *masks):
         if not path.is_file():
             raise Failure(f"{path}: no such file")
-    if out.exists():
-        raise Failure(f"--out {out} is there already; choose another name or remove it")
     if not out.absolute().parent.is_dir():
         raise Failure(f"--out {out}: no such folder; make it first")
-    try:  # now rather than when the dataset is made
-        tempfile.TemporaryFile(dir=out.absolute().parent).close()
-    except OSError as error:
-        raise Failure(f"--out {out}: its folder cannot be written ({error.strerror}); choose another") from None
+    check_new(out)

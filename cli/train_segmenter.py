@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.failure import Failure
+from cli.out import check_new
 from cli.processes import choose_device, in_words
 from cli.progress import Show, progress, seldom
 
@@ -35,8 +36,7 @@ def train_segmenter(
     from models.training.segmenter import SegmenterPlan
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, at every reading and writing
-    if out.exists():
-        raise Failure(f"--out {out} is there already; choose another name or remove it")
+    check_new(out)
     own = choose_device(device)
     with in_words(), progress("segmenter") as show:
         plan = SegmenterPlan(backbone, steps, batch, learning_rate, seed)

@@ -11,12 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.children import pansynth
+from cli.evaluate import labeled_pairs
 from cli.failure import Failure
 from cli.fleet import migrate_tables, settings_for
 from cli.main import app, main
 from cli.pool import _batches, _files
 from cli.progress import progress
-from cli.synthesize import _check
 from models.pixels import image_from_png, mask_from_png
 
 
@@ -74,6 +74,15 @@ def test_a_path_without_images_is_refused(tmp_path: Path, path: str) -> None:
         list(_files([tmp_path / path]))
 
 
+def test_a_folder_without_labeled_images_is_refused_by_its_name(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=rf"^{tmp_path}: it needs the folders images/ and masks/"):
+        labeled_pairs(tmp_path)
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    with pytest.raises(Failure, match=rf"^{tmp_path}/images: there is no file in it"):
+        labeled_pairs(tmp_path)
+
+
 def test_uploads_are_cut_into_batches_and_archives_go_alone(tmp_path: Path) -> None:
     small, large = tmp_path / "small", tmp_path / "large"
     small.touch()
@@ -116,10 +125,12 @@ def test_a_folder_that_cannot_be_made_is_a_line_and_no_traceback(
     assert said.startswith(f"pansynth: {tmp_path / 'file'}") and said.count("\n") == 1
 
 
-def test_a_dataset_that_could_not_be_written_is_told_before_the_job(tmp_path: Path) -> None:
-    (tmp_path / "a.png").touch()
-    with pytest.raises(Failure, match=r"--out /proc/dataset\.zip: its folder cannot be written"):
-        _check([tmp_path / "a.png"], [tmp_path / "a.png"], Path("/proc/dataset.zip"))
+@pytest.mark.parametrize("command", ["synthesize --image {0} --mask {0}", "evaluate --labeled {0}"])
+def test_what_could_not_be_written_is_told_before_the_job(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").touch()
+    arguments = [*command.format(tmp_path / "file").split(), "--out", "/proc/made"]
+    with pytest.raises(Failure, match="--out /proc/made: /proc cannot be written"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://nobody@127.0.0.1:1/none", "nonsense"])
