@@ -11,7 +11,10 @@ DRAIN_SECONDS = 3.0
 
 
 class LimitSmallBodies:
-    """ASGI middleware: a body that is no form is JSON, and small. `app.uploads` limits forms."""
+    """ASGI middleware: a body is small, unless `uploads.read_form` reads it, which has limits of its own.
+
+    What the body says of itself does not matter: JSON is read whole, under whatever Content-Type it comes.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -23,12 +26,11 @@ class LimitSmallBodies:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > MAX_JSON_BYTES:
+            if received > MAX_JSON_BYTES and not scope.get("state", {}).get("reads_form"):
                 raise HTTPException(413, f"the body is larger than {MAX_JSON_BYTES} bytes; send less")
             return message
 
-        is_form = header(scope, b"content-type").startswith(b"multipart/form-data")
-        await self.app(scope, receive if is_form else receive_limited, send)
+        await self.app(scope, receive_limited, send)
 
 
 class DrainUnreadBody:

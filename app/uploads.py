@@ -91,6 +91,7 @@ async def read_form(request: Request, allowance: Allowance) -> AsyncIterator[For
     """The request's form; its files live until the context ends. Raises Problem 400, 413, 415, 422; LimitReached."""
     boundary = boundary_of(request)
     refuse_by_content_length(request, allowance)
+    request.state.reads_form = True  # for `bodies.LimitSmallBodies`
     with tempfile.TemporaryFile(prefix="pansynth-upload-") as stored:
         reader = FormReader(stored)
         await receive_form(request, reader, boundary, allowance)

@@ -41,8 +41,11 @@ def test_json_that_is_not_as_asked_is_refused(client: httpx.Client, body: bytes)
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_a_large_json_body_is_refused(client: httpx.Client) -> None:
-    answer = client.post("/pools", json={"name": "a" * 1_000_000})
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
+def test_a_large_body_is_refused_where_none_is_expected_whatever_it_calls_itself(
+    client: httpx.Client, kind: str
+) -> None:
+    answer = client.post("/pools", content=b'{"name": "' + b"a" * 1_000_000, headers={"Content-Type": kind})
     assert answer.status_code == 413
     assert answer.headers["Content-Type"] == "application/problem+json"
 

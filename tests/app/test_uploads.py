@@ -47,6 +47,13 @@ def test_a_body_of_unknown_size_is_refused_as_soon_as_it_passes_the_limit(served
         assert answer_of(connection).startswith("HTTP/1.1 413 ")
 
 
+def test_a_form_may_be_large_however_its_media_type_is_spelt(client: httpx.Client) -> None:
+    files = {"images": ("a.png", bytes(100_000))}
+    request = client.build_request("POST", "/pools/default/images", files=files)
+    request.headers["Content-Type"] = request.headers["Content-Type"].replace("multipart", "Multipart")
+    assert client.send(request).status_code == 202
+
+
 def test_a_client_that_sends_it_all_still_gets_the_refusal(client: httpx.Client, service: Service) -> None:
     before = stored(service)
     answer = client.post("/synthesize", files={"image": ("a.png", bytes(8 * LIMIT))})
