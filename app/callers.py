@@ -71,17 +71,17 @@ class Callers:
         row = self._look_up(api_keys.prefix_of(token))
         if not api_keys.matches(self.secret, token, row) or row is None:
             raise _unauthorized("the API key is none of this service's; was it copied whole?", "invalid_token")
-        return _active(row)
+        return self._used(row)
 
     def _by_ticket(self, ticket: str, path: str) -> ApiKey:
         prefix = tickets.holder(self.secret, ticket, path, datetime.now(UTC))
         row = self._look_up(prefix) if prefix else None
         if row is None:
             raise _unauthorized("the ticket is not for this address or has run out; POST /tickets gives another")
-        return _active(row)
+        return self._used(row)
 
     def _look_up(self, prefix: str | None) -> ApiKey | None:
-        """One indexed query, or none within BELIEVED_SECONDS of the last; a write once a minute."""
+        """One indexed query, or none within BELIEVED_SECONDS of the last."""
         if prefix is None:
             return None
         until, row = self._believed.get(prefix, (0.0, None))
@@ -89,13 +89,17 @@ class Callers:
             return row
         with self.database.read() as session:
             row = session.get(ApiKey, prefix)
-        if row is None:
-            return None
+        if row is not None:
+            self._believed[prefix] = (time.monotonic() + BELIEVED_SECONDS, row)
+        return row
+
+    def _used(self, row: ApiKey) -> ApiKey:
+        """The row of a key that lets its holder in, its use written down once a minute. Raises Problem 401."""
         now = datetime.now(UTC)
-        if api_keys.is_active(row, now) and api_keys.use_is_news(row, now):
+        if api_keys.use_is_news(_active(row), now):
             with self.database.write() as session:
-                api_keys.use(session, prefix, now)
-        self._believed[prefix] = (time.monotonic() + BELIEVED_SECONDS, row)
+                api_keys.use(session, row.prefix, now)
+            row.last_used_at = now  # for those who believe it
         return row
 
 

@@ -126,6 +126,14 @@ def test_the_last_use_is_written_once_a_minute(guarded: Served) -> None:
     assert len(writes) == 1
 
 
+def test_who_knows_only_a_keys_prefix_does_not_use_it(guarded: Served) -> None:
+    token = make_key(guarded.service)
+    with holder_of(guarded, token[:22] + "A" * 43) as client:
+        assert client.get("/jobs").status_code == 401
+    with guarded.service.database.read() as session:
+        assert session.get_one(ApiKey, api_keys.prefix_of(token)).last_used_at is None
+
+
 def test_the_key_itself_is_nowhere_in_the_store(guarded: Served) -> None:
     token = make_key(guarded.service)
     with holder_of(guarded, token) as client:
