@@ -8,7 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
 from app import jobs, keys, pools, webhooks
-from app.downloads import IMMUTABLE, Download, serve
+from app.downloads import REVALIDATE, Download, serve
 from app.forms import WEBHOOK, files_schema, only_fields, openapi_body, webhook_of
 from app.limits import charge
 from app.problems import FieldError, invalid
@@ -87,7 +87,7 @@ def get_pool_image(name: PoolName, image_id: int, request: Request, service: Ser
     with service.database.read() as session:
         image = pools.find_image(session, name, image_id)
     key = keys.pool_image(image.pool_id, image.sha256)
-    return serve(request, service.blobs, Download(key, image.sha256, "image/png", IMMUTABLE))
+    return serve(request, service.blobs, Download(key, image.sha256, "image/png", REVALIDATE))
 
 
 @router.post("/pools/{name}/images", status_code=202, response_model=JobBody, openapi_extra=openapi_body(IMPORT_SCHEMA))
