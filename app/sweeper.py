@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-import time
+from collections.abc import Callable
+from functools import partial
 
 from anyio import to_thread
 
@@ -43,21 +44,31 @@ def tidy(service: Service) -> None:
 
 
 async def keep_sweeping(service: Service, prepared: bool) -> None:
-    """Until cancelled: prepare the database if that was not possible yet, then sweep; wait outages out."""
+    """Until cancelled: prepare the database if that was not possible yet, then sweep and tidy, neither waiting for the
+    other: a store of a million blobs is tidied for minutes.
+    """
+    if not prepared:
+        await until_done("preparing the database", partial(prepare, service))
+    await asyncio.gather(
+        keep_doing("sweeping", partial(sweep, service), 0.0),
+        keep_doing("tidying", partial(tidy, service), TIDY_SECONDS),
+    )
+
+
+async def keep_doing(what: str, act: Callable[[], None], pause_seconds: float) -> None:
+    while True:
+        await until_done(what, act)
+        await asyncio.sleep(pause_seconds)
+
+
+async def until_done(what: str, act: Callable[[], None]) -> None:
+    """Every SWEEP_SECONDS until it is done once: outages are waited out, and each kind of trouble is told once."""
     trouble = ""
-    tidied = float("-inf")
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
-            if not prepared:
-                await to_thread.run_sync(prepare, service)
-                prepared = True
-            await to_thread.run_sync(sweep, service)
-            if time.monotonic() - tidied > TIDY_SECONDS:
-                await to_thread.run_sync(tidy, service)
-                tidied = time.monotonic()
-            trouble = ""
+            return await to_thread.run_sync(act)
         except Exception as error:  # the loop must outlive whatever the stores raise while they are away
             if trouble != type(error).__name__:
                 trouble = type(error).__name__
-                log.warning("sweeping has to wait: %r", error)
+                log.warning("%s has to wait: %r", what, error)

@@ -1,0 +1,38 @@
+"""app/sweeper.py: what an API does by itself."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+
+from app import jobs
+from app.settings import Settings
+from tests.serving import serving
+
+
+def test_a_cancellation_is_completed_while_a_large_store_is_tidied(
+    settings: Settings, postgres_url: str, tmp_path: Path
+) -> None:
+    given = settings.model_copy(update={"database_url": postgres_url, "data_dir": tmp_path})
+    with serving(given) as served, psycopg.connect(postgres_url) as other, psycopg.connect(postgres_url) as onlooker:
+        onlooker.autocommit = True
+        other.execute("LOCK TABLE key_usage IN SHARE MODE")  # so tidying does not get on
+        tidying = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DELETE FROM key_usage%'"
+        wait_for(lambda: onlooker.execute(tidying).fetchone() is not None)
+        job = served.client.post("/pools/default/images", files={"images": ("a.png", b"x")}).json()
+        with served.service.database.write() as session:
+            about = {"worker": "killed", "lease_seconds": 10.0, "max_attempts": 5}
+            assert jobs.claim(session, now=datetime.now(UTC), **about) is not None
+        assert served.client.post(job["links"]["cancel"]).json()["status"] == "cancelling"
+        wait_for(lambda: served.client.get(job["links"]["self"]).json()["status"] == "cancelled")
+        assert onlooker.execute(tidying).fetchone() is not None
+        other.rollback()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
