@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -82,9 +83,9 @@ class Blobs:
             return None
         return str(obstore.sign(self._store, "GET", key, timedelta(seconds=seconds)))
 
-    def delete(self, key: str) -> None:
-        """Remove a blob; one that is not there is no error."""
-        _delete(self._store, [key])
+    def delete(self, *keys: str) -> None:
+        """Remove blobs; one that is not there is no error."""
+        _delete(self._store, keys)
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove every blob whose key starts with the folder `prefix`, such as `jobs/1f/`."""
@@ -135,12 +136,13 @@ def _listed(store: ObjectStore, prefix: str) -> Iterator[list[str]]:
         yield [entry["path"] for entry in entries]
 
 
-def _delete(store: ObjectStore, keys: list[str]) -> None:
-    for key in keys:
-        try:
-            obstore.delete(store, key)
-        except (NotFoundError, FileNotFoundError):
-            continue
+def _delete(store: ObjectStore, keys: Sequence[str]) -> None:
+    try:
+        obstore.delete(store, keys)  # one request for many where the store can: a pool has 100,000
+    except (NotFoundError, FileNotFoundError):  # only a folder minds, and does not say which of the others are gone
+        for key in keys:
+            with suppress(NotFoundError, FileNotFoundError):
+                obstore.delete(store, key)
 
 
 def _untouched_since(file: Path, moment: datetime) -> bool:

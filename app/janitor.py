@@ -64,8 +64,7 @@ def remove_old_jobs(database: Database, blobs: Blobs, moment: datetime) -> int:
     while True:
         with database.read() as session:
             expired = queries.ended_before(session, moment)
-        for job_id in expired:
-            blobs.delete(keys.dataset(job_id))
+        blobs.delete(*map(keys.dataset, expired))
         deleted = sum(remove_job(database, blobs, job_id) for job_id in expired)
         removed += deleted
         if not deleted:
@@ -102,8 +101,7 @@ def remove_blobs_of_jobs(database: Database, blobs: Blobs, moment: datetime) -> 
     for old in blobs.written_before(moment, "jobs/"):
         with database.read() as session:
             leftover = not_of_jobs(session, old)
-        for key in leftover:
-            blobs.delete(key)
+        blobs.delete(*leftover)
         removed += len(leftover)
     return removed
 
@@ -146,8 +144,7 @@ def remove_blobs_of_pools(database: Database, blobs: Blobs, moment: datetime) ->
             ids = {key.split("/")[1] for key in leftover}
             session.execute(select(Pool.id).where(Pool.id.in_(ids)).order_by(Pool.id).with_for_update())
             leftover = not_of_pools(session, leftover)
-            for key in leftover:
-                blobs.delete(key)
+            blobs.delete(*leftover)
         removed += len(leftover)
     return removed
 

@@ -88,8 +88,7 @@ def import_files(place: Workplace, lease: Lease) -> int:
     latents = _encode_new(place, lease, job, images)
     with place.database.write() as session:
         imports.imported(session, lease.claim, outcomes, latents)
-    for upload in uploads:
-        place.blobs.delete(keys.upload(job.id, upload.position))
+    place.blobs.delete(*(keys.upload(job.id, upload.position) for upload in uploads))
     return 0
 
 

@@ -3,6 +3,7 @@
 import tempfile
 import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -66,8 +67,43 @@ def test_many_blobs_are_listed_and_deleted(store: Blobs) -> None:
     for n in range(30):
         store.put(f"many/{n}", b"x")
     assert len(list(store.list("many/"))) == 30
+    store.delete("many/99", *(f"many/{n}" for n in range(10)), "many/98")
+    assert len(list(store.list("many/"))) == 20
     store.delete_prefix("many/")
     assert list(store.list("many/")) == []
+    store.delete()
+
+
+def test_many_blobs_of_a_bucket_are_deleted_by_one_request(
+    s3_url: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[str] = []
+
+    class Between(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            requests.append(self.command)
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            answer = httpx.request(
+                self.command, s3_endpoint + self.path, headers=dict(self.headers), content=body, trust_env=False
+            )
+            self.send_response(answer.status_code)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_DELETE = do_POST
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    Blobs(s3_url).put("many/0", b"x")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Between) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        Blobs(s3_url).delete(*(f"many/{n}" for n in range(100)))
+        server.shutdown()
+    assert requests == ["POST"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    assert list(Blobs(s3_url).list()) == []
 
 
 def test_readers_see_the_old_blob_or_the_new_one_and_nothing_between(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_jobs_past_their_retention_go_with_all_they_made_the_zips_first(
     running = submit(client, pool)["id"]
     gone: list[str] = []
     delete = Blobs.delete
-    monkeypatch.setattr(Blobs, "delete", lambda self, key: (gone.append(key), delete(self, key))[1])
+    monkeypatch.setattr(Blobs, "delete", lambda self, *keys: (gone.extend(keys), delete(self, *keys))[1])
     assert remove_old_jobs(service.database, service.blobs, datetime.now(UTC) - timedelta(days=1)) == 0
     assert gone == []
     assert tidied(service, datetime.now(UTC) + timedelta(days=8), 7) == {"jobs past their retention": 2}
