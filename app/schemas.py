@@ -85,9 +85,8 @@ class WebhookBody(BaseModel):
     @classmethod
     def of(cls, session: Session, job: Job) -> "WebhookBody | None":
         """How far the job's webhook is; None for a job that asked for none."""
-        if job.webhook is None:
+        if job.webhook is None or (delivery := session.get(Delivery, job.id)) is None:  # deleted a moment ago
             return None
-        delivery = session.get_one(Delivery, job.id)
         return cls(url=job.webhook, status=delivery.status, attempts=delivery.attempts, last_error=delivery.last_error)
 
 
@@ -115,9 +114,11 @@ class JobBody(BaseModel):
     )
     stored: int | None = None
     duplicates: int | None = None
-    rejected: list[Rejected] | None = None
+    rejected: list[Rejected] | None = Field(
+        None, description="the first 1000; all are progress.done - stored - duplicates"
+    )
     failed_samples: list[FailedSample] | None = Field(
-        default=None, description="the samples that could not be made; the dataset lacks them"
+        default=None, description="the samples that could not be made, the first 1000; the dataset lacks them"
     )
 
     @classmethod

@@ -56,7 +56,10 @@ export function follow(job, onChange) {
 // Lets the browser save what lies at the path: by a ticket, since it adds no key to what it downloads.
 export async function save(path) {
   const { href } = await postJson("/tickets", { path });
-  location.assign(href);
+  const link = document.createElement("a");
+  link.href = href;
+  link.download = ""; // reports would be shown instead of the page
+  link.click();
 }
 
 export function showProblem(place, problem) {

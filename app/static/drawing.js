@@ -4,7 +4,7 @@ import { fetchWithKey } from "./key.js";
 
 const OUTLINE = [255, 122, 92];
 
-// The mask's foreground as Uint8Array of width x height; whatever is not as its most frequent colour is foreground.
+// The mask's foreground as Uint8Array of width x height; whatever is not black is foreground.
 function foreground(mask, width, height) {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -46,11 +46,7 @@ export function blankCanvas(width = 512, height = 256) {
   return canvas;
 }
 
-const bitmaps = new Map(); // of the masks, which many samples share
-
-export async function bitmap(url, keep = false) {
-  if (bitmaps.has(url)) return bitmaps.get(url);
-  const loading = fetchWithKey(url).then((response) => response.blob()).then(createImageBitmap);
-  if (keep) bitmaps.set(url, loading);
-  return loading;
+export async function bitmap(url) {
+  const response = await fetchWithKey(url); // samples and masks never change: the browser keeps them
+  return createImageBitmap(await response.blob());
 }

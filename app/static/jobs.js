@@ -6,6 +6,7 @@ import { showReport } from "./report.js";
 
 const at = (id) => document.getElementById(id);
 const PAGE = 24;
+const MOST = 1000; // samples in the gallery, as many as one answer lists
 
 let current = null; // the job that is shown
 let stop = () => {};
@@ -52,7 +53,7 @@ function showJob(job) {
 
 function inWords(job) {
   const { done, total } = job.progress;
-  if (job.kind === "pool_import") return `${job.stored} stored, ${job.duplicates} there already, ${job.rejected.length} refused`;
+  if (job.kind === "pool_import") return `${job.stored} stored, ${job.duplicates} there already, ${done - job.stored - job.duplicates} refused`;
   const parts = [`${done} of ${total} ${job.kind === "evaluation" ? "training runs" : "samples"}`];
   if (job.status === "running" && job.stage) parts.unshift(job.stage);
   if (job.eta_seconds !== null) parts.push(`about ${duration(job.eta_seconds)} left`);
@@ -82,7 +83,7 @@ async function loadSamples(job) {
     shown.splice(place < 0 ? shown.length : place, 0, sample);
   }
   next = page.next;
-  at("more").hidden = !next;
+  at("more").hidden = !next || wanted === MOST;
   at("outline-toggle").hidden = !shown.length;
 }
 
@@ -103,7 +104,7 @@ function galleryItem(sample) {
 }
 
 async function paint(canvas, sample) {
-  const [image, mask] = await Promise.all([bitmap(sample.links.image), bitmap(sample.links.mask, true)]);
+  const [image, mask] = await Promise.all([bitmap(sample.links.image), bitmap(sample.links.mask)]);
   draw(canvas, image, mask, { outline: at("outline").checked });
 }
 
@@ -152,7 +153,7 @@ export function setUpJobs() {
   });
   at("outline").addEventListener("change", () => [...at("gallery").children].forEach((item) => item.paint()));
   at("more").addEventListener("click", () => {
-    wanted = Math.min(wanted + PAGE, 1000);
+    wanted = Math.min(wanted + PAGE, MOST);
     loading = loading.then(() => loadSamples(current)).catch(() => {});
   });
 }

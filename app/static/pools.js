@@ -59,10 +59,11 @@ function showImport(job) {
   const { done, total } = job.progress;
   bar.max = total || 1;
   if (total) bar.value = done;
-  const outcome = [`${job.stored} stored`, `${job.duplicates} there already`, `${job.rejected.length} refused`].join(", ");
+  const refused = done - job.stored - job.duplicates; // job.rejected names the first 1000
+  const outcome = [`${job.stored} stored`, `${job.duplicates} there already`, `${refused} refused`].join(", ");
   words.textContent = job.finished_at ? `Import ${job.status}: ${outcome}.` : `Reading ${done} of ${total}: ${outcome}.`;
   rejected.hidden = !job.rejected.length;
-  rejected.querySelector("summary").textContent = `Why ${plural(job.rejected.length, "file")} ${job.rejected.length === 1 ? "was" : "were"} refused`;
+  rejected.querySelector("summary").textContent = `Why ${plural(refused, "file")} ${refused === 1 ? "was" : "were"} refused`;
   rejected.querySelector("ul").replaceChildren(...job.rejected.map(({ name, detail }) => {
     const item = document.createElement("li");
     item.textContent = `${name}: ${detail}`;

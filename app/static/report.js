@@ -1,6 +1,7 @@
 // An evaluation's report: its table, the plot, and the files behind them.
 
-import { get } from "./api.js";
+import { get, save, showProblem } from "./api.js";
+import { fetchWithKey } from "./key.js";
 
 const at = (id) => document.getElementById(id);
 const METRICS = { precision: "Precision", recall: "Recall", dice: "DSC", cldice: "clDice", hd95: "HD95 (px)" };
@@ -50,15 +51,25 @@ function fillTable(report) {
     `${report.test_images} test images, ${runs} training run${runs === 1 ? "" : "s"} per arm; mean ± standard deviation over test images`;
 }
 
+// The address of a picture that was fetched with the key: an <img> could not send it.
+async function picture(path) {
+  const response = await fetchWithKey(path);
+  return URL.createObjectURL(await response.blob());
+}
+
+async function download(path) {
+  try { await save(path); } catch (problem) { showProblem(at("job-error"), problem); }
+}
+
 // Shows the report of a finished evaluation, unless another job is shown by then; hides the one shown before.
 export async function showReport(job, isCurrent) {
   at("report").hidden = true;
   if (job.kind !== "evaluation" || job.status !== "succeeded") return;
-  const report = await get(job.links.report);
-  if (!isCurrent()) return;
+  const [report, plot] = await Promise.all([get(job.links.report), picture(job.links.png)]);
+  if (!isCurrent()) return URL.revokeObjectURL(plot);
   fillTable(report);
-  at("report-plot").src = at("report-large").href = job.links.png;
-  at("report-csv").href = job.links.csv;
-  at("report-md").href = job.links.md;
+  URL.revokeObjectURL(at("report-plot").src);
+  at("report-plot").src = at("report-large").href = plot;
+  for (const form of ["csv", "md"]) at(`report-${form}`).onclick = () => download(job.links[form]);
   at("report").hidden = false;
 }

@@ -43,6 +43,11 @@ def test_every_element_that_the_scripts_look_up_is_there() -> None:
             assert f'id="{looked_up}"' in page, (name, looked_up)
 
 
+def test_the_browser_is_given_no_address_that_it_would_ask_for_without_the_key() -> None:
+    for script in STATIC.glob("*.js"):
+        assert not re.findall(r"\.(?:src|href) = .*\blinks\b", script.read_text()), script.name
+
+
 @pytest.mark.parametrize("name", ["main.py", "..%2Fmain.py", "%2e%2e/main.py", "x.js"])
 def test_only_the_pages_own_files_are_served(client: httpx.Client, name: str) -> None:
     assert client.get(f"/static/{name}").status_code == 404

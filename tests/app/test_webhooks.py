@@ -7,6 +7,7 @@ from typing import Any
 
 from app import jobs, webhooks
 from app.database import Database
+from app.schemas import WebhookBody
 from app.tables import Delivery, Job
 from app.webhooks import CLAIM_SECONDS, MAX_ATTEMPTS, Due, pause_seconds
 from tests.job_life import NOW, do, look, make_pool, submit
@@ -140,7 +141,10 @@ def test_what_cannot_succeed_is_given_up_at_once(db: Database) -> None:
 def test_a_deleted_job_takes_its_webhook_with_it(db: Database) -> None:
     make_pool(db)
     job = ended(db)
+    job.webhook = URL
     (claimed,) = due(db)
     do(db, jobs.delete_job, job.id)
+    with db.read() as session:
+        assert WebhookBody.of(session, job) is None, "whoever has just read the job is still answered"
     do(db, webhooks.delivered, claimed)
     assert due(db, LATER + timedelta(days=9)) == []
