@@ -19,6 +19,7 @@ from app.errors import JobNotFound, JobRunning
 from app.tables import (
     ACTIVE,
     AuditEntry,
+    EvaluationImage,
     Guide,
     IdempotencyKey,
     Job,
@@ -35,8 +36,9 @@ FORGET_WORKERS = timedelta(days=1)
 FORGET_KEYS = timedelta(days=30)  # a request sent again that late is a new one
 FORGET_USAGE = timedelta(days=30)  # limits look at today's alone
 FORGET_AUDIT = timedelta(days=365)
-OF_JOBS = (  # whose rows are known here
+OF_JOBS = (  # whose rows are known here, or of which nothing is needed once the job has ended
     "archive.zip",
+    "arms",
     "dataset.zip",
     "guides",
     "matches",
@@ -116,6 +118,8 @@ def not_of_jobs(session: Session, found: Sequence[str]) -> list[str]:
     for column, key_of in (
         (Guide.image_sha256, keys.guide),
         (Guide.mask_sha256, keys.guide),
+        (EvaluationImage.image_sha256, keys.guide),
+        (EvaluationImage.mask_sha256, keys.guide),
         (Sample.image_sha256, keys.sample),
         (Sample.mask_sha256, keys.sample),
     ):

@@ -86,11 +86,6 @@ def find_image(session: Session, name: str, image_id: int) -> PoolImage:
     return image
 
 
-def latent_key(pool_id: str, model_sha256: str, shard: str) -> str:
-    """The blob of an array (n, C, 32, 64) of latents."""
-    return f"pools/{pool_id}/latents/{model_sha256}/{shard}.npy"
-
-
 def keep_latents(session: Session, pool_id: str, latents: Sequence[NewLatent]) -> None:
     ids = {
         sha256: image_id

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=200_000_000, gt=0)
     max_pixels: int = Field(default=60_000_000, gt=0)
     max_queued_jobs: int = Field(default=1000, gt=0)
-    retention_days: float | None = Field(default=None, gt=0)
+    retention_days: float | None = Field(default=None, gt=0, le=36_500)  # no date lies much further back
     lease_seconds: float = Field(default=30.0, gt=0, le=300)
     hung_seconds: float = Field(default=180.0, gt=0)  # a step in which nothing moves for so long hangs
     max_attempts: int = Field(default=5, ge=1)

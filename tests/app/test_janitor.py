@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import select
 
 from app import jobs, keys
@@ -12,8 +13,10 @@ from app.blobs import Blobs
 from app.database import Database
 from app.janitor import GRACE, remove_old_jobs, tidy
 from app.service import Service
+from app.settings import Settings
 from app.tables import IdempotencyKey, Job, Pool, PoolImage, PoolLatent, Worker
 from models.pixels import sha256 as sha256_of
+from tests.evaluations import finished_synthesis, send
 from tests.serving import claim, finish, guide_files, make_sample, plan, stored, submit
 
 LATER = datetime.now(UTC) + 2 * GRACE  # when everything the tests write is old
@@ -65,6 +68,26 @@ def test_uploads_of_an_import_that_has_ended_go(client: httpx.Client, service: S
     assert tidied(service) == {}
     assert client.post(f"/jobs/{job_id}/cancel").status_code == 202
     assert tidied(service) == {"blobs of jobs": 1}
+
+
+def test_of_an_evaluation_that_has_ended_the_checkpoints_go_and_its_images_stay(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = send(client, finished_synthesis(client, service, pool)).json()
+    images = set(service.blobs.list(f"jobs/{job['id']}/"))
+    assert len(images) == 8, "two real images, two test images and their masks"
+    for key in (keys.checkpoint(job["id"], 0), keys.arm(job["id"], 1)):
+        service.blobs.put(key, b"half trained")
+    assert tidied(service) == {}
+    assert client.post(job["links"]["cancel"]).json()["status"] == "cancelled"
+    assert tidied(service) == {"blobs of jobs": 2}
+    assert set(service.blobs.list(f"jobs/{job['id']}/")) == images
+
+
+@pytest.mark.parametrize("days", [0.0, 1e6, float("inf"), float("nan")])
+def test_a_retention_that_leads_out_of_the_calendar_is_refused_at_the_start(days: float) -> None:
+    with pytest.raises(ValidationError, match="retention_days"):
+        Settings(retention_days=days)
 
 
 def test_images_and_latents_without_a_row_go_unless_a_job_uses_the_pool(
