@@ -19,7 +19,9 @@ def test_a_cancellation_is_completed_while_a_large_store_is_tidied(
     with serving(given) as served, psycopg.connect(postgres_url) as other, psycopg.connect(postgres_url) as onlooker:
         onlooker.autocommit = True
         other.execute("LOCK TABLE key_usage IN SHARE MODE")  # so tidying does not get on
-        tidying = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DELETE FROM key_usage%'"
+        tidying = (
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DELETE FROM key_usage%'"
+        )
         wait_for(lambda: onlooker.execute(tidying).fetchone() is not None)
         job = served.client.post("/pools/default/images", files={"images": ("a.png", b"x")}).json()
         with served.service.database.write() as session:
