@@ -17,11 +17,11 @@ from models import pixels
 
 @dataclass(frozen=True)
 class GuideFiles:
-    """A guide ready to be stored: its row, and the two PNGs, 512x256 unless `full_size`."""
+    """A guide to store: its row and the two PNGs, 512x256 unless `full_size`, there as long as the form is."""
 
     row: NewGuide
-    image_png: bytes
-    mask_png: bytes
+    image: UploadedFile
+    mask: UploadedFile
     full_size: bool = False  # both PNGs at the guide's own size, for a worker to crop
 
 
@@ -70,7 +70,7 @@ def read_guide(
     else:
         image_png, mask_png = pixels.image_png(radiograph.pixels), pixels.mask_png(labels.pixels != 0)
     row = NewGuide(image.name, radiograph.width, radiograph.height, pixels.sha256(image_png), pixels.sha256(mask_png))
-    return GuideFiles(row, image_png, mask_png, full_size)
+    return GuideFiles(row, image.beside(image_png), mask.beside(mask_png), full_size)
 
 
 def fingerprint(parameters: dict[str, Any], guides: Sequence[GuideFiles], webhook: str | None) -> str:

@@ -49,6 +49,13 @@ class UploadedFile:
         """The contents as a file of their own, read from its start."""
         return io.BufferedReader(_Section(self), FLUSH_BYTES)
 
+    def beside(self, data: bytes) -> "UploadedFile":
+        """What was made of the file, kept behind all files in the same temporary file and not in memory."""
+        start = self.stored.seek(0, os.SEEK_END)
+        self.stored.write(data)
+        self.stored.flush()
+        return UploadedFile(self.name, start, len(data), self.stored)
+
 
 class _Section(io.RawIOBase):
     """An uploaded file's part of the temporary file."""

@@ -49,8 +49,9 @@ def take_in(
     try:
         for image in images:
             key_of = keys.original if image.full_size else keys.guide
-            service.blobs.put(key_of(job_id, image.row.image_sha256), image.image_png)
-            service.blobs.put(key_of(job_id, image.row.mask_sha256), image.mask_png)
+            for sha256, file in ((image.row.image_sha256, image.image), (image.row.mask_sha256, image.mask)):
+                with file.open() as content:
+                    service.blobs.put_file(key_of(job_id, sha256), content)
         with service.database.write() as session:
             job = submit(session, job_id)
             if job.id == job_id:

@@ -38,8 +38,9 @@ async def evaluate(request: Request, service: ServiceDep, idempotency_key: Idemp
         parameters, webhook = parse_evaluation(form, service.settings.webhook_hosts)
         real = await read_set(form, "real", service.decoder, service.decoding)
         test = await read_set(form, "test", service.decoder, service.decoding)
-    parameters |= {"real_images": len(real), "test_images": len(test)}
-    job, is_new = await to_thread.run_sync(submit, service, parameters, real, test, form.size, webhook, idempotency_key)
+        parameters |= {"real_images": len(real), "test_images": len(test)}
+        given = service, parameters, real, test, form.size, webhook, idempotency_key
+        job, is_new = await to_thread.run_sync(submit, *given)
     if is_new:
         service.metrics.accepted(job.kind)
     return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)

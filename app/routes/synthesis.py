@@ -53,8 +53,8 @@ async def synthesize(request: Request, service: ServiceDep, idempotency_key: Ide
         parameters, webhook = parse_synthesis(form, service.settings.webhook_hosts)
         await to_thread.run_sync(check_named, service, parameters, idempotency_key)
         guides = await read_guides(form, service.decoder, service.decoding, parameters["region"] == CROP)
-    parameters["guides"] = [guide.row.name for guide in guides]
-    job, is_new = await to_thread.run_sync(submit, service, parameters, guides, form.size, webhook, idempotency_key)
+        parameters["guides"] = [guide.row.name for guide in guides]
+        job, is_new = await to_thread.run_sync(submit, service, parameters, guides, form.size, webhook, idempotency_key)
     if is_new:
         service.metrics.accepted(job.kind)
     return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
