@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.failure import Failure
 from cli.out import check_new
 from cli.processes import choose_device, in_words
 from cli.progress import Show, progress, seldom
