@@ -32,8 +32,8 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session for looking; nothing is committed. Its rows stay readable afterwards."""
-        with Session(self.engine, expire_on_commit=False, info={"tenant": self.tenant}) as session:
+        """A session for looking, at one moment however many its queries. Its rows stay readable afterwards."""
+        with Session(self._looking, expire_on_commit=False, info={"tenant": self.tenant}) as session:
             yield session
 
     @contextmanager
@@ -43,6 +43,13 @@ class Database:
         about = {"tenant": self.tenant}
         with Session(engine, expire_on_commit=False, info=about) as session, session.begin():
             yield session
+
+    @property
+    def _looking(self) -> Engine:
+        """SQLite's transactions see one moment anyway; PostgreSQL's do when asked."""
+        if self.engine.dialect.name != "postgresql":
+            return self.engine
+        return self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     def dispose(self) -> None:
         self.engine.dispose()

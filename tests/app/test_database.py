@@ -36,6 +36,19 @@ def test_an_empty_database_is_migrated_by_several_at_once(tmp_path: Path) -> Non
         list(threads.map(lambda _: database.migrate(url), range(4)))
 
 
+def test_who_looks_sees_one_moment_whatever_is_written_meanwhile(db: Database) -> None:
+    """A job and its rows in several queries, say, while the job is deleted."""
+    with db.read() as looking:
+        assert looking.scalars(select(Pool.name)).all() == []
+        with db.write() as session:
+            session.add(pool("meanwhile"))
+        assert looking.scalars(select(Pool.name)).all() == []
+    with db.read() as looking:
+        assert looking.scalars(select(Pool.name)).all() == ["meanwhile"]
+    with db.write() as session:
+        assert session.scalars(select(Pool.name)).all() == ["meanwhile"]
+
+
 def test_a_block_that_raises_writes_nothing(db: Database) -> None:
     with pytest.raises(ZeroDivisionError), db.write() as session:
         session.add(pool("a"))
