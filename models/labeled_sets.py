@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,12 +62,14 @@ def phantom_sets(
 
 def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pair], show: Show) -> Sets:
     """The same from image files, brought to 512x256. Raises ImageError (a ValueError) naming the file."""
-    has_truth = all(mask is not None for _, mask in pool)
+    backgrounds = read_labeled(pool, "pool images", show)
+    # A guide's file may have the same name, and is another anatomy.
+    names = tuple(f"pool image {name}" for name in backgrounds.groups)
     return Sets(
         read_labeled(guides, "guides", show),
-        read_labeled(pool, "pool images", show),
+        replace(backgrounds, groups=names),
         read_labeled(test, "test images", show),
-        has_truth,
+        pool_has_truth=all(mask is not None for _, mask in pool),
     )
 
 
