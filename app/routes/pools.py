@@ -12,7 +12,7 @@ from app.downloads import REVALIDATE, Download, serve
 from app.forms import WEBHOOK, files_schema, only_fields, openapi_body, webhook_of
 from app.limits import charge
 from app.problems import FieldError, invalid
-from app.routes.accepted import job_answer, new_job_id, upload_allowance
+from app.routes.accepted import blobs_first, job_answer, new_job_id, upload_allowance
 from app.routes.parameters import Limit, cursor_of, pool_name_of
 from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
 from app.service import Service, ServiceDep
@@ -135,10 +135,10 @@ def wrong_region(form: Form) -> list[FieldError]:
 
 
 def take_in_import(service: Service, name: str, form: Form, webhook: str | None) -> Job:
-    """Write the files as blobs, then the job; whatever fails in between leaves nothing behind."""
+    """Write the files as blobs, then the job."""
     job_id = new_job_id()
     files, archives = form.files.get("images", []), form.files.get("archive", [])
-    try:
+    with blobs_first(service, job_id):
         for position, file in enumerate(files):
             with file.open() as content:
                 service.blobs.put_file(keys.upload(job_id, position), content)
@@ -156,10 +156,7 @@ def take_in_import(service: Service, name: str, form: Form, webhook: str | None)
             )
             charge(session, service.caller, job, form.size, datetime.now(UTC))
             webhooks.order(session, job, webhook)
-            return job
-    except BaseException:
-        service.blobs.delete_prefix(f"jobs/{job_id}/")
-        raise
+    return job
 
 
 def put_archive(service: Service, key: str, archive: UploadedFile) -> None:
