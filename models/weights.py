@@ -8,7 +8,7 @@ NAME/training_latents.safetensors   sketches of the training images, see `models
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,14 @@ SAFE_SUFFIXES = {".json", ".safetensors", ".md"}  # pickles run code when they a
 REQUIRED = [
     f"{net}/{file}" for net in ("vae", "denoiser") for file in ("config.json", "diffusion_pytorch_model.safetensors")
 ]
+
+FACTS = {  # what a manifest must say
+    "name": (),
+    "latent": ("channels", "patch_size", "mean", "scale"),
+    "schedule": ("kind", "timesteps", "beta_start", "beta_end"),
+    "training": (),
+    "files": (),
+}
 
 
 class WeightsError(ValueError):
@@ -141,11 +149,19 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
         raise WeightsError(f"{folder} holds no weights: there is no manifest.json in it") from None
     except ValueError as error:
         raise WeightsError(f"{path} is not JSON: {error}") from None
-    keys = manifest.keys() if isinstance(manifest, dict) else set()
-    missing = {"name", "latent", "schedule", "training", "files"} - keys
-    if missing:
-        raise WeightsError(f"{path} lacks {', '.join(sorted(missing))}")
+    if missing := sorted(_missing(manifest, FACTS)):
+        raise WeightsError(f"{path} lacks {', '.join(missing)}")
     return manifest, raw
+
+
+def _missing(found: Any, needed: Mapping[str, Iterable[str]]) -> set[str]:
+    """Which entries, as `latent` or `latent.mean`, a manifest lacks of those that are needed."""
+    entries = found if isinstance(found, dict) else {}
+    missing = needed.keys() - entries.keys()
+    for name in needed.keys() & entries.keys():
+        inner = entries[name] if isinstance(entries[name], dict) else {}
+        missing |= {f"{name}.{key}" for key in needed[name] if key not in inner}
+    return missing
 
 
 def verify_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:
@@ -160,8 +176,8 @@ def verify_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:
             raise WeightsError(f"weights {folder.name!r} lack the file {name} of their manifest")
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != facts["sha256"]:
-            raise WeightsError(f"{path} has sha256 {found}, its manifest says {facts['sha256']}; restore or retrain it")
+        if found != (said := facts.get("sha256")):
+            raise WeightsError(f"{path} has sha256 {found}, its manifest says {said}; restore or retrain it")
 
 
 def _files(folder: Path, *nets: str) -> list[Path]:

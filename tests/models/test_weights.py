@@ -71,6 +71,16 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, text: str) -> None:
         load_networks(tmp_path, "cpu")
 
 
+@pytest.mark.parametrize("entry", ["latent.patch_size", "latent.mean", "schedule.beta_end", "schedule"])
+def test_what_a_manifest_lacks_is_named(weights: Path, entry: str) -> None:
+    manifest = json.loads((weights / "manifest.json").read_text())
+    *outer, key = entry.split(".")
+    del (manifest[outer[0]] if outer else manifest)[key]
+    (weights / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match=f"lacks {entry}"):
+        load_networks(weights, "cpu")
+
+
 def test_weights_without_a_denoiser_say_how_to_train_it(tmp_path: Path) -> None:
     save_vae(tmp_path / "half", Vae(build_autoencoder(4, width=64), 8, torch.zeros(4), torch.ones(4)), {})
     with pytest.raises(WeightsError, match="pansynth train denoiser"):
