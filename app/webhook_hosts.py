@@ -13,6 +13,7 @@ HOST = r"[a-z0-9.-]+|\[[0-9a-f:.]+\]"
 ENTRY = re.compile(rf"({HOST})(?::([0-9]{{1,5}}))?", re.ASCII | re.IGNORECASE)
 # So narrow that no two parsers can see different hosts in it: no user, no backslash, no character to decode.
 URL = re.compile(rf"(https?)://({HOST})(?::([0-9]{{1,5}}))?(?:[/?][!-~]*)?", re.ASCII | re.IGNORECASE)
+MAX_PORT = 65535
 PORTS = {"https": 443, "http": 80}
 
 
@@ -21,7 +22,10 @@ def receiver_of(entry: str) -> str:
     found = ENTRY.fullmatch(entry)
     if found is None:
         raise ValueError(f"{entry!r} names no host; write hooks.example.org or hooks.example.org:8443, with commas")
-    return f"{found[1].lower()}:{int(found[2] or PORTS['https'])}"
+    port = int(found[2] or PORTS["https"])
+    if not 0 < port <= MAX_PORT:
+        raise ValueError(f"{entry!r} names port {port}; ports go from 1 to {MAX_PORT}")
+    return f"{found[1].lower()}:{port}"
 
 
 def refusal(url: str, receivers: Collection[str]) -> str | None:

@@ -70,6 +70,12 @@ def test_an_entry_is_a_host_and_perhaps_a_port() -> None:
     ]
 
 
+@pytest.mark.parametrize("entry", ["hooks.example.org:0", "hooks.example.org:65536", "[::1]:99999"])
+def test_an_entry_with_a_port_that_none_has_is_refused(entry: str) -> None:
+    with pytest.raises(ValueError, match="ports go from 1 to 65535"):
+        receiver_of(entry)
+
+
 @pytest.mark.parametrize("entry", ["https://hooks.example.org", "*", "*.example.org", "a b", "a:b", "host/path", "::1"])
 def test_an_entry_of_another_form_is_refused(entry: str) -> None:
     with pytest.raises(ValueError, match="names no host"):
