@@ -24,7 +24,8 @@ from worker.lease import Lease
 from worker.reading import read_ahead
 from worker.workplace import Workplace
 
-TURN_SECONDS = 60.0  # after which another step may have its turn, and at most what a crash costs
+TURN_SECONDS = 60.0  # after which another step may have its turn
+TURN_PER_READING = 4.0  # and no shorter than this times what reading the images took: the next turn reads them again
 
 
 class _TurnOver(Exception):
@@ -33,6 +34,7 @@ class _TurnOver(Exception):
 
 def train_arm(place: Workplace, lease: Lease) -> int:
     """The step `arm`: train with one seed on what one arm has, a turn at a time, and score the test images."""
+    started = time.monotonic()
     with place.database.read() as session:
         job = queries.find_job(session, lease.claim.job_id)
         guides, tests = queries.guides(session, job.id), queries.test_images(session, job.id)
@@ -44,11 +46,12 @@ def train_arm(place: Workplace, lease: Lease) -> int:
     if saved is None:  # a later turn has the same images
         _check_leaks(test, [row.name for row in tests], sources)
     lease.check()
-    started = time.monotonic()
+    began = time.monotonic()
+    turn_seconds = max(TURN_SECONDS, TURN_PER_READING * (began - started))
 
     def between_steps(training: SegmenterTraining) -> None:
         lease.check()
-        if time.monotonic() - started > TURN_SECONDS and not training.done:
+        if time.monotonic() - began > turn_seconds and not training.done:
             place.blobs.put(checkpoint, training.save())
             raise _TurnOver
 

@@ -100,7 +100,8 @@ def test_arms_handed_from_worker_to_worker_give_the_same_figures(
 ) -> None:
     alone = evaluate(place, radiographs, synthesis)
     work_off(place)
-    monkeypatch.setattr(evaluating, "TURN_SECONDS", 0.0)  # every step of the optimiser is a turn
+    for length in ("TURN_SECONDS", "TURN_PER_READING"):
+        monkeypatch.setattr(evaluating, length, 0.0)  # every step of the optimiser is a turn
     together = evaluate(place, radiographs, synthesis)
     work_off(second_place, place)
     assert report(place, alone) == report(place, together)
