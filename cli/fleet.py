@@ -65,17 +65,20 @@ def worker(
     from functools import partial
 
     settings_for(data_dir)
-    from celery.signals import worker_process_init
+    from celery.signals import worker_process_init, worker_shutting_down
 
     # Before the worker's own start, which takes seconds: its parent may be killed meanwhile.
     tie = partial(_die_with, os.getpid())
     worker_process_init.connect(tie, weak=False)
+    statuses = [0]
+    worker_shutting_down.connect(lambda exitcode, **_: statuses.append(exitcode), weak=False)
 
     from worker.celery import app
 
     options = ["--pool=prefork", "--concurrency=1", "--queues=pansynth", "--loglevel=WARNING"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     app.worker_main(["worker", f"--hostname={name}@%h", *options, *quiet])
+    raise typer.Exit(statuses[-1])  # which `worker_main` keeps to itself
 
 
 def migrate(data_dir: DataDir = None) -> None:

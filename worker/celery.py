@@ -34,7 +34,7 @@ def begin(**_: Any) -> None:
         open_stores()
     except Exception:
         log.exception("this worker cannot begin")
-        os.kill(os.getppid(), signal.SIGTERM)
+        os.kill(os.getppid(), signal.SIGQUIT)  # SIGTERM would be an end in order, with status 0
 
 
 def open_stores() -> None:

@@ -138,6 +138,7 @@ def test_a_worker_that_cannot_begin_ends_and_says_why(tmp_path: Path, broker_url
         text=True,
         timeout=120,
     )
+    assert done.returncode == 1
     assert "this worker cannot begin" in done.stderr
     assert "device string: abacus" in done.stderr
 
