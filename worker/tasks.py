@@ -96,7 +96,7 @@ def _do(place: Workplace, lease: Lease) -> int:
         log.info("job %s: %s stopped: %r", claim.job_id, claim.kind, lost)
         _tell(place, claim, _stop)
     except (LastingError, WeightsError, BlobMissing) as error:
-        log.error("job %s failed at %s: %s", claim.job_id, claim.kind, error)
+        log.error("job %s failed at %s, its `error` says why: %s", claim.job_id, claim.kind, type(error).__name__)
         _tell(place, claim, partial(jobs.fail, detail=str(error)))
     except Exception as error:
         log.exception("job %s, %s, attempt %d", claim.job_id, claim.kind, claim.attempt)

@@ -113,7 +113,12 @@ def test_arms_handed_from_worker_to_worker_give_the_same_figures(
     ids=["guides", "pool images"],
 )
 def test_brightened_copies_of_what_is_trained_on_are_no_test_images(
-    place: Workplace, radiographs: Sequence[Phantom], synthesis: str, seen: Sequence[int], words: str
+    place: Workplace,
+    radiographs: Sequence[Phantom],
+    synthesis: str,
+    seen: Sequence[int],
+    words: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     copies = [replace(radiographs[row], image=(radiographs[row].image * 0.8 + 30).astype("uint8")) for row in seen]
     job_id = evaluate(place, radiographs, synthesis, tests=copies)
@@ -122,6 +127,7 @@ def test_brightened_copies_of_what_is_trained_on_are_no_test_images(
     assert job.status == "failed" and job.error is not None
     expected = rf"test image test-\d\.png \(nearly the same image as {words}; test on images used nowhere else"
     assert re.fullmatch(expected, job.error["detail"])
+    assert "failed at arm" in caplog.text and "test-" not in caplog.text  # names may name patients: not in a log
 
 
 def test_a_cancelled_evaluation_stops_in_the_middle_of_an_arm(
