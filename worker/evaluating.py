@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app import evaluations, jobs, keys, queries
+from app import broker, evaluations, jobs, keys, queries
 from app.errors import JobNotFound, LastingError
 from app.labels import label
 from app.tables import EvaluationImage, Guide, Job
@@ -25,7 +25,8 @@ from worker.reading import read_ahead
 from worker.workplace import Workplace
 
 TURN_SECONDS = 60.0  # after which another step may have its turn
-TURN_PER_READING = 4.0  # and no shorter than this times what reading the images took: the next turn reads them again
+TURN_PER_READING = 4.0  # or, if it is longer, this times what reading the images took: the next turn reads them again
+LONGEST_TURN_SECONDS = broker.TASK_SECONDS / 2  # the rest is for reading and scoring
 
 
 class _TurnOver(Exception):
@@ -47,7 +48,7 @@ def train_arm(place: Workplace, lease: Lease) -> int:
         _check_leaks(test, [row.name for row in tests], sources)
     lease.check()
     began = time.monotonic()
-    turn_seconds = max(TURN_SECONDS, TURN_PER_READING * (began - started))
+    turn_seconds = min(max(TURN_SECONDS, TURN_PER_READING * (began - started)), LONGEST_TURN_SECONDS)
 
     def between_steps(training: SegmenterTraining) -> None:
         lease.check()
