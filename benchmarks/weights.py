@@ -21,6 +21,7 @@ from models.phantoms import Phantom, phantoms
 from models.pixels import from_unit, read_image, resize_image
 from models.quality import contrast, quality, retention
 from models.synthesis import Recipe, synthesize
+from models.training.images import image_paths
 from models.weights import Networks, load_networks
 
 SEED = 900_001
@@ -36,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     networks = load_networks(arguments.weights, arguments.device)
     if arguments.images:
-        paths = sorted(p for p in arguments.images.rglob("*.png"))
+        paths = image_paths(arguments.images)
         report("PSNR, dB", [psnr(networks, resize_image(read_image(p.read_bytes()))) for p in paths], bar=30)
         return
     found = list(phantoms(SEED, arguments.count))
