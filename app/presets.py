@@ -8,7 +8,7 @@ Sampler = Literal["ddpm", "ddim"]
 
 @dataclass(frozen=True)
 class Preset:
-    """How noise is added and removed, and which remedies are on; ARCHITECTURE.md says what each does."""
+    """How noise is added and removed, and which remedies are on; README.md says what each does."""
 
     steps: int
     start_timestep: int

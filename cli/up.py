@@ -70,9 +70,9 @@ def _api_and_workers(
 def _environment(settings: "Settings", broker_url: str, workers: int) -> dict[str, str]:
     """The children's environment.
 
-    Every worker computes with torch's own number of threads, however many workers there are: convolutions
-    round differently with another number, and a dataset must not depend on how many workers made it. Threads
-    that wait asleep make that cheap.
+    Every worker computes with torch's own number of threads, however many workers there are: convolutions round
+    differently with another number, and what an evaluation finds must not depend on how many workers there are.
+    Threads that wait asleep make that cheap.
     """
     environment = {
         **os.environ,
