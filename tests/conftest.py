@@ -152,7 +152,7 @@ def blobs(tmp_path: Path) -> Blobs:
 
 
 def pytest_configure() -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "2")  # the tests' networks are too small to share out further
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are tiny, and tests run beside one another
 
 
 @pytest.hookimpl(optionalhook=True)
