@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.browsers import SAFE_METHODS
 from app.callers import Caller
 from app.errors import BadCursor
-from app.service import SAFE_METHODS, Service
+from app.service import Service
 from app.tables import AuditEntry
 
 log = logging.getLogger(__name__)

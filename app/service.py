@@ -10,13 +10,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app import broker, database
 from app.blobs import Blobs
+from app.browsers import SAFE_METHODS, refuse_other_sites
 from app.callers import ANYBODY, Caller, Callers
 from app.database import Database
 from app.decoder import Decoder
 from app.metrics import Metrics
 from app.settings import Settings
-
-SAFE_METHODS = ("GET", "HEAD")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,9 @@ HouseDep = Annotated[Service, Depends(house_of)]  # sees every tenant's rows
 
 
 def caller_of(request: Request, house: HouseDep, shown: Shown) -> Caller:
-    """Whom the request comes from; what it may do is not checked yet. Raises Problem 401."""
+    """Whom the request comes from; what it may do is not checked yet. Raises Problem 401, or 403."""
+    if not house.settings.api_keys_required:
+        refuse_other_sites(request)
     ticket = request.query_params.get("ticket") if request.method in SAFE_METHODS else None
     caller = house.callers.admit(shown.credentials if shown else None, request.url.path, ticket)
     request.state.caller = caller  # for the audit

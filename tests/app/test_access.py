@@ -7,9 +7,10 @@ import pytest
 
 from app import api_keys
 from app.api_keys import Scope
+from app.service import Service
 from app.tables import ApiKey
 from tests.key_holders import holder_of, make_key
-from tests.serving import Served, statements_of
+from tests.serving import Served, statements_of, stored
 
 OPEN = {"/livez", "/readyz"}
 
@@ -47,6 +48,38 @@ def test_the_pages_own_files_need_no_key(guarded: Served, path: str) -> None:
 
 def test_where_no_keys_are_asked_for_a_key_changes_nothing(client: httpx.Client) -> None:
     assert client.get("/jobs", headers={"Authorization": "Bearer of something else"}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:8000", "127.0.0.1", "127.0.0.1:80", "[::1]:8000"])
+def test_without_keys_it_answers_under_names_of_this_machine(client: httpx.Client, host: str) -> None:
+    assert client.get("/jobs", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.test", "evil.test:8000", "127.0.0.1.evil.test", "192.168.1.7", "a b", "[::1", ""]
+)
+def test_without_keys_it_answers_under_no_other_name(client: httpx.Client, guarded: Served, host: str) -> None:
+    answer = client.get("/jobs", headers={"Host": host})
+    assert (answer.status_code, answer.headers["Content-Type"]) == (403, "application/problem+json")
+    assert "PANSYNTH_API_KEYS_REQUIRED" in answer.json()["detail"]
+    with holder_of(guarded, make_key(guarded.service)) as holder:
+        assert holder.get("/jobs", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_without_keys_a_page_of_another_site_changes_nothing(client: httpx.Client, service: Service, site: str) -> None:
+    before = stored(service)
+    for method, path in addresses(client):
+        answer = client.request(method, path, headers={"Sec-Fetch-Site": site}, json={"name": "x", "path": "/"})
+        assert method == "GET" or path in OPEN or answer.status_code in (403, 422), (method, path, answer.text)
+    assert client.post("/pools", headers={"Sec-Fetch-Site": site}, json={"name": "theirs"}).status_code == 403
+    assert stored(service) == before
+
+
+def test_without_keys_the_own_page_and_other_clients_may(client: httpx.Client) -> None:
+    for number, site in enumerate(("same-origin", "none", None)):
+        headers = {"Sec-Fetch-Site": site} if site else {}
+        assert client.post("/pools", headers=headers, json={"name": f"p{number}"}).status_code == 201
 
 
 def test_a_key_lets_in_and_a_wrong_one_does_not(guarded: Served) -> None:
