@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.moved_masks import move_masks
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -75,8 +77,7 @@ def _align(guides: Tensor, masks: Tensor, unlabeled: Tensor) -> Aligned:
     grid = _grid(coefficients, _terms(guides))
     return Aligned(
         images=F.grid_sample(guides, grid, padding_mode="border", align_corners=True),
-        # Bilinear and a threshold: nearest would break a thin line.
-        masks=F.grid_sample(masks.float(), grid, align_corners=True) >= 0.5,
+        masks=move_masks(masks, grid, align_corners=True),
         fit=fit,
     )
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.moved_masks import move_masks
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -37,9 +39,7 @@ def augment(
         _affine(count, height / width, generator, reach).to(images), list(images.shape), align_corners=False
     )
     moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    # Bilinear and a threshold: nearest would break a line of one pixel.
-    labels = functional.grid_sample(masks[:, None].to(images.dtype), grid, align_corners=False)[:, 0] >= 0.5
-    return _relight(moved, generator), labels
+    return _relight(moved, generator), move_masks(masks[:, None], grid, align_corners=False)[:, 0]
 
 
 def _affine(count: int, aspect: float, generator: torch.Generator, reach: Reach) -> Tensor:
