@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app import pools
@@ -41,7 +41,13 @@ def first_with_key(session: Session, idempotency: tuple[str, str] | None) -> Job
     return session.get(Job, known.job_id)
 
 
-def keep_key(session: Session, idempotency: tuple[str, str], job_id: str) -> bool:
+def under_key(session: Session, idempotency: tuple[str, str] | None, job: Job) -> Job:
+    """The new job, found by its key from now on; or the job of another request with this key, which was faster."""
+    if idempotency is None:
+        return job
     key, fingerprint = idempotency
-    row = {"tenant": tenant_of(session), "key": key, "fingerprint": fingerprint, "job_id": job_id}
-    return bool(insert_new(session, IdempotencyKey, [row | {"created_at": datetime.now(UTC)}], "key"))
+    row = {"tenant": tenant_of(session), "key": key, "fingerprint": fingerprint, "job_id": job.id}
+    if insert_new(session, IdempotencyKey, [row | {"created_at": datetime.now(UTC)}], "key"):
+        return job
+    session.execute(delete(Job).where(Job.id == job.id))
+    return first_with_key(session, idempotency) or job

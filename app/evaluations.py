@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.admission import check_queue, first_with_key, keep_key
+from app.admission import check_queue, first_with_key, under_key
 from app.errors import CroppedGuides, LeakingTestImage, NotFinished
 from app.jobs import end_job, step_done
 from app.leases import add_steps, hold, kind_of, lock
@@ -95,9 +95,8 @@ def submit_evaluation(
         for n, t in enumerate(test)
     )
     session.flush()
-    if idempotency is not None and not keep_key(session, idempotency, job_id):
-        session.execute(delete(Job).where(Job.id == job_id))  # another request with this key was faster
-        return first_with_key(session, idempotency) or job
+    if (first := under_key(session, idempotency, job)) is not job:
+        return first
     aligned = any(synthesis.get("align") for synthesis in made.values())
     add_steps(session, job_id, kind_of("arm", {"align": aligned}), 0, total, 1)
     return job

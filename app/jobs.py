@@ -22,7 +22,7 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app import pools
-from app.admission import check_queue, first_with_key, keep_key, lock_pool
+from app.admission import check_queue, first_with_key, lock_pool, under_key
 from app.database import clock
 from app.errors import JobEnded, JobNotFound, JobRunning, PoolTooSmall
 from app.failures import fail_next, fail_one
@@ -85,9 +85,8 @@ def submit_synthesis(
     job.pool_high_water = high_water
     session.add_all(Guide(job_id=job_id, position=n, **asdict(guide)) for n, guide in enumerate(guides))
     session.flush()
-    if idempotency is not None and not keep_key(session, idempotency, job_id):
-        session.execute(delete(Job).where(Job.id == job_id))  # another request with this key was faster
-        return first_with_key(session, idempotency) or job
+    if (first := under_key(session, idempotency, job)) is not job:
+        return first
     add_step(session, job_id, kind_of("index", parameters), 0, 0, len(guides))
     return job
 
@@ -101,12 +100,17 @@ def submit_import(
     archive: bool = False,
     region: str = "none",
     max_queued_jobs: int,
+    idempotency: tuple[str, str] | None = None,
 ) -> Job:
-    """Take in files, their blobs written: one for each of `names`, or a zip archive. Raises PoolNotFound, QueueFull."""
+    """Take in files, their blobs written: one for each of `names`, or a zip archive. Raises as `submit_synthesis`."""
+    if (first := first_with_key(session, idempotency)) is not None:
+        return first
     check_queue(session, max_queued_jobs)
     home = lock_pool(session, pool, shared=True)
     parameters = {"pool": pool, "archive": archive, "region": region}
     job = _new_job(session, job_id, "pool_import", home, parameters, total=len(names))
+    if (first := under_key(session, idempotency, job)) is not job:
+        return first
     if archive:
         add_step(session, job_id, "unpack", 0, 0, 0)
     else:

@@ -12,8 +12,7 @@ from app.forms import openapi_body
 from app.guides import GuideFiles, fingerprint
 from app.problems import Problem
 from app.routes.accepted import job_answer, take_in, upload_allowance
-from app.routes.parameters import job_id_of
-from app.routes.synthesis import IdempotencyKey
+from app.routes.parameters import KNOWN_KEY, IdempotencyKey, job_id_of
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.tables import Job
@@ -29,7 +28,7 @@ JobId = Annotated[str, Depends(job_id_of)]
     status_code=202,
     response_model=JobBody,
     openapi_extra=openapi_body(evaluation_schema()),
-    responses={200: {"model": JobBody, "description": "This Idempotency-Key was used before: its job"}},
+    responses=KNOWN_KEY,
 )
 async def evaluate(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Train a segmenter on real, synthetic and real+synthetic images, and compare them on a test set."""

@@ -1,16 +1,29 @@
 """The query and path parameters that several routes share."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import Path, Query
+from fastapi import Header, Path, Query
 
 from app.errors import JobNotFound, PoolNotFound
 from app.problems import FieldError, invalid
-from app.schemas import POOL_NAME
+from app.schemas import POOL_NAME, JobBody
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[!-~]+$",
+        description="send the same key again and the same job is the answer, not another one",
+    ),
+]
+KNOWN_KEY: dict[int | str, dict[str, Any]] = {
+    200: {"model": JobBody, "description": "This Idempotency-Key was used before: its job"}
+}
 
 
 def job_id_of(job_id: Annotated[str, Path(description="as POST /synthesize returned it")]) -> str:

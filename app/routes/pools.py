@@ -1,6 +1,9 @@
 """Pools: named sets of unlabeled images."""
 
+import hashlib
+import json
 import zipfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -13,7 +16,7 @@ from app.forms import WEBHOOK, files_schema, only_fields, openapi_body, webhook_
 from app.limits import charge
 from app.problems import FieldError, invalid
 from app.routes.accepted import blobs_first, job_answer, new_job_id, upload_allowance
-from app.routes.parameters import Limit, cursor_of, pool_name_of
+from app.routes.parameters import KNOWN_KEY, IdempotencyKey, Limit, cursor_of, pool_name_of
 from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
 from app.service import Service, ServiceDep
 from app.tables import Job
@@ -90,17 +93,26 @@ def get_pool_image(name: PoolName, image_id: int, request: Request, service: Ser
     return serve(request, service.blobs, Download(key, image.sha256, "image/png", REVALIDATE))
 
 
-@router.post("/pools/{name}/images", status_code=202, response_model=JobBody, openapi_extra=openapi_body(IMPORT_SCHEMA))
-async def import_images(name: PoolName, request: Request, service: ServiceDep) -> Response:
+@router.post(
+    "/pools/{name}/images",
+    status_code=202,
+    response_model=JobBody,
+    openapi_extra=openapi_body(IMPORT_SCHEMA),
+    responses=KNOWN_KEY,
+)
+async def import_images(
+    name: PoolName, request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Add images, each in a field `images`, or one zip in `archive`. The job reports bad files one by one."""
     await to_thread.run_sync(require_pool, service, name)
-    allowance = await to_thread.run_sync(upload_allowance, service)
+    allowance = await to_thread.run_sync(upload_allowance, service, idempotency_key)
     async with read_form(request, allowance) as form:
         check_import(form)
         webhook = webhook_of(form, service.settings.webhook_hosts)
-        job = await to_thread.run_sync(take_in_import, service, name, form, webhook)
-    service.metrics.accepted(job.kind)
-    return await to_thread.run_sync(job_answer, service, job, 202, True)
+        job, is_new = await to_thread.run_sync(take_in_import, service, name, form, webhook, idempotency_key)
+    if is_new:
+        service.metrics.accepted(job.kind)
+    return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
 
 
 def require_pool(service: Service, name: str) -> None:
@@ -134,14 +146,18 @@ def wrong_region(form: Form) -> list[FieldError]:
     return [FieldError("region", f"should be {' or '.join(REGIONS)}") for value in given if value not in REGIONS]
 
 
-def take_in_import(service: Service, name: str, form: Form, webhook: str | None) -> Job:
-    """Write the files as blobs, then the job."""
+def take_in_import(
+    service: Service, name: str, form: Form, webhook: str | None, idempotency_key: str | None
+) -> tuple[Job, bool]:
+    """Write the files as blobs, then the job -> (job, is it new), as `take_in` does."""
     job_id = new_job_id()
     files, archives = form.files.get("images", []), form.files.get("archive", [])
+    region = form.texts.get("region", ["none"])[0]
+    known = (idempotency_key, fingerprint(name, region, webhook, [*files, *archives])) if idempotency_key else None
     with blobs_first(service, job_id):
         for position, file in enumerate(files):
-            with file.open() as content:
-                service.blobs.put_file(keys.upload(job_id, position), content)
+            with file.open() as opened:
+                service.blobs.put_file(keys.upload(job_id, position), opened)
         for archive in archives:
             put_archive(service, keys.archive(job_id), archive)
         with service.database.write() as session:
@@ -151,12 +167,25 @@ def take_in_import(service: Service, name: str, form: Form, webhook: str | None)
                 pool=name,
                 names=[file.name for file in files],
                 archive=bool(archives),
-                region=form.texts.get("region", ["none"])[0],
+                region=region,
                 max_queued_jobs=service.settings.max_queued_jobs,
+                idempotency=known,
             )
-            charge(session, service.caller, job, form.size, datetime.now(UTC))
-            webhooks.order(session, job, webhook)
-    return job
+            if job.id == job_id:
+                charge(session, service.caller, job, form.size, datetime.now(UTC))
+                webhooks.order(session, job, webhook)
+    if job.id != job_id:
+        service.blobs.delete_prefix(f"jobs/{job_id}/")
+    return job, job.id == job_id
+
+
+def fingerprint(pool: str, region: str, webhook: str | None, files: Sequence[UploadedFile]) -> str:
+    """sha256 of a request's meaning: the same files under the same names, to be done the same with."""
+    digest = hashlib.sha256(json.dumps([pool, region, webhook, [[file.name, file.size] for file in files]]).encode())
+    for file in files:
+        for piece in file:
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def put_archive(service: Service, key: str, archive: UploadedFile) -> None:

@@ -1,9 +1,9 @@
 """POST /synthesize: verify, normalise, store, submit, commit, wake."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app import jobs, pools, queries
 from app.errors import PoolNotFound
@@ -13,6 +13,7 @@ from app.presets import PRESETS, Preset
 from app.problems import FieldError, invalid
 from app.regions import CROP
 from app.routes.accepted import job_answer, take_in, upload_allowance
+from app.routes.parameters import KNOWN_KEY, IdempotencyKey
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.tables import Job
@@ -20,17 +21,6 @@ from app.uploads import read_form, shown
 from app.weights import list_weights
 
 router = APIRouter(tags=["synthesis"])
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        pattern=r"^[!-~]+$",
-        description="send the same key again and the same job is the answer, not another one",
-    ),
-]
 
 
 @router.get("/presets")
@@ -44,7 +34,7 @@ def list_presets() -> dict[str, Preset]:
     status_code=202,
     response_model=JobBody,
     openapi_extra=openapi_body(synthesis_schema()),
-    responses={200: {"model": JobBody, "description": "This Idempotency-Key was used before: its job"}},
+    responses=KNOWN_KEY,
 )
 async def synthesize(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Submit labeled radiographs; the job makes `top_k` synthetic ones from each."""

@@ -90,6 +90,22 @@ def test_a_kept_pool_image_is_asked_for_again_since_its_address_may_come_to_name
     assert kept.headers["Cache-Control"] == "private, no-cache"
 
 
+def test_the_same_import_under_the_same_key_is_one_job(client: httpx.Client, service: Service) -> None:
+    def send(content: bytes = b"one", **data: str) -> httpx.Response:
+        files = [("images", ("a.png", content)), ("images", ("b.png", b"two"))]
+        return client.post("/pools/default/images", files=files, data=data, headers={"Idempotency-Key": "once"})
+
+    first = send()
+    after_first = stored(service)
+    second = send()
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert second.json() == first.json()
+    for other in (send(b"eno"), send(region="crop")):
+        assert other.status_code == 422
+        assert other.json()["errors"][0]["field"] == "Idempotency-Key"
+    assert stored(service) == after_first
+
+
 @pytest.mark.parametrize("image", ["999", "-1", "0", str(10**30)])
 def test_an_unknown_image_is_not_found(client: httpx.Client, pool: str, image: str) -> None:
     assert client.get(f"/pools/{pool}/images/{image}").status_code == 404
