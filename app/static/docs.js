@@ -1,7 +1,19 @@
 // The reference, drawn from /openapi.json.
 
-const document_ = await (await fetch("/openapi.json")).json();
 const at = (id) => document.getElementById(id);
+const document_ = await description();
+
+async function description() {
+  try {
+    const response = await fetch("/openapi.json");
+    if (!response.ok) throw new Error(`the service answered ${response.status}`);
+    return await response.json();
+  } catch (error) {
+    const words = `The reference cannot be shown: /openapi.json cannot be read (${error.message}). Load the page again in a moment.`;
+    at("reference").append(element("p", words, { class: "problem", role: "alert" }));
+    throw error;
+  }
+}
 
 function element(tag, text, attributes = {}) {
   const made = document.createElement(tag);
