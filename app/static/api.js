@@ -11,11 +11,10 @@ export class Problem extends Error {
   }
 }
 
-async function answer(response) {
-  if (response.ok) return response.status === 204 ? null : response.json();
+async function refusal(response) {
   let body = { title: `The service answered ${response.status}`, detail: "It gave no further words." };
   try { body = await response.json(); } catch { /* a proxy in between may answer without JSON */ }
-  throw new Problem(body);
+  return new Problem(body);
 }
 
 async function request(path, options) {
@@ -25,11 +24,13 @@ async function request(path, options) {
   } catch {
     throw new Problem({ title: "The service cannot be reached", detail: "It may be starting or stopped. Try again in a moment." });
   }
-  return answer(response);
+  if (!response.ok) throw await refusal(response);
+  return response;
 }
 
-export const get = (path) => request(path);
-export const post = (path, body, headers) => request(path, { method: "POST", body, headers });
+export const get = async (path) => (await request(path)).json();
+export const getBlob = async (path) => (await request(path)).blob();
+export const post = async (path, body, headers) => (await request(path, { method: "POST", body, headers })).json();
 export const postJson = (path, value) => post(path, JSON.stringify(value), { "Content-Type": "application/json" });
 
 export async function all(path) {
@@ -43,13 +44,14 @@ export async function all(path) {
   return items;
 }
 
-// Calls onChange with the job at every change, until it has ended; returns a function that stops it.
-export function follow(job, onChange) {
+// Calls onChange with the job at every change, until it has ended, or onProblem if the service tells no more of it;
+// returns a function that stops it.
+export function follow(job, onChange, onProblem) {
   const stop = listen(job.links.events, (data) => {
     const changed = JSON.parse(data);
     if (changed.finished_at) stop();
     onChange(changed);
-  });
+  }, async (response) => onProblem(await refusal(response)));
   return stop;
 }
 

@@ -1,6 +1,6 @@
 // Radiographs with the outline of their mask, on a canvas.
 
-import { fetchWithKey } from "./key.js";
+import { getBlob } from "./api.js";
 
 const OUTLINE = [255, 122, 92];
 
@@ -46,7 +46,5 @@ export function blankCanvas(width = 512, height = 256) {
   return canvas;
 }
 
-export async function bitmap(url) {
-  const response = await fetchWithKey(url); // samples and masks never change: the browser keeps them
-  return createImageBitmap(await response.blob());
-}
+// Samples and masks never change: the browser keeps what it has fetched once.
+export const bitmap = async (path) => createImageBitmap(await getBlob(path));

@@ -30,15 +30,19 @@ async function* texts(body) { // a stream that can be iterated over is not in ev
   }
 }
 
-// Calls onData with the data of every event until the server says that no more will come; after a break it goes on
-// where it was. Returns a function that stops it.
-export function listen(path, onData) {
+// Calls onData with the data of every event until the server says that no more will come, or onRefused with its answer
+// if it refuses; after a break it goes on where it was. Returns a function that stops it.
+export function listen(path, onData, onRefused) {
   const stop = new AbortController();
   const seen = { id: "" };
   async function once() {
     const headers = seen.id ? { "Last-Event-ID": seen.id } : {};
     const response = await fetchWithKey(path, { headers, signal: stop.signal });
-    if (response.status === 204 || (response.status >= 400 && response.status < 500)) return true;
+    if (response.status === 204) return true;
+    if (response.status >= 400 && response.status < 500) {
+      onRefused(response);
+      return true;
+    }
     if (response.ok) for await (const data of events(response.body, seen)) onData(data);
     return false;
   }

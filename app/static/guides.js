@@ -31,6 +31,7 @@ async function preview(image, mask) {
     caption.append(words);
   }
   figure.append(caption);
+  for (const bitmap of [picture, label]) bitmap?.close(); // a radiograph takes tens of megabytes
   return figure;
 }
 

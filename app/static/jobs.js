@@ -11,50 +11,84 @@ const MOST = 1000; // samples in the gallery, as many as one answer lists
 let current = null; // the job that is shown
 let stop = () => {};
 let shown = []; // its samples in the gallery
-let next = null; // cursor behind them
 let wanted = PAGE;
-let loading = Promise.resolve();
+let loading = Promise.resolve(); // one list of samples is asked for at a time
+let opened = 0; // how many openings were asked for
 
-export async function openJob(job, { focus = false } = {}) {
-  stop();
+export function openJob(job, { focus = false } = {}) {
+  clear();
   current = job;
-  shown = [];
-  next = null;
-  wanted = PAGE;
-  at("gallery").replaceChildren();
-  at("no-job").hidden = true;
   at("job-body").hidden = false;
   history.replaceState(null, "", `#${job.id}`);
   showJob(job);
-  if (!job.finished_at) stop = follow(job, showJob);
+  if (!job.finished_at) stop = follow(job, showJob, (problem) => { if (isShown(job)) showNone(problem); });
   if (focus) at("result").focus({ preventScroll: false });
-  await refreshRecent();
+  refreshRecent();
 }
 
+// The job as it is now: a list may show one that was deleted since.
+async function openById(id, options) {
+  const turn = ++opened;
+  const job = await get(`/jobs/${id}`).catch((problem) => { if (turn === opened) showNone(problem); });
+  if (job && turn === opened) openJob(job, options);
+}
+
+function showNone(problem) {
+  clear();
+  hide(at("job-body"), true, at("result"));
+  showProblem(at("no-job-problem"), problem);
+  refreshRecent();
+}
+
+function clear() {
+  opened += 1;
+  stop();
+  current = null;
+  shown = [];
+  wanted = PAGE;
+  loading = Promise.resolve(); // what the job before still asks for keeps no other waiting
+  at("gallery").replaceChildren();
+  for (const id of ["no-job", "no-job-problem", "outline-toggle", "more", "rest"]) at(id).hidden = true;
+}
+
+const isShown = (job) => job.id === current?.id;
+
 function showJob(job) {
-  if (job.id !== current.id) return;
+  if (!isShown(job)) return;
   current = job;
   const { done, total } = job.progress;
-  at("job-status").textContent = job.status;
+  if (at("job-status").textContent !== job.status) at("job-status").textContent = job.status; // it is read out
   at("job-status").dataset.status = job.status;
   at("job-words").textContent = inWords(job);
   at("job-progress").max = total || 1;
-  at("job-progress").value = job.status === "succeeded" ? total || 1 : done;
+  at("job-progress").value = done;
   at("job-progress").hidden = Boolean(job.finished_at);
-  at("cancel").hidden = !["queued", "running"].includes(job.status);
+  hide(at("cancel"), !["queued", "running"].includes(job.status), at("result"));
   at("download").hidden = !(job.status === "succeeded" && job.links.dataset);
   at("job-error").hidden = !job.error;
   if (job.error) showProblem(at("job-error"), job.error);
   fillFacts(at("job-parameters").querySelector("dl"), job.parameters);
-  showReport(job, () => job.id === current.id).catch((problem) => showProblem(at("job-error"), problem));
-  if (job.links.samples) loading = loading.then(() => loadSamples(job)).catch(() => {});
+  showReport(job, () => isShown(job)).catch((problem) => showJobProblem(job, problem));
+  if (job.links.samples) requestSamples();
   if (job.finished_at) refreshRecent();
+}
+
+function showJobProblem(job, problem) {
+  if (isShown(job)) showProblem(at("job-error"), problem);
+}
+
+// The focus of what is hidden goes to its heir; the browser would take it to the top of the page.
+function hide(element, isHidden, heir) {
+  if (isHidden && element.contains(document.activeElement)) heir.focus({ preventScroll: true });
+  element.hidden = isHidden;
 }
 
 function inWords(job) {
   const { done, total } = job.progress;
   if (job.kind === "pool_import") return `${job.stored} stored, ${job.duplicates} there already, ${done - job.stored - job.duplicates} refused`;
   const parts = [`${done} of ${total} ${job.kind === "evaluation" ? "training runs" : "samples"}`];
+  const failed = job.failed_samples?.length;
+  if (failed) parts.push(`${failed === MOST ? `${MOST} or more` : failed} could not be made`);
   if (job.status === "running" && job.stage) parts.unshift(job.stage);
   if (job.eta_seconds !== null) parts.push(`about ${duration(job.eta_seconds)} left`);
   return parts.join(", ");
@@ -71,10 +105,16 @@ function fillFacts(list, facts) {
   }));
 }
 
+function requestSamples() {
+  const job = current;
+  loading = loading.then(() => job === current && loadSamples(job)) // else a newer state of it waits, or another job
+    .catch((problem) => showJobProblem(job, problem));
+}
+
 // Samples may be finished out of order, so the list is asked for anew; what is there already stays.
 async function loadSamples(job) {
   const page = await get(`${job.links.samples}?limit=${wanted}`);
-  if (job.id !== current.id) return;
+  if (!isShown(job)) return;
   const known = new Set(shown.map((sample) => sample.index));
   for (const sample of page.items.filter(({ index }) => !known.has(index))) {
     const place = shown.findIndex(({ index }) => index > sample.index);
@@ -82,83 +122,125 @@ async function loadSamples(job) {
     at("gallery").insertBefore(item, place < 0 ? null : at("gallery").children[place]);
     shown.splice(place < 0 ? shown.length : place, 0, sample);
   }
-  next = page.next;
-  at("more").hidden = !next || wanted === MOST;
+  hide(at("more"), !page.next || wanted === MOST, at("gallery").lastElementChild?.firstElementChild);
+  at("rest").hidden = !page.next || wanted < MOST;
   at("outline-toggle").hidden = !shown.length;
 }
 
 function galleryItem(sample) {
   const item = document.createElement("li");
   const button = document.createElement("button");
-  const canvas = blankCanvas();
+  const { canvas, note, paint } = picture(sample);
   const words = document.createElement("small");
   button.type = "button";
   button.title = `${sample.guide} on ${sample.pool_image}`;
   words.textContent = `#${sample.index}  ${sample.guide} on ${sample.pool_image}, rank ${sample.rank}, SSIM ${sample.ssim.toFixed(3)}`;
-  button.append(canvas, words);
+  button.append(canvas, words, note);
   button.addEventListener("click", () => view(sample));
   item.append(button);
-  item.paint = () => paint(canvas, sample);
-  item.paint();
+  item.paint = paint;
   return item;
 }
 
-async function paint(canvas, sample) {
-  const [image, mask] = await Promise.all([bitmap(sample.links.image), bitmap(sample.links.mask)]);
-  draw(canvas, image, mask, { outline: at("outline").checked });
+// A canvas of its own for a sample, which a late answer for another cannot paint over, and a note for its trouble.
+function picture(sample) {
+  const canvas = blankCanvas();
+  const note = document.createElement("small");
+  async function paint() {
+    note.textContent = "";
+    try {
+      const [image, mask] = await Promise.all([bitmap(sample.links.image), bitmap(sample.links.mask)]);
+      draw(canvas, image, mask, { outline: at("outline").checked });
+      for (const drawn of [image, mask]) drawn.close();
+    } catch {
+      note.textContent = "The picture cannot be read now.";
+    }
+  }
+  paint();
+  return { canvas, note, paint };
 }
 
-async function view(sample) {
+function view(sample) {
   const { quality, links, ...facts } = sample;
   at("viewer-title").textContent = `Sample ${sample.index}`;
   fillFacts(at("viewer-facts"), { ...facts, ...quality });
+  const { canvas, note } = picture(sample);
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-labelledby", "viewer-title");
+  at("viewer-picture").replaceChildren(canvas, note);
   at("viewer").showModal();
-  await paint(at("viewer-canvas"), sample);
 }
 
+// The recent jobs as they are now; a list that can't be read is left as it is, the next look is not far.
 export async function refreshRecent() {
-  const { items } = await get("/jobs?limit=10");
-  const entries = items.map((job) => {
-    const item = document.createElement("li");
-    const button = document.createElement("button");
-    const [status, what, when] = ["span", "span", "time"].map((tag) => document.createElement(tag));
-    button.type = "button";
-    button.setAttribute("aria-current", String(job.id === current?.id));
-    status.className = "status";
-    status.dataset.status = status.textContent = job.status;
-    what.textContent = {
-      synthesis: () => `${job.progress.total} samples from pool ${job.parameters.pool}`,
-      pool_import: () => `Import into ${job.parameters.pool}`,
-      evaluation: () => `Evaluation of ${job.parameters.arms.length} arms`,
-    }[job.kind]();
-    when.dateTime = job.created_at;
-    when.textContent = new Date(job.created_at).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
-    button.append(status, what, when);
-    button.addEventListener("click", () => openJob(job, { focus: true }));
-    item.append(button);
-    return item;
-  });
+  const { items } = await get("/jobs?limit=10").catch(() => ({ items: null }));
+  if (!items) return;
+  const list = document.createElement("ol");
+  list.append(...(items.length ? items.map(recentItem) : [noneYet()]));
+  if (list.innerHTML === at("recent").innerHTML) return;
+  const focused = document.activeElement?.dataset.job;
+  at("recent").replaceChildren(...list.children);
+  if (focused) (at("recent").querySelector(`[data-job="${focused}"]`) ?? at("recent").querySelector("button"))?.focus();
+}
+
+function recentItem(job) {
+  const item = document.createElement("li");
+  const button = document.createElement("button");
+  const [status, what, when] = ["span", "span", "time"].map((tag) => document.createElement(tag));
+  button.type = "button";
+  button.dataset.job = job.id;
+  button.setAttribute("aria-current", String(isShown(job)));
+  status.className = "status";
+  status.dataset.status = status.textContent = job.status;
+  what.textContent = {
+    synthesis: () => `${job.progress.total} samples from pool ${job.parameters.pool}`,
+    pool_import: () => `Import into ${job.parameters.pool}`,
+    evaluation: () => `Evaluation of ${job.parameters.arms.length} arms`,
+  }[job.kind]();
+  when.dateTime = job.created_at;
+  when.textContent = new Date(job.created_at).toLocaleString([], { dateStyle: "short", timeStyle: "short" });
+  button.append(status, what, when);
+  item.append(button);
+  return item;
+}
+
+function noneYet() {
   const none = document.createElement("li");
   none.className = "empty";
   none.textContent = "None yet.";
-  at("recent").replaceChildren(...(entries.length ? entries : [none]));
+  return none;
+}
+
+async function cancel() {
+  const job = current;
+  try { showJob(await post(job.links.cancel)); } catch (problem) { showJobProblem(job, problem); }
+}
+
+async function download() {
+  const job = current;
+  try {
+    await get(job.links.self); // of a job deleted since, the browser would save the refusal
+    await save(job.links.dataset);
+  } catch (problem) { showJobProblem(job, problem); }
 }
 
 export function setUpJobs() {
-  at("cancel").addEventListener("click", async () => {
-    try { showJob(await post(current.links.cancel)); } catch (problem) { showProblem(at("job-error"), problem); }
-  });
-  at("download").addEventListener("click", async () => {
-    try { await save(current.links.dataset); } catch (problem) { showProblem(at("job-error"), problem); }
-  });
+  at("cancel").addEventListener("click", cancel);
+  at("download").addEventListener("click", download);
   at("outline").addEventListener("change", () => [...at("gallery").children].forEach((item) => item.paint()));
   at("more").addEventListener("click", () => {
-    wanted = Math.min(wanted + PAGE, MOST);
-    loading = loading.then(() => loadSamples(current)).catch(() => {});
+    wanted = Math.min(shown.length + PAGE, MOST);
+    requestSamples();
   });
+  at("recent").addEventListener("click", ({ target }) => {
+    const button = target.closest("button");
+    if (button) openById(button.dataset.job, { focus: true });
+  });
+  addEventListener("hashchange", openAddressed);
 }
 
+// Opens the job that the page's address names.
 export async function openAddressed() {
   const id = location.hash.slice(1);
-  if (/^[0-9a-f]{32}$/.test(id)) await openJob(await get(`/jobs/${id}`)).catch(() => {});
+  if (/^[0-9a-f]{32}$/.test(id)) await openById(id);
 }

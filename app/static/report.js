@@ -1,7 +1,6 @@
 // An evaluation's report: its table, the plot, and the files behind them.
 
-import { get, save, showProblem } from "./api.js";
-import { fetchWithKey } from "./key.js";
+import { get, getBlob, save, showProblem } from "./api.js";
 
 const at = (id) => document.getElementById(id);
 const METRICS = { precision: "Precision", recall: "Recall", dice: "DSC", cldice: "clDice", hd95: "HD95 (px)" };
@@ -52,10 +51,7 @@ function fillTable(report) {
 }
 
 // The address of a picture that was fetched with the key: an <img> could not send it.
-async function picture(path) {
-  const response = await fetchWithKey(path);
-  return URL.createObjectURL(await response.blob());
-}
+const picture = async (path) => URL.createObjectURL(await getBlob(path));
 
 async function download(path) {
   try { await save(path); } catch (problem) { showProblem(at("job-error"), problem); }
