@@ -3,11 +3,15 @@
 import { get, post, Problem, showProblem } from "./api.js";
 import { chosen, setUpDrop, setUpPreviews } from "./guides.js";
 import { openAddressed, openJob, refreshRecent, setUpJobs } from "./jobs.js";
+import { declined } from "./key.js";
 import { refreshPools, setUpPools } from "./pools.js";
 
 const at = (id) => document.getElementById(id);
 const form = at("synthesis");
 let presets = {};
+let loading = null; // the loading that is under way
+let loaded = false; // whether there is all to choose from
+let sent = { content: [], key: "" }; // the last submission that was not accepted
 
 async function showReadiness() {
   const ready = at("ready");
@@ -34,9 +38,7 @@ function showPreset() {
 }
 
 async function fillChoices() {
-  for (const select of form.querySelectorAll("[data-boolean]")) {
-    select.replaceChildren(new Option("", ""), new Option("on", "true"), new Option("off", "false"));
-  }
+  if (at("model").value) return; // a choice is made perhaps
   const [known, models] = await Promise.all([get("/presets"), get("/models")]);
   presets = known;
   at("preset").replaceChildren(...Object.keys(presets).map((name) => new Option(name, name)));
@@ -51,6 +53,26 @@ function collected() {
   }
   for (const name of ["image", "mask"]) chosen(at(name)).forEach((file) => body.append(name, file));
   return body;
+}
+
+// A repeated submission has the same key as the one before, so that it cannot become a second job.
+function idempotencyKey(body) {
+  const content = [...body].flat();
+  if (content.length !== sent.content.length || content.some((value, i) => value !== sent.content[i])) {
+    const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is missing where there is no https
+    sent = { content, key: Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("") };
+  }
+  return sent.key;
+}
+
+async function accepted() {
+  const pool = at("pool").value; // what was seen when the button was pressed
+  if (!loaded) await load();
+  if (!pool) throw new Problem({ title: "No pool is chosen", errors: [{ field: "pool", detail: "choose one in step 1, or make one with New pool" }] });
+  const body = collected();
+  const job = await post("/synthesize", body, { "Idempotency-Key": idempotencyKey(body) });
+  sent = { content: [], key: "" };
+  return job;
 }
 
 function markFields(errors) {
@@ -68,7 +90,7 @@ async function submit(event) {
   at("submit").disabled = true;
   at("submit").textContent = "Sending ...";
   try {
-    await openJob(await post("/synthesize", collected()), { focus: true });
+    openJob(await accepted(), { focus: true });
   } catch (error) {
     const problem = error instanceof Problem ? error : new Problem({ title: "The page made a mistake", detail: String(error) });
     showProblem(at("problem"), problem);
@@ -80,6 +102,26 @@ async function submit(event) {
   }
 }
 
+// Fills what there is to choose from, and opens the job of the page's address.
+function load() {
+  loading ??= Promise.all([fillChoices(), refreshPools(), refreshRecent()]).then(() => {
+    loaded = true;
+    at("pool-problem").hidden = true;
+    return openAddressed();
+  }).finally(() => { loading = null; });
+  return loading;
+}
+
+function keepUp() {
+  showReadiness();
+  if (declined) return;
+  if (loaded) refreshRecent();
+  else load().catch(() => {}); // its words are on the page since the first time
+}
+
+for (const select of form.querySelectorAll("[data-boolean]")) {
+  select.replaceChildren(new Option("", ""), new Option("on", "true"), new Option("off", "false"));
+}
 form.addEventListener("submit", submit);
 at("preset").addEventListener("change", showPreset);
 setUpPools();
@@ -87,10 +129,5 @@ setUpJobs();
 setUpPreviews(at("image"), at("mask"), at("previews"));
 for (const box of document.querySelectorAll(".drop")) setUpDrop(box);
 showReadiness();
-setInterval(showReadiness, 10_000);
-try {
-  await Promise.all([fillChoices(), refreshPools("default"), refreshRecent()]);
-  await openAddressed();
-} catch (problem) {
-  showProblem(at("problem"), problem);
-}
+setInterval(keepUp, 10_000);
+load().catch((problem) => showProblem(at("pool-problem"), problem));

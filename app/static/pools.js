@@ -11,22 +11,33 @@ const importBox = document.getElementById("import");
 const words = document.getElementById("import-words");
 const bar = document.getElementById("import-progress");
 const rejected = document.getElementById("import-rejected");
-const problemBox = document.getElementById("problem");
+const outcomeWords = document.getElementById("import-outcome");
+const problemBox = document.getElementById("pool-problem");
+const newPool = document.getElementById("new-pool");
+
+let stop = () => {}; // following the last import: a browser has but six connections to a service
 
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
-export async function refreshPools(choose = select.value) {
+export async function refreshPools(wanted) {
   const pools = await all("/pools");
+  const choose = wanted ?? (select.value || "default");
   select.replaceChildren(...pools.map((pool) => {
     const label = `${pool.name} (${plural(pool.image_count, "image")})`;
     return new Option(label, pool.name, false, pool.name === choose);
   }));
 }
 
+function showRow(isShown) {
+  row.hidden = !isShown;
+  newPool.setAttribute("aria-expanded", String(isShown));
+  if (isShown) nameInput.focus();
+}
+
 async function createPool() {
   const name = nameInput.value.trim();
   await postJson("/pools", { name });
-  row.hidden = true;
+  showRow(false);
   nameInput.value = "";
   await refreshPools(name);
   select.focus();
@@ -38,7 +49,9 @@ async function addImages() {
   const isArchive = files.files.length === 1 && files.files[0].name.toLowerCase().endsWith(".zip");
   for (const file of files.files) form.append(isArchive ? "archive" : "images", file);
   if (crop.checked) form.append("region", "crop");
+  stop();
   importBox.hidden = false;
+  outcomeWords.textContent = "";
   rejected.hidden = true;
   bar.removeAttribute("value");
   words.textContent = `Sending ${plural(files.files.length, "file")} ...`;
@@ -52,7 +65,8 @@ async function addImages() {
     files.value = "";
   }
   showImport(job);
-  follow(job, showImport);
+  stop(); // another one, if it was sent meanwhile
+  stop = follow(job, showImport, (problem) => showProblem(problemBox, problem));
 }
 
 function showImport(job) {
@@ -61,7 +75,8 @@ function showImport(job) {
   if (total) bar.value = done;
   const refused = done - job.stored - job.duplicates; // job.rejected names the first 1000
   const outcome = [`${job.stored} stored`, `${job.duplicates} there already`, `${refused} refused`].join(", ");
-  words.textContent = job.finished_at ? `Import ${job.status}: ${outcome}.` : `Reading ${done} of ${total}: ${outcome}.`;
+  words.textContent = job.finished_at ? "" : `Reading ${done} of ${total}: ${outcome}.`;
+  outcomeWords.textContent = job.finished_at ? `Import ${job.status}: ${outcome}.` : "";
   rejected.hidden = !job.rejected.length;
   rejected.querySelector("summary").textContent = `Why ${plural(refused, "file")} ${refused === 1 ? "was" : "were"} refused`;
   rejected.querySelector("ul").replaceChildren(...job.rejected.map(({ name, detail }) => {
@@ -72,7 +87,7 @@ function showImport(job) {
   if (!job.finished_at) return;
   if (job.error) showProblem(problemBox, job.error);
   bar.value = bar.max;
-  refreshPools();
+  refreshPools().catch((problem) => showProblem(problemBox, problem));
 }
 
 function orProblem(action) {
@@ -83,10 +98,7 @@ function orProblem(action) {
 }
 
 export function setUpPools() {
-  document.getElementById("new-pool").addEventListener("click", () => {
-    row.hidden = !row.hidden;
-    if (!row.hidden) nameInput.focus();
-  });
+  newPool.addEventListener("click", () => showRow(row.hidden));
   document.getElementById("create-pool").addEventListener("click", orProblem(createPool));
   nameInput.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
