@@ -43,6 +43,23 @@ def test_every_element_that_the_scripts_look_up_is_there() -> None:
             assert f'id="{looked_up}"' in page, (name, looked_up)
 
 
+def test_what_changes_all_the_time_is_not_read_out_but_its_outcome_is() -> None:
+    page = (STATIC / "index.html").read_text()
+    of_id = {name: tag for tag, name in re.findall(r'(<[a-z]+[^>]* id="([^"]+)"[^>]*>)', page)}
+    for name in ("job-words", "import-words"):
+        assert "aria-live" not in of_id[name]
+    for name in ("job-status", "import-outcome"):
+        assert 'role="status"' in of_id[name]
+    assert "aria-expanded" in of_id["new-pool"]
+
+
+@pytest.mark.parametrize("name", ["index.html", "docs.html"])
+def test_a_page_has_a_main_part_and_words_for_who_runs_no_scripts(name: str) -> None:
+    page = (STATIC / name).read_text()
+    assert "<main" in page
+    assert "<noscript>" in page
+
+
 def test_the_browser_is_given_no_address_that_it_would_ask_for_without_the_key() -> None:
     for script in STATIC.glob("*.js"):
         assert not re.findall(r"\.(?:src|href) = .*\blinks\b", script.read_text()), script.name

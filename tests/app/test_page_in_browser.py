@@ -1,0 +1,242 @@
+"""The page as a browser shows it, on the real API; skipped where there is no Chromium."""
+
+import base64
+from collections.abc import Iterator
+from io import BytesIO
+
+import httpx
+import pytest
+
+from app.service import Service
+from tests.browser import CHROMIUM, Browser, Tab, browsing, tab
+from tests.serving import Served, claim, finish, guide_files, make_sample, plan, submit
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browsing(tmp_path_factory.mktemp("browser")) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Tab]:
+    with tab(browser, f"http://127.0.0.1:{served.port}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def done(client: httpx.Client, service: Service, pool: str) -> str:
+    """The id of a job that has made two samples: the first all 100, the second all 101."""
+    submit(client, pool)
+    return finish(service, pool, 2, b"a dataset")
+
+
+def choose_guide(page: Tab) -> None:
+    for name, (file_name, content, kind) in guide_files():
+        raw = base64.b64encode(BytesIO(content).getvalue()).decode()
+        page.run(f"""(async () => {{
+          const files = new DataTransfer();
+          const bytes = Uint8Array.from(atob("{raw}"), (sign) => sign.charCodeAt(0));
+          files.items.add(new File([bytes], "{file_name}", {{ type: "{kind}" }}));
+          document.getElementById("{name}").files = files.files;
+        }})()""")
+    page.run("document.querySelector('[name=top_k]').value = 2")
+
+
+MOMENT = "new Promise((resolve) => setTimeout(resolve, 500))"
+GALLERY = "document.querySelectorAll('#gallery li')"
+VIEWER_PIXEL = "document.querySelector('#viewer canvas').getContext('2d').getImageData(2, 2, 1, 1).data[0]"
+
+
+def test_a_late_picture_does_not_paint_over_another_samples(page: Tab, done: str) -> None:
+    page.open(f"/#{done}")
+    page.until(f"{GALLERY}.length === 2")
+    page.run("trouble = {'samples/0/': 'hold'}")
+    page.click("#gallery li:nth-child(1) button")
+    page.click("#viewer button")
+    page.click("#gallery li:nth-child(2) button")
+    page.until(f"{VIEWER_PIXEL} === 101")
+    page.run("release()")
+    page.run(MOMENT)
+    assert page.text("#viewer-title") == "Sample 1"
+    assert page.run(VIEWER_PIXEL) == 101
+
+
+def test_a_picture_that_cannot_be_read_is_told(page: Tab, done: str) -> None:
+    page.open("/")
+    page.run("trouble = {'/image$': 503}")
+    page.run(f"location.hash = '{done}'")
+    page.until("document.querySelector('#gallery').innerText.includes('The picture cannot be read now.')")
+    assert page.run("errors") == []
+
+
+def test_only_the_last_import_is_followed(page: Tab, pool: str) -> None:
+    page.open("/")
+    page.until("document.getElementById('pool').value")
+    page.run(f"document.getElementById('pool').value = '{pool}'")
+    streams = "requests.filter(({ path }) => path.endsWith('/events'))"
+    for count in (1, 2, 3):
+        page.run("""(() => {
+          const files = new DataTransfer();
+          files.items.add(new File(["no image"], "a.png"));
+          const input = document.getElementById("pool-files");
+          input.files = files.files;
+          input.dispatchEvent(new Event("change"));
+        })()""")
+        page.until(f"{streams}.length === {count}")
+    assert page.run(f"{streams}.filter(({{ signal }}) => !signal.aborted).length") == 1
+
+
+def test_a_recent_job_that_was_deleted_since_is_told_when_it_is_opened(
+    page: Tab, client: httpx.Client, done: str
+) -> None:
+    page.open("/")
+    page.until(f"document.querySelector('[data-job=\"{done}\"]')")
+    page.run("trouble = {'/jobs.limit': 503}")  # the list stays as it is
+    client.delete(f"/jobs/{done}").raise_for_status()
+    page.click(f'[data-job="{done}"]')
+    page.until("!document.getElementById('no-job-problem').hidden")
+    assert f"there is no job '{done}'" in page.text("#no-job-problem")
+    assert page.run("document.getElementById('job-body').hidden")
+
+
+def test_a_job_of_which_no_more_is_told_does_not_stay_running(page: Tab, client: httpx.Client, pool: str) -> None:
+    job = submit(client, pool)
+    page.open("/")
+    page.run("trouble = {'/events$': 404}")
+    page.run(f"location.hash = '{job['id']}'")
+    page.until("document.getElementById('no-job-problem').innerText.includes('refused by the test')")
+
+
+def test_another_job_in_the_address_is_opened(page: Tab, client: httpx.Client, pool: str, done: str) -> None:
+    page.open(f"/#{done}")
+    page.until("document.getElementById('job-status').innerText === 'succeeded'")
+    page.until("!document.getElementById('outline-toggle').hidden")
+    other = submit(client, pool)
+    page.run(f"location.hash = '{other['id']}'")
+    page.until("document.getElementById('job-status').innerText === 'queued'")
+    assert page.run("document.getElementById('outline-toggle').hidden")
+    assert page.run(f"{GALLERY}.length") == 0
+
+
+def test_the_list_of_recent_jobs_follows_and_keeps_the_focus(
+    page: Tab, client: httpx.Client, pool: str, done: str
+) -> None:
+    page.open("/")
+    page.until(f"document.querySelector('[data-job=\"{done}\"]')")
+    page.run(f"document.querySelector('[data-job=\"{done}\"]').focus()")
+    other = submit(client, pool)
+    page.until(f"document.querySelector('[data-job=\"{other['id']}\"]')")
+    assert page.run("document.activeElement.dataset.job") == done
+
+
+def test_a_page_that_could_not_be_filled_refuses_to_submit_and_is_filled_later(
+    page: Tab, client: httpx.Client, pool: str
+) -> None:
+    page.open("/docs")
+    page.run("localStorage.trouble = '{\"/pools\": 503}'")
+    page.open("/")
+    page.until("document.getElementById('pool-problem').innerText.includes('refused by the test')")
+    choose_guide(page)
+    page.click("#submit")
+    page.until("!document.getElementById('problem').hidden")
+    page.run("release()")
+    page.until(f"[...document.getElementById('pool').options].some(({{ value }}) => value === '{pool}')")
+    page.until("document.getElementById('pool-problem').hidden")
+    assert client.get("/jobs").json()["items"] == []
+
+
+def test_a_service_without_pools_asks_for_one_in_words(page: Tab, client: httpx.Client) -> None:
+    client.delete("/pools/default").raise_for_status()
+    page.open("/")
+    page.until("document.getElementById('preset').value")
+    choose_guide(page)
+    page.click("#submit")
+    page.until("!document.getElementById('problem').hidden")
+    assert "choose one in step 1" in page.text("#problem")
+    assert page.run("document.getElementById('pool').getAttribute('aria-invalid')") == "true"
+
+
+def test_a_submission_whose_answer_was_lost_is_sent_again_as_the_same(
+    page: Tab, client: httpx.Client, pool: str
+) -> None:
+    page.open("/")
+    page.until("document.getElementById('pool').value && document.getElementById('preset').value")
+    page.run(f"document.getElementById('pool').value = '{pool}'")
+    choose_guide(page)
+    page.run("trouble = {'/synthesize': 'lose'}")
+    page.click("#submit")
+    page.until("!document.getElementById('problem').hidden")
+    page.run("trouble = {'limit=10': 503}")  # nor does the list's trouble make an accepted one fail
+    page.click("#submit")
+    page.until("document.getElementById('job-status').innerText === 'queued'")
+    assert page.run("document.getElementById('problem').hidden")
+    assert len(client.get("/jobs").json()["items"]) == 1
+    page.click("#submit")
+    page.until("requests.filter(({ path }) => path === '/synthesize').length === 3")
+    page.until("!document.getElementById('submit').disabled")
+    assert len(client.get("/jobs").json()["items"]) == 2
+
+
+def test_samples_are_asked_for_once_while_many_are_finished(
+    page: Tab, client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = submit(client, pool, top_k=3)
+    plan(service, pool, 3)
+    page.open("/")
+    page.run("trouble = {'/samples.limit': 'hold'}")
+    page.run(f"location.hash = '{job['id']}'")
+    lists = "requests.filter(({ path }) => path.includes('/samples?')).length"
+    page.until(f"{lists} === 1")
+    sampling = claim(service)
+    for position in range(3):
+        make_sample(service, sampling, position)
+        page.until(f"document.getElementById('job-words').innerText.includes('{position + 1} of 3')")
+    page.run("release()")
+    page.until(f"{GALLERY}.length === 3")
+    page.run(MOMENT)
+    assert page.run(lists) == 2
+
+
+def test_a_focus_on_what_is_hidden_moves_on(page: Tab, client: httpx.Client, pool: str) -> None:
+    job = submit(client, pool)
+    page.open(f"/#{job['id']}")
+    page.until("document.getElementById('job-status').innerText === 'queued'")
+    page.run("document.getElementById('cancel').focus()")
+    page.click("#cancel")
+    page.until("document.getElementById('cancel').hidden")
+    assert page.run("document.activeElement.id") == "result"
+
+
+def test_a_kept_key_that_cannot_be_sent_is_asked_for_anew(browser: Browser, guarded: Served) -> None:
+    with tab(browser, f"http://127.0.0.1:{guarded.port}") as page:
+        page.open("/docs")
+        page.run("sessionStorage.setItem('pansynth-key', 'pansynth_\\u200b1')")
+        page.open("/")
+        page.until("document.getElementById('key').open")
+        is_valid = (
+            "(document.getElementById('key-input').value = {!r}, document.querySelector('#key form').checkValidity())"
+        )
+        assert not page.run(is_valid.format("pansynth_1\u200b"))
+        assert page.run(is_valid.format(" pansynth_1-~! "))
+
+
+def test_a_key_that_was_declined_is_not_asked_for_every_few_seconds(browser: Browser, guarded: Served) -> None:
+    with tab(browser, f"http://127.0.0.1:{guarded.port}") as page:
+        page.open("/")
+        page.until("document.getElementById('key').open")
+        page.click("#key button[value='']")
+        page.until("!document.getElementById('pool-problem').hidden")
+        seen = page.run("requests.filter(({ path }) => path === '/readyz').length")
+        page.until(f"requests.filter(({{ path }}) => path === '/readyz').length >= {seen} + 2")
+        assert not page.run("document.getElementById('key').open")
+
+
+def test_a_reference_that_cannot_be_drawn_says_so(page: Tab) -> None:
+    page.open("/docs")
+    page.until("document.querySelectorAll('#reference details').length > 20")
+    page.run("localStorage.trouble = '{\"openapi\": 503}'")
+    page.open("/docs?again")
+    page.until("document.getElementById('reference').innerText.includes('cannot be shown')")
