@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -53,24 +53,44 @@ class Unopened:
 
 @contextmanager
 def connect(url: str) -> Iterator[httpx.Client]:
-    """A client of the service at `url`, with the key $PANSYNTH_API_KEY. Raises Failure if nothing answers there."""
-    key = os.environ.get("PANSYNTH_API_KEY", "").strip()
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    """A client of the service at `url`, with the key $PANSYNTH_API_KEY. Raises Failure if no service answers there."""
+    headers = _authorization()
     timeout = httpx.Timeout(60.0, connect=10.0)
     try:
-        loopback = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-        client = httpx.Client(
-            base_url=url, headers=headers, timeout=timeout, trust_env=not loopback, follow_redirects=True
-        )
+        address = urlsplit(url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise ValueError("it lacks http:// or https:// or a host")
+        loopback = address.hostname in ("127.0.0.1", "localhost", "::1")
+        client = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=not loopback)
     except (httpx.InvalidURL, ValueError) as error:
         raise Failure(f"--url {url}: {error}; it looks like http://127.0.0.1:8000") from error
     with client:
-        answer_of(client, "GET", "/livez")
+        if not _says_alive(answer_of(client, "GET", "/livez")):
+            raise Failure(f"--url {url}: something answers there, but it is no pansynth")
         yield client
 
 
-def answer_of(client: httpx.Client, method: str, path: str, **request: Any) -> httpx.Response:
-    """The answer, 2xx. Raises Failure with the problem's own words otherwise, Away if there is none."""
+def _authorization() -> dict[str, str]:
+    key = os.environ.get("PANSYNTH_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise Failure("PANSYNTH_API_KEY has a character that is in no key; set it to the key as it was printed")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _says_alive(answer: httpx.Response) -> bool:
+    try:
+        return bool(answer.json() == {"status": "alive"})
+    except ValueError:
+        return False
+
+
+def answer_of(
+    client: httpx.Client, method: str, path: str, also: Collection[int] = (), **request: Any
+) -> httpx.Response:
+    """The answer, 2xx or one of `also`. Raises Failure with the problem's own words otherwise, Away if there is none.
+
+    A redirect is not followed: behind one a POST would become a GET.
+    """
     try:
         answer = client.request(method, path, **request)
     except httpx.HTTPError as error:
@@ -79,7 +99,10 @@ def answer_of(client: httpx.Client, method: str, path: str, **request: Any) -> h
         raise Away(f"{client.base_url}: {words_of(answer)}")
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         raise Failure(f"{client.base_url}: {words_of(answer)}; the commands take it from PANSYNTH_API_KEY")
-    if not answer.is_success:
+    if answer.next_request is not None:
+        moved = str(answer.next_request.url).removesuffix(path)
+        raise Failure(f"--url {client.base_url}: the service has moved to {moved}; give that")
+    if not answer.is_success and answer.status_code not in also:
         raise Failure(f"{method} {path}: {words_of(answer)}")
     return answer
 
@@ -89,8 +112,10 @@ def words_of(answer: httpx.Response) -> str:
     try:
         problem = answer.json()
     except ValueError:
+        problem = None
+    if not isinstance(problem, dict):
         return f"status {answer.status_code}, {answer.text[:200]!r}"
-    errors = problem.get("errors", [])
+    errors = problem.get("errors") or []
     if len(errors) > 1:
         return "\n".join([str(problem["title"]), *(f"  {error['field']}: {error['detail']}" for error in errors)])
     return str(problem.get("detail", problem))
@@ -98,12 +123,13 @@ def words_of(answer: httpx.Response) -> str:
 
 def submit(client: httpx.Client, path: str, files: Sequence[File], fields: Mapping[str, object] | None = None) -> Json:
     """POST a form; the job. The key makes the repetition after a lost answer harmless."""
+    timeout = httpx.Timeout(60.0, connect=10.0, read=600.0 + 2.0 * len(files))  # all are decoded before the answer
     data = {name: _text(value) for name, value in (fields or {}).items()}
     headers = {"Idempotency-Key": uuid4().hex}
 
     def post() -> Json:
         parts = [(field, (name, Unopened(file))) for field, name, file in files]
-        job: Json = answer_of(client, "POST", path, data=data, files=parts, headers=headers).json()
+        job: Json = answer_of(client, "POST", path, data=data, files=parts, headers=headers, timeout=timeout).json()
         return job
 
     return _patiently(post)
@@ -129,17 +155,29 @@ def wait(client: httpx.Client, job: Json, show: Callable[..., None]) -> Json:
 
 @contextmanager
 def saying_where(client: httpx.Client, job: Json) -> Iterator[None]:
-    """Turns Ctrl-C into Interrupted, which says where the job goes on."""
+    """Says where the job goes on when Ctrl-C, as Interrupted, or a service that is away ends the command."""
+    where = f"the job goes on at {str(client.base_url).rstrip('/')}{job['links']['self']}"
     try:
         yield
     except KeyboardInterrupt:
-        where = str(client.base_url).rstrip("/") + job["links"]["self"]
-        raise Interrupted(f"interrupted; the job goes on at {where}") from None
+        raise Interrupted(f"interrupted; {where}") from None
+    except Away as away:
+        raise Failure(f"{away}; {where}") from away
 
 
 def download(client: httpx.Client, path: str, out: Path, show: Callable[..., None]) -> str:
     """Fetch `path` into `out`; its sha256, which the ETag states. A broken transfer goes on where it was."""
-    part = out.with_name(out.name + ".part")
+    part = out.with_name(f"{out.name}.{os.getpid()}.part")  # two commands may have the same `out`
+    try:
+        found = _fetch_whole(client, path, part, show)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _finish(part, out)
+    return found
+
+
+def _fetch_whole(client: httpx.Client, path: str, part: Path, show: Callable[..., None]) -> str:
     part.unlink(missing_ok=True)
     stated = None
     while stated is None:
@@ -147,36 +185,61 @@ def download(client: httpx.Client, path: str, out: Path, show: Callable[..., Non
     with part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != stated:
-        part.unlink()
         raise Failure(f"{client.base_url}{path} arrived with sha256 {found}, {stated} was promised; try again")
-    part.replace(out)
     return found
+
+
+def _finish(part: Path, out: Path) -> None:
+    """Give the file its name. Raises Failure where that was taken meanwhile; then the file stays where it is."""
+    try:
+        os.link(part, out)  # a rename would replace what is there
+    except OSError:  # it is taken, or the disk knows no hard links
+        if out.exists():
+            raise Failure(
+                f"--out {out} was made by another command meanwhile; this download is whole in {part}"
+            ) from None
+        part.rename(out)
+    else:
+        part.unlink()
 
 
 def _fetch(client: httpx.Client, path: str, part: Path, show: Callable[..., None]) -> str | None:
     """Append to `part` what it lacks; the sha256 of the whole, None where it broke after some of it had come."""
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    headers = {"Accept-Encoding": "identity"}  # a range of what a proxy has compressed would be of other bytes
+    headers |= {"Range": f"bytes={have}-"} if have else {}
     try:
-        with client.stream("GET", path, headers=headers) as answer:
-            if answer.status_code in (*GATEWAY, httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE):
+        with client.stream("GET", path, headers=headers, follow_redirects=True) as answer:  # to a bucket, perhaps
+            if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 part.unlink(missing_ok=True)
+            if answer.status_code in (*GATEWAY, httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE):
                 raise Away(f"GET {path}: status {answer.status_code}")
             if not answer.is_success:
                 answer.read()
                 raise Failure(f"GET {path}: {words_of(answer)}")
+            stated = _stated_sha256(answer)
             resumed = answer.status_code == httpx.codes.PARTIAL_CONTENT
-            total = int(answer.headers["Content-Length"]) + (have if resumed else 0)
+            coming = int(answer.headers.get("Content-Length", 0))
+            total = coming and coming + (have if resumed else 0)
             with part.open("ab" if resumed else "wb") as file:
                 for block in answer.iter_bytes():
                     file.write(block)
                     show(file.tell(), total)
-            ours = (answer.history or [answer])[0]  # a bucket that we are sent on to has an ETag of its own
-            return str(ours.headers["ETag"]).strip('"')
+            return stated
     except httpx.HTTPError as error:
         if part.exists() and part.stat().st_size > have:
             return None
         raise Away(f"GET {path}: {error}") from error
+
+
+def _stated_sha256(answer: httpx.Response) -> str:
+    ours = (answer.history or [answer])[0]  # a bucket that we are sent on to has an ETag of its own
+    if "ETag" not in ours.headers:
+        raise Failure(
+            f"GET {ours.url.path}: the answer has no ETag, which states the sha256 of what comes; "
+            "a proxy between may have removed it: let it pass, or give --url of the service itself"
+        )
+    return str(ours.headers["ETag"]).removeprefix("W/").strip('"')
 
 
 def _patiently(ask: Callable[[], T]) -> T:

@@ -42,7 +42,7 @@ def demo(
             phantoms = _write_phantoms(folder)  # while the service starts
             count = _make_dataset(wait_until_ready(), folder, *phantoms)
     except (KeyboardInterrupt, Interrupted):
-        raise Failure("the demo was interrupted; everything is stopped") from None
+        raise Interrupted("the demo was interrupted; everything is stopped") from None
     except Failure as failure:
         raise Failure(f"the demo failed: {failure}\nLogs: {log} and {folder / 'service' / 'logs'}") from failure
     _say_what_next(folder, log, count, time.monotonic() - started)
@@ -89,8 +89,8 @@ def _clear(folder: Path) -> None:
         raise Failure(f"--dir {folder} holds other files; choose a new or empty folder")
     for name in ("service", "pool", "guide"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("dataset.zip", "dataset.zip.part", "preview.png", "demo.log"):
-        (folder / name).unlink(missing_ok=True)
+    for path in (*folder.glob("dataset.zip*"), folder / "preview.png", folder / "demo.log"):
+        path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
 
 

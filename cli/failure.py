@@ -6,4 +6,4 @@ class Failure(Exception):
 
 
 class Interrupted(Failure):
-    """Ctrl-C while a job was waited for: the service goes on with it."""
+    """Ctrl-C, with words for what goes on or was stopped."""

@@ -3,7 +3,7 @@
 import typer
 
 from cli import demo, evaluate, fleet, keys, phantoms, pool, reproduce, split, synthesize, train, up
-from cli.failure import Failure
+from cli.failure import Failure, Interrupted
 
 app = typer.Typer(
     name="pansynth",
@@ -28,14 +28,18 @@ app.add_typer(reproduce.app, name="reproduce")
 
 
 def main() -> None:
-    """Entry point: a `Failure`, or a file that cannot be used, is a line on standard error and exit status 1."""
+    """Entry point: a `Failure`, or a file that cannot be used, is a line on standard error and exit status 1.
+
+    After Ctrl-C the status is 130, as shells have it.
+    """
     try:
         app()
     except Failure as failure:
         typer.echo(f"pansynth: {failure}", err=True)
-        raise SystemExit(1) from None
+        raise SystemExit(130 if isinstance(failure, Interrupted) else 1) from None
     except OSError as error:
-        if error.strerror is None or error.filename is None:
+        if error.strerror is None:
             raise
-        typer.echo(f"pansynth: {error.filename}: {error.strerror}", err=True)
+        where = "" if error.filename is None else f"{error.filename}: "  # a full disk is told without the file
+        typer.echo(f"pansynth: {where}{error.strerror}", err=True)
         raise SystemExit(1) from None

@@ -1,6 +1,7 @@
 """cli/client.py against real sockets that misbehave."""
 
 import hashlib
+import re
 import resource
 import threading
 import time
@@ -22,13 +23,19 @@ CONTENT = bytes(range(256)) * 4000
 
 
 @contextmanager
-def server(cut_at: int | None = None, sha256: str = "") -> Iterator[tuple[httpx.Client, list[str | None]]]:
-    """Serves CONTENT with ranges; the first connection breaks after `cut_at` bytes. Also the ranges asked for."""
+def server(
+    cut_at: int | None = None, sha256: str = "", away_at: int | None = None
+) -> Iterator[tuple[httpx.Client, list[str | None]]]:
+    """Serves CONTENT with ranges; the first connection breaks after `cut_at` bytes, and the request number `away_at`
+    is answered 503. Also the ranges asked for."""
     asked: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.headers["Range"])
+            if len(asked) == away_at:
+                self.send_error(503)
+                return
             start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if self.headers["Range"] else 0
             self.send_response(206 if start else 200)
             self.send_header("ETag", f'"{sha256 or hashlib.sha256(CONTENT).hexdigest()}"')
@@ -59,6 +66,63 @@ def test_a_broken_download_goes_on_where_it_broke(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["d.zip"]
 
 
+def test_a_service_that_is_away_after_a_broken_download_costs_nothing_that_had_come(tmp_path: Path) -> None:
+    with server(cut_at=300_000, away_at=2) as (client, asked):
+        download(client, "/dataset", tmp_path / "d.zip", quiet)
+    assert asked == [None, "bytes=300000-", "bytes=300000-"]
+    assert (tmp_path / "d.zip").read_bytes() == CONTENT
+
+
+def test_a_file_that_appeared_while_it_was_downloaded_is_not_replaced(tmp_path: Path) -> None:
+    def make_another(*_: object) -> None:
+        (tmp_path / "d.zip").write_bytes(b"another")
+
+    with server() as (client, _), pytest.raises(Failure, match=r"this download is whole in (.+)$") as failed:
+        download(client, "/dataset", tmp_path / "d.zip", make_another)
+    assert (tmp_path / "d.zip").read_bytes() == b"another"
+    assert Path(str(failed.value).rpartition(" in ")[2]).read_bytes() == CONTENT
+
+
+def test_a_disk_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    with server() as (client, _):
+        download(client, "/dataset", tmp_path / "d.zip", quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["d.zip"]
+
+
+def test_nothing_is_left_of_an_interrupted_download(tmp_path: Path) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with server() as (client, _), pytest.raises(KeyboardInterrupt):
+        download(client, "/dataset", tmp_path / "d.zip", press)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_proxy_that_compresses_is_asked_not_to_and_its_weak_etag_will_do(tmp_path: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["Accept-Encoding"] == "identity"
+        etag = f'W/"{hashlib.sha256(CONTENT).hexdigest()}"'
+        return httpx.Response(200, content=iter([CONTENT]), headers={"ETag": etag})  # of no stated length
+
+    shown: list[tuple[int, int]] = []
+    with httpx.Client(base_url="http://pans:8000", transport=httpx.MockTransport(answer)) as client:
+        download(client, "/dataset", tmp_path / "d.zip", lambda done, total: shown.append((done, total)))
+    assert shown == [(len(CONTENT), 0)]
+
+
+def test_a_download_without_its_sha256_is_refused_with_words(tmp_path: Path) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=CONTENT))
+    with (
+        httpx.Client(base_url="http://pans:8000", transport=transport) as client,
+        pytest.raises(Failure, match="GET /dataset: the answer has no ETag"),
+    ):
+        download(client, "/dataset", tmp_path / "d.zip", quiet)
+
+
 def test_a_download_that_gets_on_has_all_the_patience_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "PATIENCE_SECONDS", -1.0)  # as after a minute of downloading
     with server(cut_at=300_000) as (client, asked):
@@ -79,6 +143,20 @@ def test_patience_begins_when_the_service_goes_away(monkeypatch: pytest.MonkeyPa
         return tries
 
     assert _patiently(upload) == 2
+
+
+@pytest.mark.parametrize("count", [1, 400])
+def test_a_large_form_is_given_the_time_that_decoding_takes(tmp_path: Path, count: int) -> None:
+    (tmp_path / "a.png").touch()
+    allowed: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        allowed.append(request.extensions["timeout"]["read"])
+        return httpx.Response(202, json={"id": "7"})
+
+    with httpx.Client(base_url="http://pans:8000", transport=httpx.MockTransport(answer)) as client:
+        submit(client, "/synthesize", [("image", "a.png", tmp_path / "a.png")] * count)
+    assert allowed == [600 + 2 * count]
 
 
 def test_a_form_may_have_more_files_than_a_process_may_open(tmp_path: Path, broker_url: str) -> None:
@@ -112,14 +190,74 @@ def test_ctrl_c_says_where_the_job_goes_on() -> None:
         wait(client, job, press)
 
 
+def test_a_service_that_stays_away_does_not_take_the_jobs_address_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PATIENCE_SECONDS", -1.0)
+    transport = httpx.MockTransport(lambda _: httpx.Response(503, text="starting"))
+    with (
+        httpx.Client(base_url="http://pans:8000", transport=transport) as client,
+        pytest.raises(Failure, match=r"status 503, 'starting'; the job goes on at http://pans:8000/jobs/7$"),
+    ):
+        wait(client, {"id": "7", "status": "running", "links": {"self": "/jobs/7"}}, quiet)
+
+
 def test_a_download_whose_content_is_not_what_was_promised_is_thrown_away(tmp_path: Path) -> None:
     with server(sha256="0" * 64) as (client, _), pytest.raises(Failure, match="was promised"):
         download(client, "/dataset", tmp_path / "d.zip", quiet)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_url_that_is_none_is_refused_with_words() -> None:
-    with pytest.raises(Failure, match="it looks like http"), connect("http://[nonsense"):
+@pytest.mark.parametrize("url", ["http://[nonsense", "127.0.0.1:8000", "localhost:8000", "http://"])
+def test_a_url_that_is_none_is_refused_with_words(url: str) -> None:
+    with pytest.raises(Failure, match=f"^--url {re.escape(url)}: .+; it looks like http"), connect(url):
+        pass
+
+
+@pytest.mark.parametrize("key", ["pansynth_\u00e9", "pansynth\n_1"])
+def test_a_key_that_cannot_be_sent_is_blamed_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("PANSYNTH_API_KEY", key)
+    with pytest.raises(Failure, match=r"^PANSYNTH_API_KEY has a character") as failed, connect("http://127.0.0.1:1"):
+        pass
+    assert key not in str(failed.value)
+
+
+@contextmanager
+def stranger(status: int, headers: dict[str, str], body: bytes) -> Iterator[str]:
+    """A server that answers everything so; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever).start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+
+
+def test_a_service_that_moved_is_named_by_its_new_address() -> None:
+    moved = {"Location": "https://pans.example/livez"}
+    with (
+        stranger(301, moved, b"") as url,
+        pytest.raises(Failure, match=f"^--url {url}.*: the service has moved to https://pans.example; give that$"),
+        connect(url),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b"\xff"])
+def test_another_server_is_not_taken_for_the_service(body: bytes) -> None:
+    with (
+        stranger(200, {}, body) as url,
+        pytest.raises(Failure, match=f"^--url {url}: .+ is no pansynth$"),
+        connect(url),
+    ):
         pass
 
 
@@ -129,3 +267,5 @@ def test_a_problem_is_told_field_by_field() -> None:
     assert words_of(problem) == "Wrong\n  top_k: is 0\n  mask: is missing"
     assert words_of(httpx.Response(404, json={"detail": "no such pool"})) == "no such pool"
     assert words_of(httpx.Response(502, text="Bad gateway")) == "status 502, 'Bad gateway'"
+    assert words_of(httpx.Response(500, json=["odd"])) == "status 500, '[\"odd\"]'"
+    assert words_of(httpx.Response(500, json={"detail": "odd", "errors": None})) == "odd"

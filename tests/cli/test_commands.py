@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.children import pansynth
 from cli.evaluate import labeled_pairs
-from cli.failure import Failure
+from cli.failure import Failure, Interrupted
 from cli.fleet import migrate_tables, settings_for
 from cli.main import app, main
 from cli.pool import _batches, _files
@@ -123,6 +123,28 @@ def test_a_folder_that_cannot_be_made_is_a_line_and_no_traceback(
     assert ended.value.code == 1
     said = capsys.readouterr().err
     assert said.startswith(f"pansynth: {tmp_path / 'file'}") and said.count("\n") == 1
+
+
+def test_a_full_disk_is_a_line_and_no_traceback() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(pansynth("keys", "--help"), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.startswith("pansynth: No space left on device\n")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("failure, status", [(Failure("no"), 1), (Interrupted("the job goes on"), 130)])
+def test_ctrl_c_has_an_exit_status_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: Failure, status: int
+) -> None:
+    def fail() -> None:
+        raise failure
+
+    monkeypatch.setattr("cli.main.app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == status
+    assert capsys.readouterr().err == f"pansynth: {failure}\n"
 
 
 @pytest.mark.parametrize("command", ["synthesize --image {0} --mask {0}", "evaluate --labeled {0}"])
