@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 
 from cli.failure import Failure
-from cli.out import check_new
+from cli.out import check_new_folder, filled
 from cli.pool import DEFAULT_URL, Url
 
 if TYPE_CHECKING:
@@ -44,30 +46,47 @@ def evaluate(
     from cli.progress import progress
     from cli.verdict import verdict
 
-    check_new(out)
+    check_new_folder(out)
     real, test = split(labeled_pairs(labeled), guides, seed)
-    settings = [(name, k) for name in preset or ["paper", "harmonize"] for k in top_k or [5]]
+    settings: list[dict[str, object]] = [
+        {"pool": pool, "top_k": k, "preset": name, "seed": seed, "model": model}
+        for name in preset or ["paper", "harmonize"]
+        for k in top_k or [5]
+    ]
     training: dict[str, object] = {"steps": steps, "seeds": seeds, "backbone": backbone}
+    _check(real, test, settings, training)
     with connect(url) as client, progress("queued") as show:
-        made = [
-            _synthesis(client, real, {"pool": pool, "top_k": k, "preset": name, "seed": seed, "model": model}, show)
-            for name, k in settings
-        ]
+        made = [_synthesis(client, real, setting, show) for setting in settings]
         report = _report(client, real, test, made, training, out, show)
     typer.echo(json.dumps(report) if as_json else f"{verdict(report)}\n\n{out}/report.md, .png, .csv and .json")
 
 
 def labeled_pairs(folder: Path) -> list[Pair]:
-    """Every file in images/ with the mask of the same name, or of the same name but for its ending. Raises Failure."""
+    """Every image in images/ with the mask of the same name, else of the same name but for its ending.
+
+    Raises Failure where an image has no mask, or several that differ from it in their ending only.
+    """
+    from models.training.images import SUFFIXES
+
     if not (folder / "images").is_dir() or not (folder / "masks").is_dir():
         raise Failure(f"{folder}: it needs the folders images/ and masks/, with the same file names")
-    masks = {path.stem: path for path in sorted((folder / "masks").iterdir()) if path.is_file()}
-    images = [path for path in sorted((folder / "images").iterdir()) if path.is_file()]
+    images, masks = (
+        [path for path in sorted((folder / part).iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
+        for part in ("images", "masks")
+    )
+    named = {mask.name: [mask] for mask in masks}
+    alike: dict[str, list[Path]] = {}
+    for mask in masks:
+        alike.setdefault(mask.stem, []).append(mask)
+    fitting = {image: named.get(image.name) or alike.get(image.stem, []) for image in images}
     if not images:
-        raise Failure(f"{folder / 'images'}: there is no file in it; put your labeled radiographs there")
-    if lonely := [path.name for path in images if path.stem not in masks]:
+        raise Failure(f"{folder / 'images'}: there is no image in it; known endings: {', '.join(sorted(SUFFIXES))}")
+    if lonely := [image.name for image, found in fitting.items() if not found]:
         raise Failure(f"{folder}: {lonely[0]} has no mask of its name ({len(lonely)} such); add or remove it")
-    return [(path, masks[path.stem]) for path in images]
+    if unclear := [image for image, found in fitting.items() if len(found) > 1]:
+        names = " or ".join(mask.name for mask in fitting[unclear[0]])
+        raise Failure(f"{folder}: the mask of {unclear[0].name} may be {names} ({len(unclear)} such); keep one of them")
+    return [(image, found[0]) for image, found in fitting.items()]
 
 
 def split(pairs: list[Pair], guides: int | None, seed: int) -> tuple[list[Pair], list[Pair]]:
@@ -78,8 +97,33 @@ def split(pairs: list[Pair], guides: int | None, seed: int) -> tuple[list[Pair],
             f"{len(pairs)} labeled images cannot be split into {count} for training and {len(pairs) - count} for "
             f"tests; label more, or choose --guides between 1 and {len(pairs) - 1}"
         )
-    drawn = sorted(pairs, key=lambda pair: hashlib.sha256(f"{seed}:{pair[0].name}".encode()).digest())
+    drawn = sorted(pairs, key=lambda pair: hashlib.sha256(os.fsencode(f"{seed}:{pair[0].name}")).digest())
     return sorted(drawn[:count]), sorted(drawn[count:])
+
+
+def _check(real: list[Pair], test: list[Pair], settings: list[dict[str, object]], training: dict[str, object]) -> None:
+    """Raises Failure for what the service would refuse: now, not when hours of synthesis are done."""
+    from pydantic import ValidationError
+
+    from app.evaluation_form import EvaluationForm
+    from app.forms import MAX_GUIDES, SynthesisForm, plain_errors
+
+    for count, purpose in ((len(real), "train"), (len(test), "test")):
+        if count > MAX_GUIDES:
+            raise Failure(
+                f"{count} labeled images to {purpose} on, at most {MAX_GUIDES} fit in one job; "
+                "give another --guides, or fewer images"
+            )
+    most = EvaluationForm.model_json_schema()["properties"]["synthesis"]["maxItems"]
+    if len(settings) > most:
+        raise Failure(f"{len(settings)} settings, --preset times --top-k; at most {most} are compared at once")
+    try:
+        for setting in settings:
+            SynthesisForm.model_validate(setting)
+        EvaluationForm.model_validate({"synthesis": [uuid4().hex for _ in settings], **training})
+    except ValidationError as error:
+        wrong = plain_errors(error, ())[0]
+        raise Failure(f"--{wrong.field.replace('_', '-')}: {wrong.detail}") from None
 
 
 def _synthesis(client: "httpx.Client", real: list[Pair], fields: dict[str, object], show: "Show") -> str:
@@ -100,14 +144,14 @@ def _report(
     show: "Show",
 ) -> dict[str, Any]:
     """Evaluate, and download every form of the report into `out`."""
-    from cli.client import download, submit, wait
+    from cli.client import download, saying_where, submit, wait
 
     fields = {"synthesis": ",".join(syntheses), "arms": "real,real+synthetic", **training}
     job = submit(client, "/evaluations", _files(real, "real_") + _files(test, "test_"), fields)
     job = wait(client, job, show)
-    out.mkdir(parents=True)
-    for link, name in FORMS.items():
-        download(client, job["links"][link], out / name, lambda done, total: show(done, total, "report"))
+    with saying_where(client, job), filled(out) as folder:
+        for link, name in FORMS.items():
+            download(client, job["links"][link], folder / name, lambda done, total: show(done, total, "report"))
     report: dict[str, Any] = json.loads((out / "report.json").read_text())
     return report
 

@@ -151,7 +151,7 @@ def _own(
 ) -> "tuple[list[Pair], list[Pair], list[Pair]]":
     """The files of guides, pool and test."""
     from cli.evaluate import labeled_pairs, split
-    from cli.pool import SUFFIXES
+    from models.training.images import images_below
 
     pairs = labeled_pairs(labeled)
     if test_set is None:
@@ -160,8 +160,7 @@ def _own(
         real, test = pairs if guides in (None, len(pairs)) else split(pairs, guides, seed)[0], labeled_pairs(test_set)
     if (unlabeled / "masks").is_dir():
         return [*real], [*labeled_pairs(unlabeled)], [*test]
-    images = [path for path in sorted(unlabeled.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
-    if not images:
+    if not (images := images_below(unlabeled)):
         raise Failure(f"--unlabeled {unlabeled}: no image under this folder")
     return [*real], [(path, None) for path in images], [*test]
 

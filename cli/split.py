@@ -3,13 +3,14 @@
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.failure import Failure
-from cli.out import check_new
+from cli.out import check_new_folder, filled
 from cli.progress import Show, progress
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def split(
     """
     from models.splits import split_images
 
-    check_new(out)
+    check_new_folder(out)
     with progress("reading") as show:
         free = _Source.unlabeled(images, show)
         own = _Source.labeled(labeled, show) if labeled else _Source([], [], [], [])
@@ -42,11 +43,8 @@ def split(
         found = split_images(free.known, own.known, pool, guides, seed)
     except ValueError as error:
         raise Failure(str(error)) from None
-    aside = out.with_name(f"{out.name}.new")
-    if aside.exists():
-        raise Failure(f"{aside} is there already, perhaps left by a split that was killed; remove it")
-    _write(aside, found, free, own, {"pool": pool, "guides": guides, "seed": seed})
-    aside.rename(out)
+    with filled(out) as aside:
+        _write(aside, found, free, own, {"pool": pool, "guides": guides, "seed": seed})
     for row, same in found.dropped:
         typer.echo(f"{free.known[row].name} is left out: it is the labeled {own.known[same].name}")
     counts = ", ".join(f"{len(rows)} {name}" for name, rows in vars(found).items() if name != "dropped")
@@ -128,4 +126,5 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
     except OSError:  # another disk, or one without hard links
-        shutil.copy2(source, target)
+        with suppress(shutil.SameFileError):  # linked already: x.png and x.jpg may have one mask
+            shutil.copy2(source, target)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.out import check_new
+from cli.out import check_new_folder, filled
 from cli.processes import choose_device, in_words
 from cli.progress import Show, progress, seldom
 
@@ -35,7 +35,7 @@ def train_segmenter(
     from models.training.segmenter import SegmenterPlan
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, at every reading and writing
-    check_new(out)
+    check_new_folder(out)
     own = choose_device(device)
     with in_words(), progress("segmenter") as show:
         plan = SegmenterPlan(backbone, steps, batch, learning_rate, seed)
@@ -89,8 +89,7 @@ def _save(training: "SegmenterTraining", facts: dict[str, object], out: Path) ->
     """The layout of `save_pretrained` and a manifest, whole or not at all."""
     from models.training.images import file_sha256
 
-    aside = out.with_name(f"{out.name}.new")
-    training.best().network.cpu().save_pretrained(aside)
-    files = {path.name: {"sha256": file_sha256(path)} for path in sorted(aside.iterdir()) if path.is_file()}
-    (aside / "manifest.json").write_text(json.dumps({"name": out.name, **facts, "files": files}, indent=2) + "\n")
-    aside.replace(out)
+    with filled(out) as aside:
+        training.best().network.cpu().save_pretrained(aside)
+        files = {path.name: {"sha256": file_sha256(path)} for path in sorted(aside.iterdir()) if path.is_file()}
+        (aside / "manifest.json").write_text(json.dumps({"name": out.name, **facts, "files": files}, indent=2) + "\n")

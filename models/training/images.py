@@ -40,8 +40,12 @@ class TrainingImages:
 
 def image_paths(folder: Path) -> list[Path]:
     """The radiographs of a folder by name: those of its images/ if it has one (masks lie beside it), else all below."""
-    root = folder / "images" if (folder / "images").is_dir() else folder
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return images_below(folder / "images" if (folder / "images").is_dir() else folder)
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Every file below a folder that has an image's ending, by name."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LEAST) -> TrainingImages:

@@ -79,7 +79,7 @@ def test_a_folder_without_labeled_images_is_refused_by_its_name(tmp_path: Path) 
         labeled_pairs(tmp_path)
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
-    with pytest.raises(Failure, match=rf"^{tmp_path}/images: there is no file in it"):
+    with pytest.raises(Failure, match=rf"^{tmp_path}/images: there is no image in it"):
         labeled_pairs(tmp_path)
 
 

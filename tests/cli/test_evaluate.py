@@ -1,42 +1,24 @@
 """`pansynth evaluate` from a folder to an answer: the real API, a real worker, tiny networks."""
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from app.settings import Settings
+from cli.evaluate import split
+from cli.failure import Failure
 from cli.main import app
+from cli.out import filled
 from cli.phantoms import write_phantoms
 from models.phantoms import LOOKS
 from tests.serving import serving
 from tests.tiny import make_tiny_weights
-from worker.tasks import work
-from worker.workplace import open_workplace
+from tests.working import worker
 
-
-@contextmanager
-def worker(settings: Settings) -> Iterator[None]:
-    """A worker in a thread, which looks for work without being woken."""
-    place = open_workplace(settings, "one@test")
-    over = threading.Event()
-
-    def keep_working() -> None:
-        while not over.is_set():
-            if not work(place):
-                over.wait(0.05)
-
-    thread = threading.Thread(target=keep_working)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        place.database.dispose()
+NOWHERE = "http://127.0.0.1:1"
 
 
 def test_a_labeled_folder_and_a_pool_give_an_answer_in_words(tmp_path: Path, broker_url: str) -> None:
@@ -57,6 +39,58 @@ def test_a_labeled_folder_and_a_pool_give_an_answer_in_words(tmp_path: Path, bro
     assert sorted(path.name for path in out.iterdir()) == ["report.csv", "report.json", "report.md", "report.png"]
     arms = json.loads((out / "report.json").read_text())["arms"]
     assert [arm["name"] for arm in arms] == ["real", "top 1 paper, real+synthetic"]
+
+
+@pytest.fixture
+def labeled(tmp_path: Path) -> Path:
+    for part in ("images", "masks"):
+        (tmp_path / "labeled" / part).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "labeled" / part / f"{number}.png").touch()
+    return tmp_path / "labeled"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--backbone", "b9"], "--backbone: should be 'tiny', .* got 'b9'"),
+        (["--seeds", "50"], "--seeds: should be less than or equal to 20; got 50"),
+        (["--steps", "300000"], "--steps: should be less than or equal to 200000; got 300000"),
+        (["--preset", "paper", "--preset", "harmonise"], "--preset: should be .* got 'harmonise'"),
+        (["--top-k", "5", "--top-k", "0"], "--top-k: should be .* got 0"),
+        (["--top-k", "1"] * 11, "22 settings, --preset times --top-k; at most 20"),
+    ],
+)
+def test_what_would_be_refused_after_the_syntheses_is_refused_before(
+    labeled: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    with pytest.raises(Failure, match=f"^{words}"):
+        run(["evaluate", "--labeled", str(labeled), "--out", str(tmp_path / "out"), "--url", NOWHERE, *options])
+
+
+def test_more_images_than_a_job_takes_are_refused_before_anything_is_sent(labeled: Path, tmp_path: Path) -> None:
+    for part in ("images", "masks"):
+        for number in range(4, 1003):
+            (labeled / part / f"{number}.png").touch()
+    with pytest.raises(Failure, match=r"^1002 labeled images to test on, at most 1000"):
+        run(["evaluate", "--labeled", str(labeled), "--out", str(tmp_path / "out"), "--url", NOWHERE, "--guides", "1"])
+
+
+def test_a_half_filled_folder_is_nobodys_report(tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    with pytest.raises(KeyboardInterrupt), filled(out) as folder:
+        (folder / "report.json").touch()
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    with filled(out) as folder:
+        (folder / "report.json").touch()
+    assert [path.name for path in out.iterdir()] == ["report.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_a_file_name_that_is_no_text_is_split_like_any_other() -> None:
+    pairs = [(Path(f"images/{os.fsdecode(name)}"), Path("masks/m.png")) for name in (b"caf\xe9.png", b"b.png")]
+    assert len(split(pairs, None, seed=0)[0]) == 1
 
 
 def run(arguments: list[str]) -> str:

@@ -97,6 +97,14 @@ def test_an_unlabeled_copy_of_a_labeled_image_is_left_out(free: Path, labeled: P
     assert not [path for path in files(tmp_path / "out") if path.endswith("darker.png")]
 
 
+def test_two_files_of_one_radiograph_may_share_its_mask(free: Path, labeled: Path, tmp_path: Path) -> None:
+    smooth(102).save(labeled / "images" / "2.jpg")
+    run("--images", free, "--labeled", labeled, "--out", tmp_path / "out", "--guides", "2")
+    found = files(tmp_path / "out")
+    [image] = [path for path in found if path.endswith("images/2.jpg")]
+    assert image.replace("/images/2.jpg", "/masks/2.png") in found
+
+
 def test_a_labeled_image_whose_mask_does_not_fit_is_left_out(free: Path, labeled: Path, tmp_path: Path) -> None:
     Image.fromarray(np.eye(90, dtype=np.uint8)).save(labeled / "masks" / "0.png")
     said = run("--images", free, "--labeled", labeled, "--out", tmp_path / "out", "--guides", "2")

@@ -205,6 +205,15 @@ def test_a_segmenter_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: p
     assert said.splitlines()[0].split(":", 1)[1] == whole.splitlines()[0].split(":", 1)[1]
 
 
+def test_a_segmenter_is_not_written_into_what_is_there(tmp_path: Path) -> None:
+    data = write_labeled(tmp_path / "data", 0, 8)
+    (tmp_path / "mine.new").mkdir()
+    (tmp_path / "mine.new" / "thesis.tex").write_text("years of work")
+    with pytest.raises(Failure, match=r"mine\.new is there already"):
+        segmenter(data, tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine.new").iterdir()] == ["thesis.tex"]
+
+
 def test_a_segmenter_needs_images_and_masks(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="it needs the folders images/ and masks/"):
         segmenter(tmp_path, tmp_path / "out")

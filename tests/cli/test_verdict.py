@@ -92,3 +92,28 @@ def test_every_image_needs_its_mask(tmp_path: Path) -> None:
         (tmp_path / "images" / "a.jpg", tmp_path / "masks" / "a.png"),
         (tmp_path / "images" / "b.png", tmp_path / "masks" / "b.png"),
     ]
+
+
+def make_labeled(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_the_mask_of_the_very_name_goes_before_one_of_another_ending(tmp_path: Path) -> None:
+    names = ("x.jpg", "x.png")
+    folder = make_labeled(tmp_path, *(f"{part}/{name}" for part in ("images", "masks") for name in names))
+    assert [(image.name, mask.name) for image, mask in labeled_pairs(folder)] == [(name, name) for name in names]
+
+
+def test_an_image_that_could_have_either_of_two_masks_is_refused(tmp_path: Path) -> None:
+    folder = make_labeled(tmp_path, "images/x.dcm", "masks/x.jpg", "masks/x.png")
+    with pytest.raises(Failure, match=r"the mask of x\.dcm may be x\.jpg or x\.png"):
+        labeled_pairs(folder)
+
+
+def test_what_file_managers_leave_in_a_folder_is_passed_over(tmp_path: Path) -> None:
+    clutter = [f"{part}/{name}" for part in ("images", "masks") for name in (".DS_Store", "Thumbs.db", "x.txt")]
+    folder = make_labeled(tmp_path, "images/x.jpg", "masks/x.png", *clutter)
+    assert [(image.name, mask.name) for image, mask in labeled_pairs(folder)] == [("x.jpg", "x.png")]
