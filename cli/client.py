@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from unicodedata import category
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -128,11 +129,16 @@ def submit(client: httpx.Client, path: str, files: Sequence[File], fields: Mappi
     headers = {"Idempotency-Key": uuid4().hex}
 
     def post() -> Json:
-        parts = [(field, (name, Unopened(file))) for field, name, file in files]
+        parts = [(field, (_sendable(name), Unopened(file))) for field, name, file in files]
         job: Json = answer_of(client, "POST", path, data=data, files=parts, headers=headers, timeout=timeout).json()
         return job
 
     return _patiently(post)
+
+
+def _sendable(name: str) -> str:
+    """A file's name without what is no text (bytes that are not UTF-8) or steers a terminal: the image is as good."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(sign) in ("Cc", "Cs") else sign for sign in name)
 
 
 def _text(value: object) -> str:
@@ -155,8 +161,9 @@ def wait(client: httpx.Client, job: Json, show: Callable[..., None]) -> Json:
 
 @contextmanager
 def saying_where(client: httpx.Client, job: Json) -> Iterator[None]:
-    """Says where the job goes on when Ctrl-C, as Interrupted, or a service that is away ends the command."""
-    where = f"the job goes on at {str(client.base_url).rstrip('/')}{job['links']['self']}"
+    """Says where the job is when Ctrl-C, as Interrupted, or a service that is away ends the command."""
+    verb = "is" if job["status"] in ENDED else "goes on"
+    where = f"the job {verb} at {str(client.base_url).rstrip('/')}{job['links']['self']}"
     try:
         yield
     except KeyboardInterrupt:

@@ -18,7 +18,6 @@ app = typer.Typer(help="Pools of unlabeled images.", no_args_is_help=True)
 
 Url = Annotated[str, typer.Option(help="Where the service is.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"})
 BATCH_FILES = 100
 BATCH_BYTES = 50_000_000
 
@@ -41,47 +40,70 @@ def import_(
     from cli.progress import progress
 
     files = list(_files(paths))
-    with connect(url) as client, progress("importing") as show:
-        outcome = import_files(client, name, files, show, region)
-    _report(name, outcome, as_json)
+    jobs: list[dict[str, Any]] = []
+    try:
+        with connect(url) as client, progress("importing") as show:
+            for job in _imports(client, name, files, show, region):
+                jobs.append(job)
+    finally:  # what a failure or Ctrl-C comes after has been stored
+        if jobs:
+            _report(name, _outcome(jobs), as_json)
 
 
 def import_files(
-    client: "httpx.Client", name: str, files: "Sequence[File]", show: Callable[..., None], region: str = "none"
+    client: "httpx.Client", name: str, files: "Sequence[File]", show: Callable[..., None]
 ) -> dict[str, Any]:
-    """Upload `files` in batches, each a job: {"stored", "duplicates", "rejected": [{"name", "detail"}]}."""
+    """Upload `files` into a pool: {"stored", "duplicates", "rejected_count", "rejected": [{"name", "detail"}]}."""
+    return _outcome(list(_imports(client, name, files, show)))
+
+
+def _imports(
+    client: "httpx.Client", name: str, files: "Sequence[File]", show: Callable[..., None], region: str = "none"
+) -> Iterator[dict[str, Any]]:
+    """Upload `files` in batches, each a job; the jobs as they succeed."""
     from cli.client import submit, wait
 
     _make_pool(client, name)
-    outcome: dict[str, Any] = {"stored": 0, "duplicates": 0, "rejected": []}
-    sent = 0
+    sent, count = 0, len(files)
     for batch in _batches(files):
 
-        def show_all(done: int, total: int, label: str | None = None, sent: int = sent) -> None:  # noqa: ARG001
-            show(sent + min(done, len(batch)), len(files))  # noqa: B023
+        def show_all(done: int, total: int, label: str | None = None) -> None:  # noqa: ARG001
+            show(sent + done, count - len(batch) + max(total, len(batch)))  # noqa: B023
 
         job = wait(client, submit(client, f"/pools/{name}/images", batch, {"region": region}), show_all)
-        outcome["stored"] += job["stored"]
-        outcome["duplicates"] += job["duplicates"]
-        outcome["rejected"] += job["rejected"]
-        sent += len(batch)
-        show(sent, len(files))
-    return outcome
+        sent += job["progress"]["done"]
+        count += job["progress"]["total"] - len(batch)  # an archive may hold many files
+        show(sent, count)
+        yield job
+
+
+def _outcome(jobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of all jobs together; each names the first 1000 of its rejected files."""
+    stored, duplicates = (sum(job[name] for job in jobs) for name in ("stored", "duplicates"))
+    done = sum(job["progress"]["done"] for job in jobs)
+    rejected = [bad for job in jobs for bad in job["rejected"]]
+    return {
+        "stored": stored,
+        "duplicates": duplicates,
+        "rejected_count": done - stored - duplicates,
+        "rejected": rejected,
+    }
 
 
 def _make_pool(client: "httpx.Client", name: str) -> None:
+    """Make the pool unless it is there, perhaps since a moment."""
     from cli.client import answer_of
 
-    if client.get(f"/pools/{name}").status_code == 404:
-        answer_of(client, "POST", "/pools", json={"name": name})
+    answer_of(client, "POST", "/pools", also=(409,), json={"name": name})
 
 
 def _files(paths: Sequence[Path]) -> "Iterator[File]":
     """The files under `paths` by the names they get. Raises Failure for a path that holds none."""
+    from models.training.images import SUFFIXES, images_below
+
     for path in paths:
         if path.is_dir():
-            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
-            if not found:
+            if not (found := images_below(path)):
                 raise Failure(f"{path}: no image under this folder; known endings: {', '.join(sorted(SUFFIXES))}")
             yield from (("images", file.relative_to(path).as_posix(), file) for file in found)
         elif path.is_file():
@@ -110,10 +132,11 @@ def _report(name: str, outcome: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"pool": name, **outcome}))
         return
-    rejected = outcome["rejected"]
+    rejected, count = outcome["rejected"], outcome["rejected_count"]
     typer.echo(
-        f"pool {name}: {outcome['stored']} images stored, {outcome['duplicates']} were there already, "
-        f"{len(rejected)} rejected"
+        f"pool {name}: {outcome['stored']} images stored, {outcome['duplicates']} were there already, {count} rejected"
     )
     for bad in rejected:
         typer.echo(f"  {bad['name']}: {bad['detail']}")
+    if count > len(rejected):
+        typer.echo(f"  and {count - len(rejected)} more")

@@ -190,7 +190,7 @@ def until(what: Callable[[], bool], process: subprocess.Popen[str], log: Path) -
 def import_pool(client: httpx.Client, radiographs: Radiographs) -> None:
     files = [("images", path.name, path) for path in radiographs.pool]
     outcome = import_files(client, "held", files, quiet)
-    assert outcome == {"stored": len(files), "duplicates": 0, "rejected": []}
+    assert outcome == {"stored": len(files), "duplicates": 0, "rejected_count": 0, "rejected": []}
 
 
 def submit_job(client: httpx.Client, radiographs: Radiographs, fields: Mapping[str, object] = FIELDS) -> dict[str, Any]:

@@ -40,7 +40,13 @@ def test_bad_files_are_listed_and_good_ones_go_in(service: Running, radiographs:
     assert "pool other: 1 images stored, 0 were there already, 1 rejected" in done.stdout
     assert "  broken.png: " in done.stdout
     again = command("pool", "import", "other", str(radiographs.pool[1]), "--url", service.url, "--json")
-    assert json.loads(again.stdout) == {"pool": "other", "stored": 0, "duplicates": 1, "rejected": []}
+    assert json.loads(again.stdout) == {
+        "pool": "other",
+        "stored": 0,
+        "duplicates": 1,
+        "rejected_count": 0,
+        "rejected": [],
+    }
 
 
 def test_synthesize_downloads_a_whole_dataset(service: Running, radiographs: Radiographs, tmp_path: Path) -> None:
