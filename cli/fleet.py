@@ -1,6 +1,8 @@
 """`pansynth serve`, `worker` and `migrate`: the parts of `pansynth up`, each for a machine of its own."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +28,7 @@ def serve(
 ) -> None:
     """Answer HTTP; needs a migrated database, a broker and workers elsewhere."""
     settings = guarded(settings_for(data_dir), host)
+    _check_stores(settings)
     import uvicorn
 
     from app.main import create_app
@@ -91,22 +94,43 @@ def migrate(data_dir: DataDir = None) -> None:
 def migrate_tables(settings: "Settings") -> None:
     """Bring the database to this version. Raises Failure where it cannot be reached or is no database."""
     from alembic.util import CommandError
-    from sqlalchemy.exc import SQLAlchemyError
 
     from app.database import migrate
 
+    with _database_in_words(settings):
+        try:
+            migrate(settings.database())
+        except CommandError as error:  # a revision that this version does not know
+            words = f"{error}; it was made by a newer version of pansynth: install that one, or take another database"
+            raise ValueError(words) from error
+
+
+def _check_stores(settings: "Settings") -> None:
+    """Open the stores once; nothing is asked of them. Raises Failure naming the setting that is wrong."""
+    from obstore.exceptions import BaseError
+
+    from app.blobs import Blobs
+    from app.database import connect
+
+    with _database_in_words(settings):
+        connect(settings.database()).dispose()
     try:
-        migrate(settings.database())
-    except CommandError as error:  # a revision that this version does not know
-        words = f"{error}; it was made by a newer version of pansynth: install that one, or take another database"
-        raise _database_failure(settings, words) from error
-    except SQLAlchemyError as error:
-        raise _database_failure(settings, str(error)) from error
+        Blobs(settings.blobs())
+    except (BaseError, ValueError, OSError) as error:
+        where = "PANSYNTH_BLOB_URL" if settings.blob_url else f"the blobs in {settings.data_dir}"
+        raise Failure(f"{where}: {str(error).splitlines()[0]}") from error
 
 
-def _database_failure(settings: "Settings", words: str) -> Failure:
-    where = "PANSYNTH_DATABASE_URL" if settings.database_url else f"the database in {settings.data_dir}"
-    return Failure(f"{where}: {words.splitlines()[0]}")
+@contextmanager
+def _database_in_words(settings: "Settings") -> Iterator[None]:
+    """A line that names the setting instead of a traceback: for no URL, no driver for it, no answer."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        where = "PANSYNTH_DATABASE_URL" if settings.database_url else f"the database in {settings.data_dir}"
+        raise Failure(f"{where}: {str(error).splitlines()[0]}") from error
 
 
 def settings_for(data_dir: Path | None) -> "Settings":
@@ -169,12 +193,11 @@ def _has_key(settings: "Settings") -> bool:
     from datetime import UTC, datetime
 
     from sqlalchemy import inspect, make_url
-    from sqlalchemy.exc import SQLAlchemyError
 
     from app import api_keys
     from app.database import connect
 
-    try:
+    with _database_in_words(settings):
         address = make_url(settings.database())
         if address.get_backend_name() == "sqlite" and not Path(address.database or "").exists():
             return False
@@ -185,8 +208,6 @@ def _has_key(settings: "Settings") -> bool:
                 return there and api_keys.any_active(session, datetime.now(UTC))
         finally:
             database.dispose()
-    except SQLAlchemyError as error:
-        raise _database_failure(settings, str(error)) from error
 
 
 def _die_with(parent: int, **_: object) -> None:

@@ -92,13 +92,19 @@ def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def revoke(
-    prefix: Annotated[str, typer.Argument(help="The key's beginning, pansynth_... as `keys list` shows it.")],
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="PREFIX", help="The key's beginning, pansynth_... as `keys list` shows it; or all of it."
+        ),
+    ],
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Refuse a key from now on; running services notice within 5 seconds. Its jobs and pools stay."""
     from app import api_keys, audit
 
+    prefix = "_".join(key.split("_")[:2])  # without the secret, which the words of a refusal must not repeat
     with _database(settings_for(data_dir)) as database, database.write() as session:
         try:
             row = api_keys.revoke(session, prefix, datetime.now(UTC))

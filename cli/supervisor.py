@@ -103,7 +103,11 @@ class Supervisor:
             _say(f"{child.name} cannot be started: {error}; trying again")
 
     def _mourn(self, child: Child, status: int) -> None:
-        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        how = (
+            f"was ended by signal {-status} ({signal.strsignal(-status)})"
+            if status < 0
+            else f"ended with status {status}"
+        )
         if not self.ready and child.deaths >= TRIES_TO_START:
             raise Failure(f"{child.name} {how} {child.deaths} times in a row; {_last_words(child.log)}")
         pause = max(0.0, child.due - time.monotonic())

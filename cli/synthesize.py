@@ -84,9 +84,7 @@ def synthesize(
     with connect(url) as client, progress("queued") as show:
         job = fetch_dataset(client, image, mask, fields, out, show)
     count = verify(out)
-    lost = job["quality_summary"]["dropped"]
-    words = f"{count} samples in {out}" + (f"; {lost} failed a threshold and were dropped" if lost else "")
-    typer.echo(json.dumps({"job": job, "out": str(out), "samples": count}) if as_json else words)
+    typer.echo(json.dumps({"job": job, "out": str(out), "samples": count}) if as_json else _words(job, count, out))
 
 
 def fetch_dataset(
@@ -106,6 +104,15 @@ def fetch_dataset(
     with saying_where(client, job):
         download(client, job["links"]["dataset"], out, lambda done, total: show(done, total, "bytes"))
     return job
+
+
+def _words(job: dict[str, Any], count: int, out: Path) -> str:
+    """How many samples there are, and what became of the others."""
+    dropped = job["quality_summary"]["dropped"]
+    failed = job["progress"]["done"] - job["quality_summary"]["kept"] - dropped
+    words = f"{count} samples in {out}"
+    words += f"; {dropped} failed a threshold and were dropped" if dropped else ""
+    return words + (f"; {failed} could not be made, the first: {job['failed_samples'][0]['detail']}" if failed else "")
 
 
 def _check(images: Sequence[Path], masks: Sequence[Path], out: Path) -> None:

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from cli.children import pansynth
 from cli.evaluate import labeled_pairs
 from cli.failure import Failure, Interrupted
-from cli.fleet import migrate_tables, settings_for
+from cli.fleet import migrate_tables, serve, settings_for
 from cli.main import app, main
 from cli.pool import _batches, _files
 from cli.progress import progress
+from cli.synthesize import _words
 from models.pixels import image_from_png, mask_from_png
 
 
@@ -153,6 +154,39 @@ def test_what_could_not_be_written_is_told_before_the_job(tmp_path: Path, comman
     arguments = [*command.format(tmp_path / "file").split(), "--out", "/proc/made"]
     with pytest.raises(Failure, match="--out /proc/made: /proc cannot be written"):
         CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "oracle://clinic/pans"),
+        ("DATABASE_URL", "postgresql://clinic:port/pans"),
+        ("BLOB_URL", "nonsense"),
+        ("BLOB_URL", "ftp://clinic/pans"),
+        ("BLOB_URL", "file:///proc/made"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_told_by_its_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, value: str
+) -> None:
+    monkeypatch.setenv("PANSYNTH_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv(f"PANSYNTH_{setting}", value)
+    with pytest.raises(Failure, match=rf"^PANSYNTH_{setting}: .+$"):
+        serve(port=0)
+
+
+@pytest.mark.parametrize(
+    ("done", "words"),
+    [
+        (6, "4 samples in d.zip; 2 failed a threshold and were dropped"),
+        (9, "could not be made, the first: loss is nan"),
+    ],
+)
+def test_samples_that_are_not_there_are_told(done: int, words: str) -> None:
+    job = {"progress": {"done": done}, "quality_summary": {"kept": 4, "dropped": 2}}
+    job["failed_samples"] = [{"index": 0, "detail": "loss is nan"}] * (done - 6)
+    assert _words(job, 4, Path("d.zip")).endswith(words)
 
 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://nobody@127.0.0.1:1/none", "nonsense"])

@@ -77,6 +77,14 @@ def test_a_killed_child_comes_back_at_once(supervise, tmp_path: Path) -> None:
     assert time.monotonic() - begun < 2
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="this system has no real-time signals")
+def test_a_child_that_a_real_time_signal_ended_comes_back_too(supervise, tmp_path: Path) -> None:
+    supervise(f"echo $$ >> {tmp_path}/pids; exec sleep 60")
+    [first] = pids(tmp_path / "pids")
+    os.kill(first, signal.SIGRTMIN + 3)
+    assert len(pids(tmp_path / "pids", 2)) == 2
+
+
 def test_what_a_killed_child_had_started_ends_with_it(supervise, tmp_path: Path) -> None:
     supervise(f"sleep 60 & echo $! >> {tmp_path}/grandchild; echo $$ >> {tmp_path}/pids; wait")
     [child], [grandchild] = pids(tmp_path / "pids"), pids(tmp_path / "grandchild")
