@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models import pixels
 from models.duplicates import Known, known, leaks
@@ -38,10 +39,18 @@ class Sets:
 
     def sha256(self) -> str:
         """Of all pixels and masks in their order."""
-        digest = hashlib.sha256()
-        for part in (self.guides, self.pool, self.test):
-            digest.update(part.images.tobytes() + np.packbits(part.masks).tobytes())
-        return digest.hexdigest()
+        return pixels_sha256(self.guides, self.pool, self.test)
+
+
+def pixels_sha256(*parts: Labeled) -> str:
+    """Of every part's images, then its masks; row by row, since a copy of a part may not fit into memory."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for image in part.images:
+            digest.update(image.tobytes())
+        for mask in part.masks:
+            digest.update(np.packbits(mask).tobytes())
+    return digest.hexdigest()
 
 
 def phantom_sets(
@@ -78,28 +87,31 @@ def _known(part: Labeled) -> list[Known]:
 
 
 def _phantoms(seed: int, count: int, looks: Sequence[str], label: str, show: Show) -> Labeled:
-    made = []
+    images, masks = _room(count)
     for number, phantom in enumerate(phantoms(seed, count, looks)):
-        made.append((phantom.image, phantom.mask))
+        images[number], masks[number] = phantom.image, phantom.mask
         show(number + 1, count, f"{label}s")
-    images, masks = (np.stack(column) for column in zip(*made, strict=True))
     return Labeled(images, masks, tuple(f"{label} {number}" for number in range(count)))
 
 
 def read_labeled(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:
     """Radiographs and masks at 512x256, an empty mask where there is none. Raises ValueError naming the file."""
-    images, masks = [], []
+    images, masks = _room(len(pairs))
     for number, (image, mask) in enumerate(pairs):
         try:
             radiograph = pixels.read_image(image.read_bytes())
-            images.append(pixels.resize_image(radiograph))
-            if mask is None:
-                masks.append(np.zeros((pixels.HEIGHT, pixels.WIDTH), bool))
-            else:
+            images[number] = pixels.resize_image(radiograph)
+            if mask is not None:
                 anatomy = pixels.read_mask(mask.read_bytes())
                 pixels.check_same_size(radiograph.shape, anatomy.shape)
-                masks.append(pixels.resize_mask(anatomy))
+                masks[number] = pixels.resize_mask(anatomy)
         except pixels.ImageError as error:
             raise ValueError(f"{image} or its mask: {error}") from error
         show(number + 1, len(pairs), label)
-    return Labeled(np.stack(images), np.stack(masks), tuple(image.name for image, _ in pairs))
+    return Labeled(images, masks, tuple(image.name for image, _ in pairs))
+
+
+def _room(count: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """For `count` images, and masks that are empty; memory is taken by what is written alone."""
+    shape = (count, pixels.HEIGHT, pixels.WIDTH)
+    return np.zeros(shape, np.uint8), np.zeros(shape, bool)
