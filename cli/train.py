@@ -75,6 +75,7 @@ def train_vae(
             judges,
             _workers(own),
             compile_network,
+            str(images),
         )
         if _first():
             save_vae(out, trained, facts | checked)
@@ -118,7 +119,7 @@ def train_denoiser(
             lambda latent: vae.decode(latent.to(own)),
             _workers(own),
             compile_network,
-            f"latents of VAE {vae_sha256(vae)[:12]}",
+            f"latents of VAE {vae_sha256(vae)[:12]} of {images}",
         )
         if _first():
             save_denoiser(out, trained, facts | checked, describe_latents(latents))

@@ -25,8 +25,8 @@ def train_region(
 
     with in_words(), progress("region") as show:
         plan = region.region_plan(steps, batch, learning_rate, seed)
-        checkpoint = Checkpoint(out.with_name(f"{out.name}.training") / "region" / "checkpoint.pt")
         labeled = region.read_regions(data, show)
+        checkpoint = Checkpoint.of(labeled, plan, out.with_name(f"{out.name}.training") / "region")
         trained, facts = region.train_region(labeled, plan, checkpoint, choose_device(device), seldom(show))
     save_region(out, trained.cpu(), facts)
     checkpoint.remove()

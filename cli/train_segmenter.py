@@ -39,8 +39,8 @@ def train_segmenter(
     own = choose_device(device)
     with in_words(), progress("segmenter") as show:
         plan = SegmenterPlan(backbone, steps, batch, learning_rate, seed)
-        checkpoint = Checkpoint(out.with_name(f"{out.name}.training") / "segmenter.checkpoint")
         labeled = read_labeled(labeled_pairs(data), "images", show)
+        checkpoint = Checkpoint.of(labeled, plan, out.with_name(f"{out.name}.training") / "segmenter")
         training = _trained(labeled, plan, str(own), checkpoint, show)
         facts = _facts(training, labeled, plan)
     _save(training, facts, out)
@@ -67,7 +67,7 @@ def _trained(
 
 def _facts(training: "SegmenterTraining", labeled: "Labeled", plan: "SegmenterPlan") -> dict[str, object]:
     """What the manifest tells: the plan, the images, and what the best state reaches on those held out."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     import numpy as np
 
@@ -78,7 +78,7 @@ def _facts(training: "SegmenterTraining", labeled: "Labeled", plan: "SegmenterPl
     rows = score_images(training.best(), held_out, held_out.groups, training.device) if len(held_out) else []
     reached = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in METRICS} if rows else {}
     return {
-        "plan": asdict(plan),
+        "plan": asdict(replace(plan, steps=training.step)),  # more than asked for, if it was stopped later
         "images": len(labeled),
         "best_step": training.best_step,
         "validation": {"images": len(held_out), **reached},

@@ -1,9 +1,13 @@
 """A training run's state in a file: a run that was killed goes on from there."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from models.training.segmenter import SegmenterTraining
+from models.labeled_sets import pixels_sha256
+from models.pixels import sha256
+from models.segmenter import Labeled
+from models.training.segmenter import SegmenterPlan, SegmenterTraining
 
 SECONDS = 60.0  # between two states; what a kill may cost
 
@@ -15,6 +19,15 @@ class Checkpoint:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._kept_at = time.monotonic()
+
+    @classmethod
+    def of(cls, labeled: Labeled, plan: SegmenterPlan, folder: Path) -> "Checkpoint":
+        """The one of a run on these images with this plan: a run on others does not go on with it.
+
+        The number of steps does not matter: a run may be made longer.
+        """
+        run = repr((pixels_sha256(labeled), labeled.groups, replace(plan, steps=1)))
+        return cls(folder / f"{sha256(run.encode())[:16]}.checkpoint")
 
     def read(self) -> bytes | None:
         """What `SegmenterTraining.restore` takes, if a run was stopped."""

@@ -37,6 +37,11 @@ class TrainingImages:
     pixels: NDArray[np.uint8]
     known: tuple[Known, ...]
 
+    def __str__(self) -> str:
+        """Which pixels in which order, in words: a run goes on with these alone."""
+        digest = sha256("".join(known.pixels_sha256 for known in self.known).encode())
+        return f"{len(self.known)} images {digest[:12]}"
+
 
 def image_paths(folder: Path) -> list[Path]:
     """The radiographs of a folder by name: those of its images/ if it has one (masks lie beside it), else all below."""

@@ -1,4 +1,4 @@
-"""The loop that both trainings share: AdamW, warm-up and annealing, EMA, clipping, checkpoints and resumption.
+"""The loop that VAE and denoiser share: AdamW, warm-up and annealing, EMA, clipping, checkpoints and resumption.
 
 It runs in one process or in several at once, see `models.training.ranks`.
 """
@@ -82,7 +82,8 @@ def train(
     at, (H, W) uint8. Process 0 writes checkpoints, the curve (`curve.csv`) and sheets (`sheets/STEP.png`) to
     `folder`; a run killed at any moment continues from the last checkpoint. `subject` says what is learned from: with a
     checkpoint of another one a run does not go on. Raises ValueError for that, FloatingPointError for a loss that is
-    none.
+    none. The facts are of what was done: a run that went on with another batch, rate or seed tells the earlier ones
+    as `before`.
     """
     device = next(network.parameters()).device
     average = AveragedModel(network, multi_avg_fn=partial(average_weights, plan.ema_decay))
@@ -90,7 +91,9 @@ def train(
         network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=1e-4, fused=True
     )
     run = _Run(folder, subject, network, average, optimizer)
-    step, seconds = run.resume()
+    step, seconds, numbers = run.resume()
+    if plan.budget.spent(step, seconds) < 1:
+        numbers = _numbers(plan, step, numbers)
     objective = shared(Objective(network, loss))
     figures: dict[str, float] = {}
     recent = math.nan
@@ -122,20 +125,20 @@ def train(
             run.draw(step, draw_sheet(average.module))
             drawn = now
         if now - checked > plan.checkpoint_seconds:
-            run.save(step, seconds)
+            run.save(step, seconds, numbers)
             checked = now
         spent = plan.budget.spent(step, seconds)
         rate = (step - first) * plan.batch / max(now - started, 1e-9)
         show(Progress(spent, step, recent, rate, seconds * (1 - spent) / max(spent, 1e-9), figures))
     if rank() == 0:
-        run.save(step, seconds)
+        run.save(step, seconds, numbers)
         figures = validate(average.module)
         run.note(step, seconds, recent, figures)
         if draw_sheet is not None:
             run.draw(step, draw_sheet(average.module))
-    facts = {"steps": step, "batch": plan.batch, "learning_rate": plan.learning_rate, "seed": plan.seed}
     return average.module, {
-        **facts,
+        "steps": step,
+        **numbers,
         "minutes": round(seconds / 60, 1),
         **{k: round(v, 4) for k, v in figures.items() if math.isfinite(v)},  # JSON knows no nan
     }
@@ -153,6 +156,14 @@ def _annealed(step: int, plan: Plan, seconds: float) -> float:
     return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * plan.budget.spent(step, seconds))))
 
 
+def _numbers(plan: Plan, step: int, before: dict[str, Any]) -> dict[str, Any]:
+    """What a run goes on with after `step` steps, and `before` what those were trained with, if with others."""
+    own = {"batch": plan.batch, "learning_rate": plan.learning_rate, "seed": plan.seed}
+    if before | own == before:
+        return before
+    return {**own, "before": {"steps": step, **before}} if before else own
+
+
 @dataclass(frozen=True)
 class _Run:
     """The files of a run."""
@@ -163,24 +174,27 @@ class _Run:
     average: AveragedModel
     optimizer: torch.optim.Optimizer
 
-    def save(self, step: int, seconds: float) -> None:
+    def save(self, step: int, seconds: float, numbers: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = self.folder / "checkpoint.new"
         states = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
-        torch.save({"step": step, "seconds": seconds, "subject": self.subject, **states}, aside)
+        told = {"step": step, "seconds": seconds, "subject": self.subject, "numbers": numbers}
+        torch.save({**told, **states}, aside)
         aside.replace(self.folder / "checkpoint.pt")
 
-    def resume(self) -> tuple[int, float]:
+    def resume(self) -> tuple[int, float, dict[str, Any]]:
         path = self.folder / "checkpoint.pt"
         if not path.exists():
-            return 0, 0.0
+            return 0, 0.0, {}
         state = torch.load(path, map_location="cpu", weights_only=True)
-        before = state.get("subject", self.subject)  # checkpoints of earlier versions have none
-        if before != self.subject:
-            raise ValueError(f"{path} is of a run on {before}, this one is on {self.subject}; delete it to begin anew")
+        if (before := state.get("subject", "")) != self.subject:
+            raise ValueError(
+                f"{path} is of a run on {before or 'images that it does not name'}, this one is on {self.subject}; "
+                "delete it to begin anew, or take another --out"
+            )
         for name in ("network", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
-        return state["step"], state["seconds"]
+        return state["step"], state["seconds"], state["numbers"]
 
     def draw(self, step: int, sheet: NDArray[np.uint8]) -> None:
         path = self.folder / "sheets" / f"{step:07d}.png"

@@ -58,7 +58,7 @@ def train_region(
         show(training.step, plan.steps, f"region loss {loss:.4f} held-out Dice {max(0.0, training.best_dice):.4f}")
 
     training.finish(checkpoint.read(), after_step)
-    facts = {"images": len(labeled), "steps": plan.steps, "batch": plan.batch, "learning_rate": plan.learning_rate}
+    facts = {"images": len(labeled), "steps": training.step, "batch": plan.batch, "learning_rate": plan.learning_rate}
     return training.best(), {**facts, "seed": plan.seed, "held_out_dice": round(training.best_dice, 4)}
 
 

@@ -109,6 +109,8 @@ class SegmenterTraining:
             self.restore(saved)
         while not self.done:
             after_step(self.advance())
+        if not self._best:  # stopped before its first validation, and now given fewer steps
+            self._validate()
 
     def best(self) -> Segmenter:
         """The segmenter in its best state so far."""

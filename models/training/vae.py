@@ -35,11 +35,12 @@ def train_vae(
     labeled: Labeled | None = None,
     workers: int = 0,
     compile_network: bool = False,
+    subject: str = "",
 ) -> tuple[Vae, dict[str, Any]]:
     """Train an autoencoder on `images` (N, 256, 512) uint8; -> the VAE with its latents standardised, and the facts.
 
     About 64 images, at most an eighth, are kept for validation and never trained on. `labeled` images, which are not
-    among `images`, tell in figures and sheets whether the canal survives.
+    among `images`, tell in figures and sheets whether the canal survives. `subject`: see `train`.
     """
     held_out, kept = split(len(images))
     with torch.random.fork_rng(devices=[]):
@@ -73,7 +74,7 @@ def train_vae(
             )
         return reconstruction_sheet(shown, _restored(network, shown, device), masks[: len(shown)])
 
-    average, facts = train(autoencoder, loss, validate, plan, folder, show, draw_sheet)
+    average, facts = train(autoencoder, loss, validate, plan, folder, show, draw_sheet, subject)
     mean, scale = latent_statistics(average, images[kept[:: max(1, len(kept) // 512)]], device)
     return Vae(average, PATCH, mean, scale).cpu(), {"images": len(images), "crop": CROP, **facts}
 

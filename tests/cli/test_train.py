@@ -156,6 +156,17 @@ def test_a_loss_that_is_not_a_number_is_no_traceback(
             segmenter(write_labeled(tmp_path / "labeled", 0, 3), tmp_path / "out", "--backbone", "tiny")
 
 
+def test_a_run_goes_on_with_its_own_images_alone(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "own"
+    vae(data, out)
+    (data / "3.png").rename(tmp_path / "leaked.png")
+    with pytest.raises(Failure, match=r"is of a run on 9 images \w{12}, this one is on 8 images \w{12}; delete it"):
+        vae(data, out)
+    (tmp_path / "leaked.png").rename(data / "3.png")
+    vae(data, out, "--steps", "2")
+    assert json.loads((out / "manifest.json").read_text())["training"]["vae"]["steps"] == 2
+
+
 def test_a_denoiser_of_another_vae_is_not_gone_on_with(data: Path, tmp_path: Path) -> None:
     make_tiny_weights(tmp_path / "own")
     checkpoint = tmp_path / "own.training" / "denoiser" / "checkpoint.pt"

@@ -105,9 +105,9 @@ class Line(nn.Module):
 
 
 def fit(
-    folder: Path, steps: int, show: Callable[[Progress], None] = silent, subject: str = ""
+    folder: Path, steps: int, show: Callable[[Progress], None] = silent, subject: str = "", seed: int = 0
 ) -> tuple[float, dict[str, Any]]:
-    plan = Plan(Budget(steps), 1, 0.1, warmup_steps=5, ema_decay=0.9, checkpoint_seconds=0)
+    plan = Plan(Budget(steps), 1, 0.1, seed, warmup_steps=5, ema_decay=0.9, checkpoint_seconds=0)
 
     def loss(network: nn.Module, step: int) -> torch.Tensor:
         target = 3 + np.random.default_rng(step).normal(0, 0.1)
@@ -145,6 +145,16 @@ def test_a_checkpoint_of_another_subject_is_not_gone_on_with(tmp_path: Path) -> 
     fit(tmp_path, 3, subject="latents of one VAE")
     with pytest.raises(ValueError, match="is of a run on latents of one VAE, this one is on latents of another"):
         fit(tmp_path, 3, subject="latents of another")
+
+
+def test_the_facts_are_of_what_was_done_and_not_of_what_was_asked_for(tmp_path: Path) -> None:
+    whole = fit(tmp_path, 3)[1]
+    again = fit(tmp_path, 3, seed=7)[1]
+    assert (again["steps"], again["seed"]) == (3, 0), "nothing was trained with seed 7"
+    longer = fit(tmp_path, 5, seed=7)[1]
+    assert (longer["steps"], longer["seed"]) == (5, 7)
+    assert longer["before"] == {name: whole[name] for name in ("steps", "batch", "learning_rate", "seed")}
+    assert fit(tmp_path, 6, seed=7)[1]["before"] == longer["before"]
 
 
 def test_a_run_that_was_killed_continues_to_the_same_weights(tmp_path: Path) -> None:
