@@ -3,7 +3,6 @@
 It runs in one process or in several at once, see `models.training.ranks`.
 """
 
-import csv
 import math
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from models.training.curve import Curve
 from models.training.ranks import Objective, mean_over_ranks, rank, shared
 
 Sheet = Callable[[nn.Module], NDArray[np.uint8]]
@@ -92,6 +92,7 @@ def train(
     )
     run = _Run(folder, subject, network, average, optimizer)
     step, seconds, numbers = run.resume()
+    curve = Curve(folder / "curve.csv", step)
     if plan.budget.spent(step, seconds) < 1:
         numbers = _numbers(plan, step, numbers)
     objective = shared(Objective(network, loss))
@@ -120,7 +121,7 @@ def train(
             continue
         if now - validated > plan.validate_seconds:
             figures, validated = validate(average.module), now
-            run.note(step, seconds, recent, figures)
+            curve.note(step, seconds, recent, figures)
         if draw_sheet is not None and now - drawn > plan.sheet_seconds:
             run.draw(step, draw_sheet(average.module))
             drawn = now
@@ -133,7 +134,7 @@ def train(
     if rank() == 0:
         run.save(step, seconds, numbers)
         figures = validate(average.module)
-        run.note(step, seconds, recent, figures)
+        curve.note(step, seconds, recent, figures)
         if draw_sheet is not None:
             run.draw(step, draw_sheet(average.module))
     return average.module, {
@@ -194,6 +195,7 @@ class _Run:
             )
         for name in ("network", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
+        _lay_out(self.optimizer)
         return state["step"], state["seconds"], state["numbers"]
 
     def draw(self, step: int, sheet: NDArray[np.uint8]) -> None:
@@ -203,17 +205,16 @@ class _Run:
         Image.fromarray(sheet).save(aside, "PNG")
         aside.replace(path)
 
-    def note(self, step: int, seconds: float, loss: float, figures: dict[str, float]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "curve.csv"
-        row = {"step": step, "seconds": round(seconds, 1), "loss": round(loss, 5)}
-        row |= {name: round(value, 4) for name, value in figures.items()}
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Lay moments out as their weights are: loaded ones keep the strides of the device that saved them.
+
+    The fused AdamW walks through memory and not by strides, so on another layout it would mix up the weights.
+    """
+    for weight, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if moment.shape == weight.shape:
+                moments[name] = torch.empty_like(weight).copy_(moment)
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

@@ -15,6 +15,7 @@ from torch import nn
 from models.duplicates import known
 from models.phantoms import phantoms
 from models.schedule import Schedule
+from models.training.curve import Curve
 from models.training.denoiser import train_denoiser
 from models.training.images import TrainingDataError, TrainingImages, open_images
 from models.training.latents import open_latents
@@ -155,6 +156,48 @@ def test_the_facts_are_of_what_was_done_and_not_of_what_was_asked_for(tmp_path: 
     assert (longer["steps"], longer["seed"]) == (5, 7)
     assert longer["before"] == {name: whole[name] for name in ("steps", "batch", "learning_rate", "seed")}
     assert fit(tmp_path, 6, seed=7)[1]["before"] == longer["before"]
+
+
+def steps_in_curve(folder: Path) -> list[str]:
+    with (folder / "curve.csv").open() as file:
+        return [row["step"] for row in csv.DictReader(file)]
+
+
+def test_a_curve_has_every_step_once_and_a_column_for_every_figure(tmp_path: Path) -> None:
+    for steps in (3, 3, 5):
+        fit(tmp_path, steps)
+    assert steps_in_curve(tmp_path) == ["3", "5"]
+    Curve(tmp_path / "curve.csv", 4).note(6, 60.0, 0.1, {"canal_retention": 0.9})
+    assert steps_in_curve(tmp_path) == ["3", "6"], "row 5 is of steps that were lost"
+    with (tmp_path / "curve.csv").open() as file:
+        first, last = csv.DictReader(file)
+    assert float(first["loss"]) >= 0, "the second call made no step, and has no loss to put there"
+    assert (last["canal_retention"], last["weight"], first["canal_retention"]) == ("0.9", "", "")
+    (tmp_path / "checkpoint.pt").unlink()
+    fit(tmp_path, 4)
+    assert steps_in_curve(tmp_path) == ["4"]
+
+
+def test_a_run_goes_on_where_weights_are_laid_out_in_another_way(tmp_path: Path) -> None:
+    """A GPU's are channels last, a CPU's contiguous."""
+
+    def run(folder: Path, steps: int, layout: torch.memory_format) -> torch.Tensor:
+        torch.manual_seed(0)
+        network: nn.Module = nn.Conv2d(3, 4, 3).to(memory_format=layout)  # type: ignore[call-overload]
+
+        def loss(own: nn.Module, step: int) -> torch.Tensor:
+            image = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+            return (own(image) - 1).square().mean()
+
+        plan = Plan(Budget(steps, minutes=1e6), 1, 0.01, warmup_steps=1)
+        train(network, loss, lambda _: {}, plan, folder, silent)
+        return next(network.parameters()).detach()
+
+    for first, then in ((torch.channels_last, torch.contiguous_format), (torch.contiguous_format, torch.channels_last)):
+        run(tmp_path / str(first), 3, first)
+        resumed = run(tmp_path / str(first), 4, then)
+        run(tmp_path / f"{first} alone", 3, first)
+        torch.testing.assert_close(resumed, run(tmp_path / f"{first} alone", 4, first), rtol=1e-4, atol=1e-5)
 
 
 def test_a_run_that_was_killed_continues_to_the_same_weights(tmp_path: Path) -> None:
