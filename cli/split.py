@@ -39,6 +39,8 @@ def split(
     with progress("reading") as show:
         free = _Source.unlabeled(images, show)
         own = _Source.labeled(labeled, show) if labeled else _Source([], [], [], [])
+    if labeled and not own.paths:
+        raise Failure(f"--labeled {labeled}: no image is left; give readable images with masks of their size")
     try:
         found = split_images(free.known, own.known, pool, guides, seed)
     except ValueError as error:

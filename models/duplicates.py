@@ -32,12 +32,13 @@ def signature(image: NDArray[np.uint8]) -> Signatures:
 
 def near_pairs(first: Signatures, second: Signatures) -> Iterator[tuple[int, int]]:
     """All (row, row) of signatures (N, 64) and (M, 64) that differ in at most NEAR_BITS, by the first."""
-    left, right = (np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), -1) for rows in (first, second))
+    words = SIGNATURE_BYTES // 8
+    left, right = (np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), words) for rows in (first, second))
     step = max(1, _BLOCK // max(1, len(right)))
     for start in range(0, len(left), step):
         block = left[start : start + step]
         distance = np.zeros((len(block), len(right)), np.uint16)
-        for word in range(left.shape[1]):
+        for word in range(words):
             distance += np.bitwise_count(block[:, None, word] ^ right[None, :, word])
         for row, other in np.argwhere(distance <= NEAR_BITS):
             yield start + int(row), int(other)

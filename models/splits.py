@@ -39,8 +39,9 @@ def split_images(unlabeled: Sequence[Known], labeled: Sequence[Known], pool: flo
     of_labeled = [[row - count for row in rows if row >= count] for rows in alike]
     dropped = [(row, own[0]) for rows, own in zip(alike, of_labeled, strict=True) if own for row in rows if row < count]
     free = [rows for rows, own in zip(alike, of_labeled, strict=True) if not own]
-    chosen = set(_draw(unlabeled, free, pool, seed, "--pool"))
-    own = set(_draw(labeled, [rows for rows in of_labeled if rows], guides, seed, "--guides")) if labeled else set()
+    chosen = set(_draw(unlabeled, free, pool, seed, "--pool", "without a mask"))
+    with_masks = [rows for rows in of_labeled if rows]
+    own = set(_draw(labeled, with_masks, guides, seed, "--guides", "with masks")) if labeled else set()
     return Split(
         train=sorted(row for rows in free for row in rows if row not in chosen),
         pool=sorted(chosen),
@@ -50,9 +51,13 @@ def split_images(unlabeled: Sequence[Known], labeled: Sequence[Known], pool: flo
     )
 
 
-def _draw(images: Sequence[Known], alike: list[list[int]], wanted: float, seed: int, option: str) -> list[int]:
+def _draw(
+    images: Sequence[Known], alike: list[list[int]], wanted: float, seed: int, option: str, kind: str
+) -> list[int]:
     """Whole groups by lot until `wanted` rows are found; a group that is too large for what is left is passed over."""
     total = sum(map(len, alike))
+    if total < 2:
+        raise ValueError(f"{option}: {total} radiographs {kind} cannot be split in two; give at least 2")
     count = round(wanted * total) if wanted < 1 else int(wanted)
     if not 0 < count < total:
         raise ValueError(f"{option} {wanted:g} of {total} images leaves a set empty; give 1 to {total - 1}")

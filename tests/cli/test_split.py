@@ -111,6 +111,17 @@ def test_a_labeled_image_whose_mask_does_not_fit_is_left_out(free: Path, labeled
     assert "0.png is left out: it or its mask: the mask is 90 x 90 pixels" in said
 
 
+def test_a_folder_of_which_nothing_is_left_makes_no_sets(free: Path, labeled: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Failure, match="0 radiographs without a mask cannot be split in two"):
+        run("--images", tmp_path / "empty", "--out", tmp_path / "out")
+    for mask in (labeled / "masks").iterdir():
+        Image.fromarray(np.eye(90, dtype=np.uint8)).save(mask)
+    with pytest.raises(Failure, match=r"--labeled .*: no image is left; give readable images with masks of their size"):
+        run("--images", free, "--labeled", labeled, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_sets_take_no_room_and_survive_the_folder_they_come_from(free: Path, tmp_path: Path) -> None:
     run("--images", free, "--out", tmp_path / "out")
     linked = next(path for path in (tmp_path / "out").rglob("0.png"))

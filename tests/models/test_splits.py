@@ -62,6 +62,14 @@ def test_an_empty_set_is_refused(wanted: float) -> None:
         split_images(some(10, 1), [], wanted, 1, 0)
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_what_cannot_be_two_sets_is_told_in_words(count: int) -> None:
+    with pytest.raises(ValueError, match=f"--pool: {count} radiographs without a mask cannot be split in two"):
+        split_images(some(count, 1), [], 0.3, 0.1, 0)
+    with pytest.raises(ValueError, match="--guides: 1 radiographs with masks cannot be split in two"):
+        split_images(some(9, 1), some(1, 2), 0.3, 0.1, 0)
+
+
 def test_copies_of_one_image_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="less than the smallest group of near-duplicates"):
         split_images(some(1, 1, copies=4), [], 2, 1, 0)
