@@ -43,7 +43,7 @@ def main() -> None:
                 "Dice of the region": spread(dices),
                 "IoU of the region": spread([d / (2 - d) for d in dices]),
                 "IoU of the crop": spread(overlaps),
-                "crops that hold the whole canal": float(np.mean(canals)),
+                "crops that hold the whole canal": float(np.mean(canals)) if canals else None,
             },
             indent=2,
         )
@@ -59,6 +59,8 @@ def overlap(first: Box, second: Box) -> float:
 
 
 def spread(values: list[float]) -> dict[str, float]:
+    if not values:  # no region was found
+        return {}
     return {f"p{q}": round(float(np.percentile(values, q)), 4) for q in (0, 10, 50)} | {
         "mean": round(float(np.mean(values)), 4)
     }

@@ -22,6 +22,7 @@ from models.pixels import from_unit, read_image, resize_image
 from models.quality import contrast, quality, retention
 from models.synthesis import Recipe, synthesize
 from models.training.images import image_paths
+from models.training.vae import psnr
 from models.weights import Networks, load_networks
 
 SEED = 900_001
@@ -38,7 +39,8 @@ def main() -> None:
     networks = load_networks(arguments.weights, arguments.device)
     if arguments.images:
         paths = image_paths(arguments.images)
-        report("PSNR, dB", [psnr(networks, resize_image(read_image(p.read_bytes()))) for p in paths], bar=30)
+        images = (resize_image(read_image(path.read_bytes())) for path in paths)
+        report("PSNR, dB", [psnr(decoded(networks, image), image) for image in images], bar=30)
         return
     found = list(phantoms(SEED, arguments.count))
     round_trip(networks, found)
@@ -48,7 +50,7 @@ def main() -> None:
 
 def round_trip(networks: Networks, found: list[Phantom]) -> None:
     print(f"VAE round trip, {len(found)} phantoms")
-    report("PSNR, dB", [psnr(networks, phantom.image) for phantom in found], bar=34)
+    report("PSNR, dB", [psnr(decoded(networks, phantom.image), phantom.image) for phantom in found], bar=34)
     kept = [
         retention(contrast(decoded(networks, phantom.image), phantom.mask), contrast(phantom.image, phantom.mask))
         for phantom in found
@@ -96,11 +98,6 @@ def encoded(networks: Networks, image: np.ndarray) -> torch.Tensor:
 def decoded(networks: Networks, image: np.ndarray) -> np.ndarray:
     restored = networks.vae.decode(networks.vae.encode(tensor(networks, image)))
     return from_unit(restored[0, 0].cpu().numpy())
-
-
-def psnr(networks: Networks, image: np.ndarray) -> float:
-    error = decoded(networks, image).astype(np.float64) - image
-    return float(10 * np.log10(255**2 / np.mean(error**2)))
 
 
 def report(name: str, values: list[float], bar: float | None = None) -> None:

@@ -46,7 +46,7 @@ class Schedule:
         if isinstance(t, int):
             signal = self.at(t)
             return sqrt(signal) * clean + sqrt(1 - signal) * noise
-        share = self.alpha_bar.to(t.device)[t].view(-1, 1, 1, 1)
+        share = self.alpha_bar.to(t.device).index_select(0, t).view(-1, 1, 1, 1)  # unlike [t], it refuses t < 0
         return share.sqrt().to(clean.dtype) * clean + (1 - share).sqrt().to(clean.dtype) * noise
 
     def at(self, t: int) -> float:

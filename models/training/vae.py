@@ -39,8 +39,8 @@ def train_vae(
 ) -> tuple[Vae, dict[str, Any]]:
     """Train an autoencoder on `images` (N, 256, 512) uint8; -> the VAE with its latents standardised, and the facts.
 
-    About 64 images, at most an eighth, are kept for validation and never trained on. `labeled` images, which are not
-    among `images`, tell in figures and sheets whether the canal survives. `subject`: see `train`.
+    About 64 images, of fewer than 512 every eighth, are kept for validation and never trained on. `labeled` images,
+    which are not among `images`, tell in figures and sheets whether the canal survives. `subject`: see `train`.
     """
     held_out, kept = split(len(images))
     with torch.random.fork_rng(devices=[]):

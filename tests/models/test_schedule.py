@@ -49,6 +49,8 @@ def test_a_level_outside_the_schedule_is_refused() -> None:
     for t in (-1, 1001):
         with pytest.raises(ValueError, match=rf"noise level {t} is outside 0 \.\.\. 1000"):
             Schedule.linear().add_noise(clean, t, clean)
+        with pytest.raises(IndexError):
+            Schedule.linear().add_noise(clean, torch.tensor([t]), clean)
 
 
 def test_betas_that_make_no_schedule_are_refused() -> None:
