@@ -17,14 +17,14 @@ from models.matching import latent_ssim
 Result = TypeVar("Result")
 
 
-def timed(work: Callable[[], Result], times: int) -> tuple[Result, float]:
+def timed(work: Callable[[], Result], times: int, device: str = "cpu") -> tuple[Result, float]:
     """The result, and the seconds of the fastest run."""
     seconds = []
     for _ in range(times):
         start = time.perf_counter()
         result = work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
     return result, min(seconds)
 
@@ -46,7 +46,7 @@ def main() -> None:
     data_range = float(pool.max() - pool.min())
 
     on_device = (guides.to(arguments.device), pool.to(arguments.device))
-    ours, seconds = timed(lambda: latent_ssim(*on_device, data_range), times=5)
+    ours, seconds = timed(lambda: latent_ssim(*on_device, data_range), times=5, device=arguments.device)
     per_pair = 1000 * seconds / (arguments.guides * arguments.pool)
     print(
         f"pansynth      {per_pair:.4f} ms a pair, {arguments.guides} x {arguments.pool} pairs of {shape}, ",

@@ -179,7 +179,7 @@ def matmul_rate(precision: torch.dtype, device: torch.device) -> float:
 def now(device: torch.device) -> float:
     """Seconds: by the clock once a GPU has done its work, the process's own on a CPU."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
         return time.perf_counter()
     return time.process_time()
 

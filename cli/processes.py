@@ -28,12 +28,11 @@ def joined(name: str) -> "Iterator[torch.device]":
     device = choose_device(name)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32, where autocast leaves float32
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not _under_torchrun():
         yield device
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
+        device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=DAY)
     try:
         yield device
@@ -43,15 +42,31 @@ def joined(name: str) -> "Iterator[torch.device]":
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """A line instead of a traceback for data or numbers that cannot be trained on, and for a loss that is none."""
+    """A line instead of a traceback for data or numbers that cannot be trained on, or are too many at once."""
     try:
         yield
     except (ValueError, FloatingPointError) as error:
         raise Failure(str(error)) from None
+    except (MemoryError, RuntimeError) as error:
+        from models.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise Failure("memory does not suffice; give a smaller --batch") from None
+
+
+def only_device(name: str) -> "torch.device":
+    """`choose_device` for what works in one process: several would all write the same files. Raises Failure."""
+    if _under_torchrun():
+        raise Failure("this command works in one process; start it without torchrun")
+    return choose_device(name)
 
 
 def choose_device(name: str) -> "torch.device":
-    """auto: the GPU if there is one. Raises Failure for a name that is none, or of a GPU that is not there."""
+    """auto: the GPU if there is one; a GPU that is named becomes torch's current one.
+
+    Raises Failure for a name that is none, or of a GPU that is not there.
+    """
     import torch
 
     if name == "auto":
@@ -60,5 +75,13 @@ def choose_device(name: str) -> "torch.device":
         raise Failure(f"--device {name!r}: give auto, cpu, cuda or cuda:N")
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
-        raise Failure(f"--device {name}: torch finds {count} CUDA GPUs here; give another, or cpu")
+        raise Failure(
+            f"--device {name}: torch finds {count} CUDA GPUs here; give another, cpu, or torchrun fewer processes"
+        )
+    if device.index is not None:
+        torch.cuda.set_device(device)
     return device
+
+
+def _under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.processes import choose_device, in_words
+from cli.processes import in_words, only_device
 from cli.progress import progress, seldom
 
 
@@ -23,11 +23,12 @@ def train_region(
     from models.training import region
     from models.training.checkpoint import Checkpoint
 
+    own = only_device(device)
     with in_words(), progress("region") as show:
         plan = region.region_plan(steps, batch, learning_rate, seed)
         labeled = region.read_regions(data, show)
         checkpoint = Checkpoint.of(labeled, plan, out.with_name(f"{out.name}.training") / "region")
-        trained, facts = region.train_region(labeled, plan, checkpoint, choose_device(device), seldom(show))
+        trained, facts = region.train_region(labeled, plan, checkpoint, own, seldom(show))
     save_region(out, trained.cpu(), facts)
     checkpoint.remove()
     typer.echo(f"region finder in {out}: {facts}\nnext: PANSYNTH_WEIGHTS_DIR={out.parent} pansynth up")

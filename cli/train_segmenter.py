@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.out import check_new_folder, filled
-from cli.processes import choose_device, in_words
+from cli.processes import in_words, only_device
 from cli.progress import Show, progress, seldom
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def train_segmenter(
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, at every reading and writing
     check_new_folder(out)
-    own = choose_device(device)
+    own = only_device(device)
     with in_words(), progress("segmenter") as show:
         plan = SegmenterPlan(backbone, steps, batch, learning_rate, seed)
         labeled = read_labeled(labeled_pairs(data), "images", show)

@@ -91,9 +91,14 @@ def describe(paths: Sequence[Path], names: Sequence[str], show: Show) -> Iterato
 
 @contextmanager
 def alone(cache: Path) -> Iterator[None]:
-    """Wait until no other process works in `cache`, and keep others out."""
+    """Wait until no other process works in `cache`, and keep others out. Raises TrainingDataError."""
     with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets go of it when the process ends, however it ends
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets go of it when the process ends, however it ends
+        except OSError as error:  # some network disks
+            raise TrainingDataError(
+                f"{cache}: its disk locks no files ({error.strerror}); take another --out"
+            ) from None
         yield
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from cli.failure import Failure
 from cli.main import app
+from cli.processes import in_words
 from models.region import load_region
 from models.segmenter import build_segmenter
 from models.training.segmenter import SegmenterTraining
@@ -130,6 +131,22 @@ def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: P
     assert facts["steps"] == 2 and facts["not_among"] == 3 and "canal_retention" in facts
     with Image.open(tmp_path / "own.training" / "vae" / "sheets" / "0000002.png") as sheet:
         assert sheet.size == (3 * 512, (2 * 2 + 2) * (256 + 16))
+
+
+@pytest.mark.parametrize("kind", ["segmenter", "region"])
+def test_what_trains_in_one_process_is_refused_in_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(Failure, match="works in one process; start it without torchrun"):
+        run("train", kind, "--data", tmp_path, "--out", tmp_path / "out")
+
+
+def test_memory_that_does_not_suffice_is_no_traceback() -> None:
+    with pytest.raises(Failure, match="memory does not suffice; give a smaller --batch"), in_words():
+        torch.empty(2**60, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="another"), in_words():
+        raise RuntimeError("another")
 
 
 def test_a_batch_that_cannot_be_shared_is_no_traceback(
