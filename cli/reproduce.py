@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.failure import Failure
-from cli.processes import choose_device
+from cli.processes import in_words, only_device
 
 if TYPE_CHECKING:
     from models.labeled_sets import Pair
@@ -82,7 +82,7 @@ def table1(
     ] = True,
     budget: Annotated[str, typer.Option(help="The same for every arm: steps or epochs.")] = "steps",
     guide_looks: Annotated[str, typer.Option(help="Looks of the guides, with commas.")] = "plain",
-    seed: Annotated[int, typer.Option(min=0, help="Of the phantoms, or of the split of --labeled.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the phantoms, or of the split of --labeled.")] = 250_000,
     labeled: Annotated[
         Path | None, typer.Option(help="Your own instead of phantoms: images/ and masks/, the same file names.")
     ] = None,
@@ -101,9 +101,11 @@ def table1(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Table 1 with intervals, and what it lacks: paste, blend, random selection, harmonize, masks alone, the oracle."""
+    from dataclasses import replace
+
     from app.weights import shipped_folder
     from cli.progress import progress
-    from models.labeled_sets import folder_sets, phantom_sets
+    from models.labeled_sets import SEEDS_APART, folder_sets, phantom_sets
     from models.phantoms import LOOKS
     from models.reproduce import Protocol, reproduce
     from models.training.segmenter import SegmenterPlan
@@ -117,14 +119,15 @@ def table1(
     looks = tuple(look.strip() for look in guide_looks.split(","))
     if strange := [look for look in looks if look not in LOOKS]:
         raise Failure(f"--guide-looks: unknown look {strange[0]!r}; choose from {', '.join(LOOKS)}")
+    seed *= SEEDS_APART
     own = None
     if labeled is not None and unlabeled is not None:
         own = _own(labeled, unlabeled, test_set, guides, seed)
         numbers |= dict(zip(("guides", "pool", "test"), map(len, own), strict=True))
     elif not labeled is unlabeled is test_set is None:
         raise Failure("--labeled and --unlabeled go together; give both, or neither for phantoms")
-    chosen = choose_device(device)
-    try:
+    chosen = only_device(device)
+    with in_words():
         networks = load_networks(weights or shipped_folder() / "default", chosen)
         training = {name: numbers.pop(name) for name in ("steps", "batch", "backbone")}
         plan = SegmenterPlan(**training, learning_rate=learning_rate, equal_weights=equal_weights)
@@ -133,10 +136,11 @@ def table1(
         counts = (protocol.guides, protocol.pool, protocol.test)
         with progress("table 1") as show:
             sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show)
+            if left_out := protocol.pool - len(sets.pool):
+                typer.echo(f"{left_out} of {protocol.pool} pool images have the pixels of another and are left out")
+            protocol = replace(protocol, pool=len(sets.pool))
             arms = _chosen(_arms(protocol, sets.pool_has_truth), row)
             reproduce(out, networks, protocol, arms, sets, show, 1 if chosen.type == "cpu" else 64)
-    except (ValueError, FloatingPointError) as error:
-        raise Failure(str(error)) from error
     typer.echo((out / "report.md").read_text() + f"\n{out}/report.json, report.csv, report.md and report.png")
 
 

@@ -14,6 +14,7 @@ from models.phantoms import phantoms
 from models.segmenter import Labeled
 
 GUIDES_SET, POOL_SET, TEST_SET = 1, 2, 3  # added to a phantom seed: the sets share no anatomy
+SEEDS_APART = 4  # between two comparisons: at neighbouring seeds one's pool would be the other's guides
 
 Show = Callable[..., None]  # show(done, total, label)
 Pair = tuple[Path, Path | None]  # a radiograph and its mask, if there is one
@@ -70,8 +71,11 @@ def phantom_sets(
 
 
 def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pair], show: Show) -> Sets:
-    """The same from image files, brought to 512x256. Raises ImageError (a ValueError) naming the file."""
-    backgrounds = read_labeled(pool, "pool images", show)
+    """The same from image files, brought to 512x256. Raises ValueError naming the file.
+
+    Pool images with the pixels of an earlier one are left out: the same samples would be made of them.
+    """
+    backgrounds = _distinct(read_labeled(pool, "pool images", show))
     # A guide's file may have the same name, and is another anatomy.
     names = tuple(f"pool image {name}" for name in backgrounds.groups)
     return Sets(
@@ -80,6 +84,14 @@ def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pai
         read_labeled(test, "test images", show),
         pool_has_truth=all(mask is not None for _, mask in pool),
     )
+
+
+def _distinct(part: Labeled) -> Labeled:
+    """Every image once."""
+    first: dict[str, int] = {}
+    for row, image in enumerate(part.images):
+        first.setdefault(pixels.sha256(image.tobytes()), row)
+    return part if len(first) == len(part) else part.rows(list(first.values()))
 
 
 def _known(part: Labeled) -> list[Known]:

@@ -196,16 +196,14 @@ def _synthesize_all(
     if not todo:
         return
     digests = [pixels.sha256(image.tobytes()) for image in pool.images]
-    most = max(k for _, _, k in todo)
-    show(0, len(guides) + len(pool), "comparing")
-    ranked = nearest(networks, guides, pool, digests, most, batch_size)
+    most = max((k for method, _, k in todo if method.selection == "ssim"), default=0)
+    ranked = nearest(networks, guides, pool, digests, most, batch_size, show) if most else []
     where = {digest: row for row, digest in enumerate(digests)}
     for number, (method, guide, k) in enumerate(todo):
         show(number, len(todo), f"synthesis, {method.name}")
         digest = pixels.sha256(guides.images[guide].tobytes())
-        chosen = ranked[guide][:k]
-        if method.selection == "random":
-            chosen = random_selection(0, digest, digests, k)
+        drawn = method.selection == "random"
+        chosen = random_selection(0, digest, digests, k) if drawn else ranked[guide][:k]
         rows = [where[sha256] for sha256 in chosen]
         seeds = [sample_seed(0, digest, sha256) for sha256 in chosen]
         samples, masks = _samples(networks, guides, guide, pool.images[rows], method, seeds, batch_size)
@@ -217,16 +215,24 @@ def _synthesize_all(
 
 
 def nearest(
-    networks: Networks, guides: Labeled, pool: Labeled, digests: Sequence[str], k: int, batch_size: int
+    networks: Networks,
+    guides: Labeled,
+    pool: Labeled,
+    digests: Sequence[str],
+    k: int,
+    batch_size: int,
+    show: Show = lambda *_: None,
 ) -> list[list[str]]:
     """For each guide the sha256 of its k most similar pool images, the best first; `digests`: the pool's, in order."""
     latents = []
+    done, total = 0, len(guides) + len(pool)
     with FixedBatches(batch_size) as batches:
         for images in (guides.images, pool.images):
-            parts = [
-                batches.run(networks.vae.encode, to_images(images[rows], networks.device)).cpu()
-                for rows in _chunks(len(images), 64)
-            ]
+            parts = []
+            for rows in _chunks(len(images), 64):
+                parts.append(batches.run(networks.vae.encode, to_images(images[rows], networks.device)).cpu())
+                done += len(parts[-1])
+                show(done, total, "comparing")
             latents.append(torch.cat(parts))
     data_range = float(latents[1].max() - latents[1].min())
     found = top_k(latents[0].to(networks.device), [(latents[1], digests)], k, data_range)

@@ -1,6 +1,7 @@
 """`pansynth reproduce table1`: the whole protocol on a handful of phantoms."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from cli.failure import Failure
 from cli.main import app
 from cli.phantoms import write_phantoms
-from models.labeled_sets import phantom_sets
+from models.labeled_sets import TEST_SET, phantom_sets
 from models.phantoms import LOOKS, PLAIN
 from tests.tiny import make_tiny_weights
 
@@ -111,6 +112,53 @@ def test_guides_and_test_images_may_come_from_folders_of_their_own(tmp_path: Pat
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert (report["test_images"], report["protocol"]["guides"], report["protocol"]["pool"]) == (4, 2, 2)
     assert report["arms"][-1]["name"] == "oracle"
+
+
+def test_a_pool_image_that_is_there_twice_is_told_and_taken_once(tmp_path: Path, weights: Path) -> None:
+    write_phantoms(tmp_path / "labeled", 3, 904, LOOKS, lambda *_: None)
+    write_phantoms(tmp_path / "pool", 2, 905, LOOKS, lambda *_: None)
+    images = tmp_path / "pool" / "images"
+    shutil.copy(next(images.iterdir()), images / "again.png")
+    given = ["--labeled", str(tmp_path / "labeled"), "--unlabeled", str(images), "--guides", "1", "--top-k", "2"]
+    said = run(tmp_path / "run", weights, *given, "--control-top-k", "2", "--steps", "1", "--row", "real+paste")
+    assert "1 of 3 pool images have the pixels of another and are left out" in said
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["protocol"]["pool"] == 2
+    with pytest.raises(Failure, match="top k is 3, the pool has 2 images"):
+        run(tmp_path / "more", weights, *given, "--control-top-k", "3")
+
+
+def test_neighbouring_seeds_share_no_phantom_and_the_default_is_that_of_the_published_runs(
+    tmp_path: Path, weights: Path
+) -> None:
+    numbers = [
+        "--guides",
+        "1",
+        "--top-k",
+        "1",
+        "--control-top-k",
+        "1",
+        "--seeds",
+        "1",
+        "--steps",
+        "1",
+        "--row",
+        "oracle",
+    ]
+    seeds = []
+    for name, more in (("default", []), ("next", ["--seed", "250001"])):
+        run(tmp_path / name, weights, *numbers, *more)
+        seeds.append(json.loads((tmp_path / name / "run.json").read_text())["protocol"]["phantom_seed"])
+    assert seeds[0] == 1_000_000
+    assert seeds[1] - seeds[0] > TEST_SET
+
+
+def test_a_comparison_in_several_processes_is_refused(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(Failure, match="works in one process; start it without torchrun"):
+        run(tmp_path / "run", weights)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_test_image_from_the_pool_is_refused(tmp_path: Path, weights: Path) -> None:

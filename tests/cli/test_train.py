@@ -98,7 +98,7 @@ def test_a_region_finder_is_trained_from_images_and_regions(tmp_path: Path, monk
     monkeypatch.setattr("models.training.checkpoint.SECONDS", 0.0)
     said = run("train", "region", "--data", labeled, "--out", tmp_path / "region", "--steps", "2", "--batch", "2")
     assert "region finder in" in said
-    assert not list(tmp_path.rglob("checkpoint*")), "the next run would go on with this one"
+    assert not list(tmp_path.rglob("*.checkpoint")), "the next run would go on with this one"
     load_region(tmp_path / "region")
     with pytest.raises(Failure, match="holds 0 radiographs"):
         run("train", "region", "--data", tmp_path, "--out", tmp_path / "none")

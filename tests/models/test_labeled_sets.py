@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from cli.evaluate import labeled_pairs
 from cli.phantoms import write_phantoms
-from models.labeled_sets import folder_sets
+from models.labeled_sets import folder_sets, pixels_sha256, read_labeled
 from models.phantoms import LOOKS
+from models.pixels import sha256
 
 
 def test_a_pool_image_under_a_guides_file_name_is_another_anatomy(tmp_path: Path) -> None:
@@ -19,3 +22,12 @@ def test_a_pool_image_under_a_guides_file_name_is_another_anatomy(tmp_path: Path
         parts.append(labeled_pairs(tmp_path / name))
     sets = folder_sets(*parts, lambda *_: None)
     assert not set(sets.guides.groups) & set(sets.pool.groups)
+
+
+def test_the_digest_is_that_of_all_images_and_then_of_all_masks(tmp_path: Path) -> None:
+    """Run folders know their data by it."""
+    write_phantoms(tmp_path, 3, 907, LOOKS, lambda *_: None)
+    pairs = labeled_pairs(tmp_path)
+    part = read_labeled([*pairs[:2], (pairs[2][0], None)], "images", lambda *_: None)
+    assert part.masks[:2].any(axis=(1, 2)).all() and not part.masks[2].any()
+    assert pixels_sha256(part) == sha256(part.images.tobytes() + np.packbits(part.masks).tobytes())
