@@ -1,6 +1,8 @@
 """Whether a new job may come in; the parts that the submitting verbs of `app.jobs` share."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
@@ -39,6 +41,17 @@ def first_with_key(session: Session, idempotency: tuple[str, str] | None) -> Job
             "send the same content or another key"
         )
     return session.get(Job, known.job_id)
+
+
+def new_job(
+    session: Session, job_id: str, kind: str, parameters: Mapping[str, Any], total: int, pool: Pool | None = None
+) -> Job:
+    job = Job(id=job_id, kind=kind, status="queued", parameters=dict(parameters), total=total)
+    job.created_at, job.tenant = datetime.now(UTC), pool.tenant if pool else tenant_of(session)
+    job.pool_id = pool.id if pool else None
+    session.add(job)
+    session.flush()  # first: what is added after it refers to it
+    return job
 
 
 def under_key(session: Session, idempotency: tuple[str, str] | None, job: Job) -> Job:

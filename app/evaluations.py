@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.admission import check_queue, first_with_key, under_key
+from app.admission import check_queue, first_with_key, new_job, under_key
 from app.errors import CroppedGuides, LeakingTestImage, NotFinished
 from app.jobs import end_job, step_done
 from app.leases import add_steps, hold, kind_of, lock
 from app.records import Claim, NewGuide
 from app.regions import CROP
 from app.tables import EvaluationImage, Guide, Job, Report, Sample
-from app.tenants import tenant_of
 
 FORMATS = {
     "json": "application/json",
@@ -85,10 +83,7 @@ def submit_evaluation(
     arms = arms_of(parameters["arms"], made)
     total = len(arms) * parameters["seeds"]
     stated = {**parameters, "arms": [vars(arm) for arm in arms]}
-    job = Job(id=job_id, kind="evaluation", status="queued", parameters=stated, total=total)
-    job.created_at, job.tenant = datetime.now(UTC), tenant_of(session)
-    session.add(job)
-    session.flush()
+    job = new_job(session, job_id, "evaluation", stated, total)
     session.add_all(Guide(job_id=job_id, position=n, **vars(image)) for n, image in enumerate(real))
     session.add_all(
         EvaluationImage(job_id=job_id, position=n, name=t.name, image_sha256=t.image_sha256, mask_sha256=t.mask_sha256)

@@ -14,7 +14,7 @@ nothing. Each verb takes a session of `Database.write()`; wake-ups are sent afte
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -22,7 +22,7 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app import pools
-from app.admission import check_queue, first_with_key, lock_pool, under_key
+from app.admission import check_queue, first_with_key, lock_pool, new_job, under_key
 from app.database import clock
 from app.errors import JobEnded, JobNotFound, JobRunning, PoolTooSmall
 from app.failures import fail_next, fail_one
@@ -43,7 +43,7 @@ from app.leases import (
     may_claim,
 )
 from app.records import Claim, NewGuide, NewLatent, NewSample
-from app.tables import ACTIVE, Guide, Job, Pool, PoolImage, Sample, Step, Upload
+from app.tables import ACTIVE, Guide, Job, PoolImage, Sample, Step, Upload
 
 IMPORT_CHUNK = 32  # files an import step reads and encodes
 PLAN_PAIRS = 20_000  # guide-and-pool-image pairs a plan step compares: about 20 s
@@ -81,7 +81,7 @@ def submit_synthesis(
     if count < top_k:
         remedy = f"choose top_k between 1 and {count}" if count else f"import some by POST /pools/{pool}/images"
         raise PoolTooSmall(f"pool {pool!r} has {count} images, top_k is {top_k}; {remedy}")
-    job = _new_job(session, job_id, "synthesis", home, parameters, total=len(guides) * top_k)
+    job = new_job(session, job_id, "synthesis", parameters, len(guides) * top_k, home)
     job.pool_high_water = high_water
     session.add_all(Guide(job_id=job_id, position=n, **asdict(guide)) for n, guide in enumerate(guides))
     session.flush()
@@ -108,7 +108,7 @@ def submit_import(
     check_queue(session, max_queued_jobs)
     home = lock_pool(session, pool, shared=True)
     parameters = {"pool": pool, "archive": archive, "region": region}
-    job = _new_job(session, job_id, "pool_import", home, parameters, total=len(names))
+    job = new_job(session, job_id, "pool_import", parameters, len(names), home)
     if (first := under_key(session, idempotency, job)) is not job:
         return first
     if archive:
@@ -391,11 +391,3 @@ def _finish_cancelling(session: Session, job: Job, now: datetime) -> None:
     session.flush()
     if not is_held(session, job.id, now):
         end_job(session, job, "cancelled")
-
-
-def _new_job(session: Session, job_id: str, kind: str, pool: Pool, parameters: Mapping[str, Any], total: int) -> Job:
-    job = Job(id=job_id, kind=kind, status="queued", pool_id=pool.id, total=total)
-    job.parameters, job.created_at, job.tenant = dict(parameters), datetime.now(UTC), pool.tenant
-    session.add(job)
-    session.flush()  # first: what is added after it refers to it
-    return job
