@@ -187,7 +187,7 @@ def empty(service: Service) -> None:
 def head(length: str, path: str = "/synthesize") -> bytes:
     """The head of an upload, for a client that goes its own ways."""
     kind = "Content-Type: multipart/form-data; boundary=xyz"
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\n{kind}\r\n{length}\r\n\r\n".encode()
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{kind}\r\n{length}\r\n\r\n".encode()
 
 
 def answer_of(connection: socket.socket) -> str:

@@ -108,7 +108,8 @@ def test_guides_and_test_images_may_come_from_folders_of_their_own(tmp_path: Pat
     for option, count, seed in (("labeled", 3, 904), ("unlabeled", 2, 905), ("test-set", 4, 906)):
         write_phantoms(tmp_path / option, count, seed, LOOKS, lambda *_: None)
         folders += [f"--{option}", str(tmp_path / option)]
-    run(tmp_path / "run", weights, *folders, "--guides", "2", "--top-k", "1", "--control-top-k", "1", "--steps", "1")
+    sizes = ["--guides", "2", "--top-k", "1", "--control-top-k", "1", "--steps", "1"]
+    run(tmp_path / "run", weights, *folders, *sizes, "--row", "oracle")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert (report["test_images"], report["protocol"]["guides"], report["protocol"]["pool"]) == (4, 2, 2)
     assert report["arms"][-1]["name"] == "oracle"
