@@ -1,8 +1,7 @@
 """A job taken in: how much it may bring, its rows and blobs, the answer."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -35,47 +34,42 @@ def upload_allowance(service: Service, idempotency_key: str | None = None) -> Al
         return allowance(session, *given, idempotency_key)
 
 
-@contextmanager
-def blobs_first(service: Service, job_id: str) -> Iterator[None]:
-    """Around writing a job's blobs, then its rows: of what is refused or fails no blob stays.
-
-    Where the connection to the database is lost, nobody knows whether the commit came through: the blobs stay for
-    the job that may be there, and if it isn't, the janitor removes them.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if not (isinstance(error, DBAPIError) and error.connection_invalidated):
-            service.blobs.delete_prefix(f"jobs/{job_id}/")
-        raise
-
-
 def take_in(
     service: Service,
-    images: Sequence[GuideFiles],
+    put_blobs: Callable[[str], None],
     upload_bytes: int,
     webhook: str | None,
     submit: Callable[[Session, str], Job],
 ) -> tuple[Job, bool]:
-    """Write the images' blobs, then the job that `submit(session, job_id)` makes.
+    """Write a job's blobs by `put_blobs(job_id)`, then the job that `submit(session, job_id)` makes.
 
     -> (job, is it new): for an idempotency key that is known, `submit` gives the first job.
+    Of what is refused or fails no blob stays. Where the connection to the database is lost, nobody knows whether the
+    commit came through: the blobs stay for the job that may be there, and if it isn't, the janitor removes them.
     """
     job_id = new_job_id()
-    with blobs_first(service, job_id):
-        for image in images:
-            key_of = keys.original if image.full_size else keys.guide
-            for sha256, file in ((image.row.image_sha256, image.image), (image.row.mask_sha256, image.mask)):
-                with file.open() as content:
-                    service.blobs.put_file(key_of(job_id, sha256), content)
+    try:
+        put_blobs(job_id)
         with service.database.write() as session:
             job = submit(session, job_id)
             if job.id == job_id:
                 charge(session, service.caller, job, upload_bytes, datetime.now(UTC))
                 webhooks.order(session, job, webhook)
+    except BaseException as error:
+        if not (isinstance(error, DBAPIError) and error.connection_invalidated):
+            service.blobs.delete_prefix(f"jobs/{job_id}/")
+        raise
     if job.id != job_id:
         service.blobs.delete_prefix(f"jobs/{job_id}/")
     return job, job.id == job_id
+
+
+def put_images(service: Service, images: Sequence[GuideFiles], job_id: str) -> None:
+    for image in images:
+        key_of = keys.original if image.full_size else keys.guide
+        for sha256, file in ((image.row.image_sha256, image.image), (image.row.mask_sha256, image.mask)):
+            with file.open() as content:
+                service.blobs.put_file(key_of(job_id, sha256), content)
 
 
 def wake_up(service: Service, job_id: str) -> None:

@@ -1,5 +1,6 @@
 """POST /evaluations, and the report that comes of it."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -11,7 +12,7 @@ from app.evaluation_form import evaluation_schema, parse_evaluation, read_set
 from app.forms import openapi_body
 from app.guides import GuideFiles, fingerprint
 from app.problems import Problem
-from app.routes.accepted import job_answer, take_in, upload_allowance
+from app.routes.accepted import job_answer, put_images, take_in, upload_allowance
 from app.routes.parameters import KNOWN_KEY, IdempotencyKey, job_id_of
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
@@ -57,7 +58,7 @@ def submit(
     known = (idempotency_key, fingerprint(parameters, [*real, *test], webhook)) if idempotency_key else None
     return take_in(
         service,
-        [*real, *test],
+        partial(put_images, service, [*real, *test]),
         upload_bytes,
         webhook,
         lambda session, job_id: evaluations.submit_evaluation(

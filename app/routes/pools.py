@@ -4,18 +4,17 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
 
-from app import jobs, keys, pools, webhooks
+from app import jobs, keys, pools
 from app.downloads import REVALIDATE, Download, serve
 from app.forms import WEBHOOK, files_schema, only_fields, openapi_body, webhook_of
-from app.limits import charge
 from app.problems import FieldError, invalid
-from app.routes.accepted import blobs_first, job_answer, new_job_id, upload_allowance
+from app.routes.accepted import job_answer, take_in, upload_allowance
 from app.routes.parameters import KNOWN_KEY, IdempotencyKey, Limit, cursor_of, pool_name_of
 from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
 from app.service import Service, ServiceDep
@@ -109,7 +108,7 @@ async def import_images(
     async with read_form(request, allowance) as form:
         check_import(form)
         webhook = webhook_of(form, service.settings.webhook_hosts)
-        job, is_new = await to_thread.run_sync(take_in_import, service, name, form, webhook, idempotency_key)
+        job, is_new = await to_thread.run_sync(submit, service, name, form, webhook, idempotency_key)
     if is_new:
         service.metrics.accepted(job.kind)
     return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
@@ -146,37 +145,37 @@ def wrong_region(form: Form) -> list[FieldError]:
     return [FieldError("region", f"should be {' or '.join(REGIONS)}") for value in given if value not in REGIONS]
 
 
-def take_in_import(
+def submit(
     service: Service, name: str, form: Form, webhook: str | None, idempotency_key: str | None
 ) -> tuple[Job, bool]:
-    """Write the files as blobs, then the job -> (job, is it new), as `take_in` does."""
-    job_id = new_job_id()
+    """The job, and whether it is new."""
     files, archives = form.files.get("images", []), form.files.get("archive", [])
     region = form.texts.get("region", ["none"])[0]
     known = (idempotency_key, fingerprint(name, region, webhook, [*files, *archives])) if idempotency_key else None
-    with blobs_first(service, job_id):
-        for position, file in enumerate(files):
-            with file.open() as opened:
-                service.blobs.put_file(keys.upload(job_id, position), opened)
-        for archive in archives:
-            put_archive(service, keys.archive(job_id), archive)
-        with service.database.write() as session:
-            job = jobs.submit_import(
-                session,
-                job_id=job_id,
-                pool=name,
-                names=[file.name for file in files],
-                archive=bool(archives),
-                region=region,
-                max_queued_jobs=service.settings.max_queued_jobs,
-                idempotency=known,
-            )
-            if job.id == job_id:
-                charge(session, service.caller, job, form.size, datetime.now(UTC))
-                webhooks.order(session, job, webhook)
-    if job.id != job_id:
-        service.blobs.delete_prefix(f"jobs/{job_id}/")
-    return job, job.id == job_id
+    return take_in(
+        service,
+        partial(put_uploads, service, files, archives),
+        form.size,
+        webhook,
+        lambda session, job_id: jobs.submit_import(
+            session,
+            job_id=job_id,
+            pool=name,
+            names=[file.name for file in files],
+            archive=bool(archives),
+            region=region,
+            max_queued_jobs=service.settings.max_queued_jobs,
+            idempotency=known,
+        ),
+    )
+
+
+def put_uploads(service: Service, files: Sequence[UploadedFile], archives: Sequence[UploadedFile], job_id: str) -> None:
+    for position, file in enumerate(files):
+        with file.open() as content:
+            service.blobs.put_file(keys.upload(job_id, position), content)
+    for archive in archives:
+        put_archive(service, keys.archive(job_id), archive)
 
 
 def fingerprint(pool: str, region: str, webhook: str | None, files: Sequence[UploadedFile]) -> str:

@@ -1,5 +1,6 @@
 """POST /synthesize: verify, normalise, store, submit, commit, wake."""
 
+from functools import partial
 from typing import Any
 
 from anyio import to_thread
@@ -12,7 +13,7 @@ from app.guides import GuideFiles, fingerprint, read_guides
 from app.presets import PRESETS, Preset
 from app.problems import FieldError, invalid
 from app.regions import CROP
-from app.routes.accepted import job_answer, take_in, upload_allowance
+from app.routes.accepted import job_answer, put_images, take_in, upload_allowance
 from app.routes.parameters import KNOWN_KEY, IdempotencyKey
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
@@ -108,7 +109,7 @@ def submit(
     known = (idempotency_key, fingerprint(parameters, guides, webhook)) if idempotency_key else None
     return take_in(
         service,
-        guides,
+        partial(put_images, service, guides),
         upload_bytes,
         webhook,
         lambda session, job_id: jobs.submit_synthesis(
