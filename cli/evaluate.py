@@ -66,14 +66,11 @@ def labeled_pairs(folder: Path) -> list[Pair]:
 
     Raises Failure where an image has no mask, or several that differ from it in their ending only.
     """
-    from models.training.images import SUFFIXES
+    from models.training.images import SUFFIXES, is_image
 
     if not (folder / "images").is_dir() or not (folder / "masks").is_dir():
         raise Failure(f"{folder}: it needs the folders images/ and masks/, with the same file names")
-    images, masks = (
-        [path for path in sorted((folder / part).iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
-        for part in ("images", "masks")
-    )
+    images, masks = (sorted(filter(is_image, (folder / part).iterdir())) for part in ("images", "masks"))
     named = {mask.name: [mask] for mask in masks}
     alike: dict[str, list[Path]] = {}
     for mask in masks:

@@ -50,7 +50,12 @@ def image_paths(folder: Path) -> list[Path]:
 
 def images_below(folder: Path) -> list[Path]:
     """Every file below a folder that has an image's ending, by name."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(filter(is_image, folder.rglob("*")))
+
+
+def is_image(path: Path) -> bool:
+    """By its ending."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LEAST) -> TrainingImages:
