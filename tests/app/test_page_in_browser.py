@@ -27,6 +27,13 @@ def page(browser: Browser, served: Served) -> Iterator[Tab]:
 
 
 @pytest.fixture
+def guarded_page(browser: Browser, guarded: Served) -> Iterator[Tab]:
+    """Of a service that asks for keys."""
+    with tab(browser, f"http://127.0.0.1:{guarded.port}") as opened:
+        yield opened
+
+
+@pytest.fixture
 def done(client: httpx.Client, service: Service, pool: str) -> str:
     """The id of a job that has made two samples: the first all 100, the second all 101."""
     submit(client, pool)
@@ -210,28 +217,26 @@ def test_a_focus_on_what_is_hidden_moves_on(page: Tab, client: httpx.Client, poo
     assert page.run("document.activeElement.id") == "result"
 
 
-def test_a_kept_key_that_cannot_be_sent_is_asked_for_anew(browser: Browser, guarded: Served) -> None:
-    with tab(browser, f"http://127.0.0.1:{guarded.port}") as page:
-        page.open("/docs")
-        page.run("sessionStorage.setItem('pansynth-key', 'pansynth_\\u200b1')")
-        page.open("/")
-        page.until("document.getElementById('key').open")
-        is_valid = (
-            "(document.getElementById('key-input').value = {!r}, document.querySelector('#key form').checkValidity())"
-        )
-        assert not page.run(is_valid.format("pansynth_1\u200b"))
-        assert page.run(is_valid.format(" pansynth_1-~! "))
+def test_a_kept_key_that_cannot_be_sent_is_asked_for_anew(guarded_page: Tab) -> None:
+    guarded_page.open("/docs")
+    guarded_page.run("sessionStorage.setItem('pansynth-key', 'pansynth_\\u200b1')")
+    guarded_page.open("/")
+    guarded_page.until("document.getElementById('key').open")
+    is_valid = (
+        "(document.getElementById('key-input').value = {!r}, document.querySelector('#key form').checkValidity())"
+    )
+    assert not guarded_page.run(is_valid.format("pansynth_1\u200b"))
+    assert guarded_page.run(is_valid.format(" pansynth_1-~! "))
 
 
-def test_a_key_that_was_declined_is_not_asked_for_every_few_seconds(browser: Browser, guarded: Served) -> None:
-    with tab(browser, f"http://127.0.0.1:{guarded.port}") as page:
-        page.open("/")
-        page.until("document.getElementById('key').open")
-        page.click("#key button[value='']")
-        page.until("!document.getElementById('pool-problem').hidden")
-        seen = page.run("requests.filter(({ path }) => path === '/readyz').length")
-        page.until(f"requests.filter(({{ path }}) => path === '/readyz').length >= {seen} + 2")
-        assert not page.run("document.getElementById('key').open")
+def test_a_key_that_was_declined_is_not_asked_for_every_few_seconds(guarded_page: Tab) -> None:
+    guarded_page.open("/")
+    guarded_page.until("document.getElementById('key').open")
+    guarded_page.click("#key button[value='']")
+    guarded_page.until("!document.getElementById('pool-problem').hidden")
+    seen = guarded_page.run("requests.filter(({ path }) => path === '/readyz').length")
+    guarded_page.until(f"requests.filter(({{ path }}) => path === '/readyz').length >= {seen} + 2")
+    assert not guarded_page.run("document.getElementById('key').open")
 
 
 def test_a_reference_that_cannot_be_drawn_says_so(page: Tab) -> None:
