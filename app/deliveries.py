@@ -11,12 +11,12 @@ import hmac
 import logging
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import httpx
 from anyio import to_thread
 
 from app import logs, webhooks
+from app.database import clock
 from app.service import Service
 from app.settings import webhook_key
 from app.webhook_hosts import refusal
@@ -67,7 +67,7 @@ async def deliver_due(service: Service, client: httpx.AsyncClient) -> int:
 
 def claim(service: Service) -> list[Due]:
     with service.database.write() as session:
-        return webhooks.claim_due(session, now=datetime.now(UTC), limit=AT_ONCE)
+        return webhooks.claim_due(session, now=clock(session), limit=AT_ONCE)
 
 
 async def deliver(service: Service, client: httpx.AsyncClient, due: Due) -> None:
@@ -88,8 +88,7 @@ def write_down(service: Service, due: Due, failure: Failure | None) -> str:
     with service.database.write() as session:
         if failure is None:
             return webhooks.delivered(session, due)
-        now = datetime.now(UTC)
-        return webhooks.not_delivered(session, due, failure.reason, now=now, lasting=failure.lasting)
+        return webhooks.not_delivered(session, due, failure.reason, now=clock(session), lasting=failure.lasting)
 
 
 async def attempt(client: httpx.AsyncClient, due: Due, key: bytes) -> Failure | None:

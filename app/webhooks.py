@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from app.database import clock
 from app.schemas import job_links
 from app.tables import Delivery, Job
 
@@ -37,7 +38,7 @@ def order(session: Session, job: Job, url: str | None) -> None:
     """A job that is being submitted is to tell this address, which `webhook_hosts` allows, of its end; None: nobody."""
     if url is not None:
         job.webhook = url
-        session.add(Delivery(job_id=job.id, status="pending", due_at=job.created_at))
+        session.add(Delivery(job_id=job.id, status="pending", due_at=clock(session)))
 
 
 def claim_due(session: Session, *, now: datetime, limit: int) -> list[Due]:

@@ -1,7 +1,7 @@
 """A receiver of webhooks: a real HTTP server that answers as it is told and keeps what it was sent."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,10 +24,11 @@ class Received:
 
 @dataclass
 class Receiver:
-    """`answers`: the statuses to answer with, in order; after them 204. None: hold the connection, say nothing."""
+    """`answers`: the statuses to answer with, in order; after them what `judge` says. None: hold the connection."""
 
     port: int
     answers: list[int | None] = field(default_factory=list)
+    judge: Callable[[Received], int] = lambda _: 204
     received: list[Received] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -41,8 +42,9 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.received.append(Received(self.path, dict(self.headers), body))
-            status = receiver.answers.pop(0) if receiver.answers else 204
+            received = Received(self.path, dict(self.headers), body)
+            receiver.received.append(received)
+            status = receiver.answers.pop(0) if receiver.answers else receiver.judge(received)
             if status is None:
                 receiver.over.wait()
                 return

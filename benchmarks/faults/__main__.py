@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.faults.soak import ALL_FAULTS, soak, table
 from benchmarks.faults.stack import running
 from benchmarks.faults.stores import fleet, home
+from benchmarks.faults.work import KINDS
 from tests.tiny import make_tiny_weights
 
 
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fleet", action="store_true", help="over PostgreSQL and a bucket")
     parser.add_argument("--only", nargs="+", default=[""], help="faults whose name has one of these in it")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of the jobs; a synthesis first")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started and mounted is taken away again
@@ -35,7 +37,7 @@ def main() -> int:
         data_dir = Path(folder) / "data"
         stores = fleet(arguments.seed) if arguments.fleet else home(data_dir)
         with stores as given, running(data_dir, weights, stores=given) as stack:
-            tallies = soak(stack, names, arguments.seed, lambda words: print(words, flush=True))
+            tallies = soak(stack, names, arguments.seed, lambda words: print(words, flush=True), arguments.kinds)
     print(table(tallies))
     failures = [words for tally in tallies.values() for words in tally.failures]
     print("\n".join(failures))

@@ -1,12 +1,12 @@
-"""The faults. Each takes a job through its trouble and returns the sha256 of the dataset that came of it, or None
-where there is to be none."""
+"""The faults. Each takes a job through its trouble and returns the sha256 of what came of it, or None where there is
+to be nothing."""
 
 import random
 import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from functools import partial
 from uuid import uuid4
@@ -18,12 +18,11 @@ from app import broker
 from app.blobs import Blobs
 from benchmarks.faults import points
 from benchmarks.faults.stack import LEASE_SECONDS, Stack
-from benchmarks.faults.work import Broken, Client
+from benchmarks.faults.work import EVALUATION, IMPORT, SYNTHESIS, Broken, Client
 from cli.up import broker_socket
 
 Fault = Callable[[Stack, Client, random.Random], str | None]
 
-JOB_SECONDS = 3.0  # about what a job takes: moments are drawn from it
 CANCEL_SECONDS = 2.0
 
 
@@ -34,26 +33,26 @@ class NotInjected(Exception):
 def worker_killed(stack: Stack, client: Client, chance: random.Random) -> str | None:
     """kill -9 of the process that does the steps, at a random moment."""
     job_id = client.submit()
-    tend_for(stack, chance.uniform(0, JOB_SECONDS))
+    tend_for(stack, chance.uniform(0, client.job_seconds))
     if (victim := stack.working(chance.choice(stack.worker_names()))) is None:
         raise NotInjected
     victim.kill()
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def worker_and_parent_killed(stack: Stack, client: Client, chance: random.Random) -> str | None:
     """kill -9 of a whole worker, its Celery parent too, at a random moment."""
     job_id = client.submit()
-    tend_for(stack, chance.uniform(0, JOB_SECONDS))
+    tend_for(stack, chance.uniform(0, client.job_seconds))
     stack.kill(chance.choice(stack.worker_names()))
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def worker_dies_at(point: str, stack: Stack, client: Client, chance: random.Random) -> str | None:  # noqa: ARG001
     """kill -9 of a worker by itself at a named point."""
     points.arm(stack.data_dir, point)
     job_id = client.submit()
-    made = client.dataset(job_id)
+    made = client.result(job_id)
     if points.disarm(stack.data_dir):
         raise NotInjected
     return made
@@ -65,7 +64,7 @@ def api_dies_at(point: str, stack: Stack, client: Client, chance: random.Random)
     job_id = client.submit()
     if points.disarm(stack.data_dir):
         raise NotInjected
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def api_killed_in_an_upload(stack: Stack, client: Client, chance: random.Random) -> str | None:
@@ -78,26 +77,26 @@ def api_killed_in_an_upload(stack: Stack, client: Client, chance: random.Random)
         wire.sendall("\r\n".join([*lines, "", ""]).encode() + body[: chance.randrange(len(body))])
         time.sleep(0.05)
         stack.kill("api")
-    return client.dataset(client.submit(key))
+    return client.result(client.submit(key))
 
 
 def everything_killed(stack: Stack, client: Client, chance: random.Random) -> str | None:
     """kill -9 of every process at a random moment, then a start."""
     job_id = client.submit()
-    tend_for(stack, chance.uniform(0, JOB_SECONDS))
+    tend_for(stack, chance.uniform(0, client.job_seconds))
     names = stack.names()
     chance.shuffle(names)
     for name in names:
         stack.kill(name)
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def broker_killed(stack: Stack, client: Client, chance: random.Random) -> str | None:
     """kill -9 of the broker, which keeps nothing; it is back at once."""
     job_id = client.submit()
-    tend_for(stack, chance.uniform(0, JOB_SECONDS))
+    tend_for(stack, chance.uniform(0, client.job_seconds))
     stack.kill("broker")
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def broker_wiped(stack: Stack, client: Client, chance: random.Random) -> str | None:
@@ -106,8 +105,8 @@ def broker_wiped(stack: Stack, client: Client, chance: random.Random) -> str | N
     with redis.Redis(unix_socket_path=str(broker_socket(stack.data_dir))) as server:
         for _ in range(3):
             server.flushall()
-            tend_for(stack, chance.uniform(0, JOB_SECONDS / 3))
-    return client.dataset(job_id)
+            tend_for(stack, chance.uniform(0, client.job_seconds / 3))
+    return client.result(job_id)
 
 
 def broker_away(seconds: float, stack: Stack, client: Client, chance: random.Random) -> str | None:
@@ -118,7 +117,7 @@ def broker_away(seconds: float, stack: Stack, client: Client, chance: random.Ran
     job_id = early or client.submit()
     tend_for(stack, seconds)
     stack.paused.discard("broker")
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def messages_multiplied(stack: Stack, client: Client, chance: random.Random) -> str | None:
@@ -134,13 +133,13 @@ def messages_multiplied(stack: Stack, client: Client, chance: random.Random) -> 
             if many:
                 server.rpush(broker.QUEUE, *many)
             tend_for(stack, chance.uniform(0, 0.5))
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def worker_stopped(stack: Stack, client: Client, chance: random.Random) -> str | None:
     """SIGSTOP of a worker's process for longer than its lease, then SIGCONT."""
     job_id = client.submit()
-    tend_for(stack, chance.uniform(0, JOB_SECONDS))
+    tend_for(stack, chance.uniform(0, client.job_seconds))
     victim = stack.working(chance.choice(stack.worker_names()))
     if victim is None:
         raise NotInjected
@@ -148,7 +147,7 @@ def worker_stopped(stack: Stack, client: Client, chance: random.Random) -> str |
         victim.send_signal(signal.SIGSTOP)
         tend_for(stack, LEASE_SECONDS + chance.uniform(1, 3))
         victim.send_signal(signal.SIGCONT)
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def database_locked(stack: Stack, client: Client, chance: random.Random) -> str | None:
@@ -156,18 +155,18 @@ def database_locked(stack: Stack, client: Client, chance: random.Random) -> str 
     if stack.stores.database_url:
         raise NotInjected
     job_id = client.submit()
-    tend_for(stack, chance.uniform(0, JOB_SECONDS))
+    tend_for(stack, chance.uniform(0, client.job_seconds))
     with closing(sqlite3.connect(stack.data_dir / "pansynth.sqlite", isolation_level=None, timeout=30)) as other:
         other.execute("BEGIN IMMEDIATE")
         time.sleep(chance.uniform(1, 2 * LEASE_SECONDS))
         other.execute("ROLLBACK")
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def cancelled(stack: Stack, client: Client, chance: random.Random) -> str | None:
     """A cancellation at a random step: it ends within two seconds, and nothing is written after."""
     job_id = client.submit()
-    tend_for(stack, chance.uniform(0, JOB_SECONDS))
+    tend_for(stack, chance.uniform(0, client.job_seconds))
     asked = time.monotonic()
     if client.ask("POST", f"/jobs/{job_id}/cancel").status_code == 409:
         raise NotInjected  # it had ended
@@ -176,8 +175,9 @@ def cancelled(stack: Stack, client: Client, chance: random.Random) -> str | None
     blobs = Blobs(stack.settings.blobs())
     before = set(blobs.list(f"jobs/{job_id}/"))
     tend_for(stack, 1.0)
-    if status != "cancelled" or set(blobs.list(f"jobs/{job_id}/")) != before:
-        raise Broken(f"the job is {status}; written after the end: {set(blobs.list()) - before}")
+    written = set(blobs.list(f"jobs/{job_id}/")) - before
+    if status != "cancelled" or written:
+        raise Broken(f"the job is {status}; written after the end: {written}")
     if took > CANCEL_SECONDS:
         raise Broken(f"the cancellation took {took:.1f} s, {CANCEL_SECONDS} s are allowed")
     return None
@@ -187,10 +187,22 @@ def tend_for(stack: Stack, seconds: float) -> None:
     stack.until(lambda: False, seconds)
 
 
+def at_points(names: Iterable[str]) -> dict[str, Fault]:
+    return {f"kill -9 of a worker {point}": partial(worker_dies_at, point) for point in names}
+
+
+OF_KIND: dict[str, dict[str, Fault]] = {  # faults that jobs of one kind alone can meet
+    SYNTHESIS: at_points(points.SYNTHESIS_POINTS),
+    EVALUATION: at_points(points.EVALUATION_POINTS),
+    IMPORT: at_points(points.IMPORT_POINTS),
+}
 FAULTS: dict[str, Fault] = {
     "kill -9 of a worker's process, any moment": worker_killed,
     "kill -9 of a worker and its parent, any moment": worker_and_parent_killed,
-    **{f"kill -9 of a worker {point}": partial(worker_dies_at, point) for point in points.WORKER_POINTS},
+    **at_points(points.WORKER_POINTS),
+    **OF_KIND[SYNTHESIS],
+    **OF_KIND[EVALUATION],
+    **OF_KIND[IMPORT],
     "kill -9 of the API in the middle of an upload": api_killed_in_an_upload,
     **{f"kill -9 of the API {point}": partial(api_dies_at, point) for point in points.API_POINTS},
     "kill -9 of everything, then a start": everything_killed,

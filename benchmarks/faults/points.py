@@ -8,22 +8,43 @@ file and dies, so that it happens once.
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 WORKER_POINTS = (
     "after the claim",
+    "after a step's commit, before the wake-up",
+)
+SYNTHESIS_POINTS = (
     "while planning, before the commit",
     "while sampling",
     "before a sample's blob",
     "after a sample's blob",
     "before a sample's commit",
-    "after a step's commit, before the wake-up",
     "while packaging",
     "before the zip's blob",
     "after the zip's blob",
 )
-API_POINTS = ("after the guides' blobs, before the commit", "between commit and reply")
+EVALUATION_POINTS = (
+    "while training an arm",
+    "after an arm's checkpoint",
+    "before an arm's commit",
+    "before the report's commit",
+)
+IMPORT_POINTS = (
+    "while unpacking an archive",
+    "before an unpacked archive's commit",
+    "after a pool image's blob",
+    "before an import's commit",
+)
+BLOBS = {  # after a blob with this in its key
+    "after a sample's blob": "/samples/",
+    "after an arm's checkpoint": ".checkpoint",
+    "while unpacking an archive": "/uploads/",
+    "after a pool image's blob": "/images/",
+}
+API_POINTS = ("after a job's blobs, before the commit", "between commit and reply")
 
 
 def arm(data_dir: Path, point: str) -> None:
@@ -43,25 +64,34 @@ def disarm(data_dir: Path) -> bool:
 
 
 def install_in_worker(data_dir: Path) -> None:
-    from app import jobs
+    from app import evaluations, imports, jobs
     from app.blobs import Blobs
+    from models.training.segmenter import SegmenterTraining
     from worker import packaging, sampling, tasks
 
     def at(point: str) -> None:
         _die_if_armed(data_dir, point)
 
-    def of_sample(_: Any, key: str, *_rest: Any) -> bool:
-        return "/samples/" in key
+    def of(part: str) -> Callable[..., bool]:
+        return lambda _blobs, key, *_: part in key
 
     tasks._do = _before(tasks._do, lambda: at("after the claim"))
     tasks.wake = _before(tasks.wake, lambda: at("after a step's commit, before the wake-up"))
     jobs.plan_done = _after(jobs.plan_done, lambda: at("while planning, before the commit"))
     jobs.finish_sample = _after(jobs.finish_sample, lambda: at("before a sample's commit"))
-    Blobs.put = _before(Blobs.put, lambda: at("before a sample's blob"), of_sample)  # type: ignore[method-assign]
-    Blobs.put = _after(Blobs.put, lambda: at("after a sample's blob"), of_sample)  # type: ignore[method-assign]
+    Blobs.put = _before(Blobs.put, lambda: at("before a sample's blob"), of("/samples/"))  # type: ignore[method-assign]
+    for point, part in BLOBS.items():
+        Blobs.put = _after(Blobs.put, partial(at, point), of(part))  # type: ignore[method-assign]
     Blobs.put_file = _before(Blobs.put_file, lambda: at("before the zip's blob"))  # type: ignore[method-assign]
     Blobs.put_file = _after(Blobs.put_file, lambda: at("after the zip's blob"))  # type: ignore[method-assign]
     packaging._entry = _before(packaging._entry, lambda: at("while packaging"), lambda name: "masks" in name)
+    SegmenterTraining.advance = _before(  # type: ignore[method-assign]
+        SegmenterTraining.advance, lambda: at("while training an arm"), lambda training: training.step > 4
+    )
+    evaluations.arm_done = _before(evaluations.arm_done, lambda: at("before an arm's commit"))
+    evaluations.reported = _before(evaluations.reported, lambda: at("before the report's commit"))
+    imports.unpacked = _after(imports.unpacked, lambda: at("before an unpacked archive's commit"))
+    imports.imported = _after(imports.imported, lambda: at("before an import's commit"))
     synthesize = sampling.synthesize
 
     def synthesize_and_pass(*given: Any, should_stop: Callable[[], bool], **named: Any) -> Any:
@@ -80,12 +110,15 @@ def install_in_worker(data_dir: Path) -> None:
 
 
 def install_in_api(data_dir: Path) -> None:
+    from app import evaluations as rows
     from app import jobs
-    from app.routes import synthesis
+    from app.routes import evaluations, pools, synthesis
 
     before, after = API_POINTS
-    jobs.submit_synthesis = _after(jobs.submit_synthesis, lambda: _die_if_armed(data_dir, before))
-    synthesis.job_answer = _before(synthesis.job_answer, lambda: _die_if_armed(data_dir, after))
+    for module, name in ((jobs, "submit_synthesis"), (jobs, "submit_import"), (rows, "submit_evaluation")):
+        setattr(module, name, _after(getattr(module, name), lambda: _die_if_armed(data_dir, before)))
+    for route in (synthesis, evaluations, pools):
+        route.job_answer = _before(route.job_answer, lambda: _die_if_armed(data_dir, after))
 
 
 def _die_if_armed(data_dir: Path, point: str) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from benchmarks.faults import clocks
 
-CHUNK = 2  # samples to a step: a small job has several
+CHUNK = 2  # samples or files to a step: a small job has several
+TURN_SECONDS = 0.3  # of an arm's training: it changes hands, by a checkpoint
 
 
 def main() -> None:
@@ -22,10 +23,12 @@ def main() -> None:
         clocks.install_for_the_service(data_dir, name)
         fleet.serve(host="127.0.0.1", port=int(sys.argv[2]), data_dir=None, fd=None)
     else:
-        from worker import planning, sampling, tasks  # before the fork: a process killed is back at once
+        from app import jobs
+        from worker import evaluating, planning, sampling, tasks  # before the fork: a process killed is back at once
 
         assert tasks
-        planning.CHUNK_CPU, sampling.TURN_CPU = CHUNK, 1
+        planning.CHUNK_CPU = jobs.IMPORT_CHUNK = CHUNK
+        sampling.TURN_CPU, evaluating.TURN_SECONDS = 1, TURN_SECONDS
         points.install_in_worker(data_dir)
         clocks.install_for_the_service(data_dir, name)
         if os.environ["PANSYNTH_FAULTS_NEXT_VERSION"]:

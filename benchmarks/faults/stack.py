@@ -13,12 +13,14 @@ from pathlib import Path
 
 import httpx
 import psutil
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from app.broker import celery_app
 from app.settings import Settings
 from benchmarks.faults.stores import Stores
 from cli.children import start
 from cli.up import broker_socket
+from tests.receiver import SECRET, Received, Receiver, receiving
 
 LEASE_SECONDS = 4.0
 HUNG_SECONDS = 15.0
@@ -27,10 +29,14 @@ PATIENCE_SECONDS = 300.0
 
 @dataclass
 class Stack:
-    """`paused` are the names of processes that stay down for now, `newer` of workers of the next version."""
+    """`paused` are the names of processes that stay down for now, `newer` of workers of the next version.
+
+    receiver: is told of the ends of jobs, and takes nothing that is not signed for its clock.
+    """
 
     data_dir: Path
     weights_dir: Path
+    receiver: Receiver
     workers: int = 2
     stores: Stores = field(default_factory=Stores)
     port: int = 0
@@ -109,6 +115,8 @@ class Stack:
             "PANSYNTH_HUNG_SECONDS": str(HUNG_SECONDS),
             "PANSYNTH_DATABASE_URL": self.stores.database_url,
             "PANSYNTH_BLOB_URL": self.stores.blob_url,
+            "PANSYNTH_WEBHOOK_HOSTS": f"127.0.0.1:{self.receiver.port}",
+            "PANSYNTH_WEBHOOK_SECRET": SECRET,
             "PANSYNTH_FAULTS_NEXT_VERSION": "1" if name in self.newer else "",
             "OMP_NUM_THREADS": "1",
         }
@@ -125,16 +133,27 @@ class Stack:
 @contextmanager
 def running(data_dir: Path, weights_dir: Path, workers: int = 2, stores: Stores | None = None) -> Iterator[Stack]:
     """A stack that is ready; at its end nothing of it runs."""
-    stack = Stack(data_dir, weights_dir, workers, stores or Stores())
+    with receiving() as receiver:
+        receiver.judge = is_genuine
+        stack = Stack(data_dir, weights_dir, receiver, workers, stores or Stores())
+        try:
+            assert stack.until(stack.is_ready), "the service did not start; see its logs"
+            yield stack
+        finally:
+            for process in stack.processes.values():
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            broker_socket(data_dir).unlink(missing_ok=True)
+
+
+def is_genuine(received: Received) -> int:
+    """204 for a message that is signed and of these five minutes, 401 for others."""
     try:
-        assert stack.until(stack.is_ready), "the service did not start; see its logs"
-        yield stack
-    finally:
-        for process in stack.processes.values():
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        broker_socket(data_dir).unlink(missing_ok=True)
+        Webhook(SECRET).verify(received.body, received.headers)
+    except WebhookVerificationError:
+        return 401
+    return 204
 
 
 def _valkey(path: Path, folder: Path) -> list[str]:

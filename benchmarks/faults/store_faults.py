@@ -7,13 +7,14 @@ from contextlib import suppress
 from functools import partial
 
 from benchmarks.faults.clocks import HOUR, set_clock
-from benchmarks.faults.faults import JOB_SECONDS, NotInjected, tend_for
+from benchmarks.faults.faults import Fault, NotInjected, tend_for
 from benchmarks.faults.proxy import Mood
 from benchmarks.faults.stack import PATIENCE_SECONDS, Stack
 from benchmarks.faults.stores import restart
 from benchmarks.faults.work import Broken, Client
 
 AWAY_SECONDS = 4.0
+HANGING, VERSIONS = "a step that hangs", "worker of the next version beside this one's"
 HUNG = "nothing moved for"  # in the log of a worker whose step hangs
 
 
@@ -22,7 +23,7 @@ def disk_full(stack: Stack, client: Client, chance: random.Random) -> str | None
     if stack.stores.disk is None:
         raise NotInjected
     job_id = client.submit()
-    tend_for(stack, chance.uniform(0, JOB_SECONDS))
+    tend_for(stack, chance.uniform(0, client.job_seconds))
     filler = stack.stores.disk / "filler"
     with suppress(OSError), filler.open("wb") as out:
         while True:
@@ -30,7 +31,7 @@ def disk_full(stack: Stack, client: Client, chance: random.Random) -> str | None
             out.flush()
     tend_for(stack, chance.uniform(1, 2 * AWAY_SECONDS))
     filler.unlink()
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def disk_read_only(stack: Stack, client: Client, chance: random.Random) -> str | None:
@@ -38,7 +39,7 @@ def disk_read_only(stack: Stack, client: Client, chance: random.Random) -> str |
     if stack.stores.disk is None:
         raise NotInjected
     job_id = client.submit()
-    tend_for(stack, chance.uniform(0, JOB_SECONDS))
+    tend_for(stack, chance.uniform(0, client.job_seconds))
 
     def remount(mode: str) -> bool:
         command = ["mount", "-o", f"remount,{mode}", str(stack.stores.disk)]
@@ -48,7 +49,7 @@ def disk_read_only(stack: Stack, client: Client, chance: random.Random) -> str |
         raise NotInjected
     tend_for(stack, chance.uniform(1, 2 * AWAY_SECONDS))
     remount("rw")
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def postgres_restarted(crash: bool, stack: Stack, client: Client, chance: random.Random) -> str | None:
@@ -56,9 +57,9 @@ def postgres_restarted(crash: bool, stack: Stack, client: Client, chance: random
     if stack.stores.postgres is None:
         raise NotInjected
     job_id = client.submit()
-    tend_for(stack, chance.uniform(0, JOB_SECONDS))
+    tend_for(stack, chance.uniform(0, client.job_seconds))
     restart(stack.stores.postgres, crash, chance.uniform(0, AWAY_SECONDS))
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def bucket_in_a_mood(mood: Mood, stack: Stack, client: Client, chance: random.Random) -> str | None:
@@ -70,12 +71,12 @@ def bucket_in_a_mood(mood: Mood, stack: Stack, client: Client, chance: random.Ra
     job_id = client.submit()
     bucket.mood = mood
     try:
-        tend_for(stack, chance.uniform(JOB_SECONDS, 3 * AWAY_SECONDS))
+        tend_for(stack, chance.uniform(AWAY_SECONDS, 3 * AWAY_SECONDS))
     finally:
         bucket.mood = "well"
     if bucket.injected == before:
         raise NotInjected
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def step_hangs(stack: Stack, client: Client, chance: random.Random) -> str | None:  # noqa: ARG001
@@ -95,18 +96,18 @@ def step_hangs(stack: Stack, client: Client, chance: random.Random) -> str | Non
             file.with_suffix(".aside").replace(file)
     if not hung:
         raise Broken("nobody noticed that the step hangs")
-    return client.dataset(job_id)
+    return client.result(job_id)
 
 
 def clock_set(hours: float, stack: Stack, client: Client, chance: random.Random) -> str | None:
     """The clock of one process is set, of the API or a worker, in the middle of a job, and right again later."""
     job_id = client.submit()
     name = chance.choice(["api", *stack.worker_names()])
-    tend_for(stack, chance.uniform(0, JOB_SECONDS / 2))
+    tend_for(stack, chance.uniform(0, client.job_seconds / 2))
     set_clock(stack.data_dir, name, hours * HOUR)
     try:
-        tend_for(stack, chance.uniform(1, JOB_SECONDS))
-        return client.dataset(job_id)
+        tend_for(stack, chance.uniform(1, client.job_seconds))
+        return client.result(job_id)
     finally:
         set_clock(stack.data_dir, name, 0)
 
@@ -115,13 +116,13 @@ def versions_side_by_side(stack: Stack, client: Client, chance: random.Random) -
     """One worker is replaced by one of the next version during a job, and at its end by one of this again."""
     job_id = client.submit()
     name = chance.choice(stack.worker_names())
-    tend_for(stack, chance.uniform(0, JOB_SECONDS))
+    tend_for(stack, chance.uniform(0, client.job_seconds))
     stack.newer.add(name)
     stack.kill(name)
     second = client.submit()
     try:
-        made = client.dataset(second)
-        if client.dataset(job_id) != made:
+        made = client.result(second)
+        if client.result(job_id) != made:
             raise Broken("jobs begun by different versions have other bytes")
         return made
     finally:
@@ -133,7 +134,7 @@ def _said(stack: Stack, words: str) -> int:
     return sum((stack.data_dir / f"{name}.log").read_text().count(words) for name in stack.worker_names())
 
 
-STORE_FAULTS = {
+STORE_FAULTS: dict[str, Fault] = {
     "disk of the blobs full for 1 to 8 s": disk_full,
     "disk of the blobs read-only for 1 to 8 s": disk_read_only,
     "PostgreSQL stopped and started": partial(postgres_restarted, False),
@@ -141,8 +142,8 @@ STORE_FAULTS = {
     "object store answers 500, three requests in ten": partial(bucket_in_a_mood, "500"),
     "object store answers 2 s late, three requests in ten": partial(bucket_in_a_mood, "slow"),
     "object store's answers cut short, three in ten": partial(bucket_in_a_mood, "truncated"),
-    "a step that hangs": step_hangs,
+    HANGING: step_hangs,
     "clock of a process an hour ahead": partial(clock_set, 1),
     "clock of a process an hour back": partial(clock_set, -1),
-    "worker of the next version beside this one's": versions_side_by_side,
+    VERSIONS: versions_side_by_side,
 }

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from app import jobs, webhooks
-from app.database import Database
+from app.database import Database, clock
 from app.schemas import WebhookBody
 from app.tables import Delivery, Job
 from app.webhooks import CLAIM_SECONDS, MAX_ATTEMPTS, Due, pause_seconds
@@ -47,6 +47,18 @@ def test_nothing_is_due_before_the_job_has_ended(db: Database) -> None:
     do(db, jobs.cancel, job.id, now=NOW)
     (claimed,) = due(db)
     assert (claimed.job_id, claimed.attempt, claimed.url) == (job.id, 1, URL)
+
+
+def test_it_is_due_by_the_databases_clock_whatever_that_of_the_api_says(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    with db.write() as session:
+        kept = session.get_one(Job, job.id)
+        kept.created_at = LATER  # of an API whose clock is ahead
+        webhooks.order(session, kept, URL)
+        now = clock(session)
+    do(db, jobs.cancel, job.id, now=NOW)
+    assert [claimed.job_id for claimed in due(db, now)] == [job.id]
 
 
 def test_a_job_that_asked_for_none_has_none(db: Database) -> None:
