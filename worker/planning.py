@@ -88,7 +88,7 @@ def _plan(place: Workplace, lease: Lease) -> int:
 def _most_similar(
     place: Workplace, lease: Lease, job: Job, latents: torch.Tensor, found: PoolIndex
 ) -> list[list[Match]]:
-    """For each guide its top_k pool images and what spares the pool has, the best first.
+    """For each guide its top_k pool images, what spares the pool has, and one more; the best first.
 
     A large pool is compared in several turns.
     """
@@ -100,7 +100,7 @@ def _most_similar(
     started = time.monotonic()
     for piece, sha256s in found.pieces(compared):
         lease.check()
-        best = better(best, latents, piece, sha256s, _count(job), found.data_range)
+        best = better(best, latents, piece, sha256s, _count(job) + 1, found.data_range)
         compared += len(sha256s)
         if time.monotonic() - started > PLAN_SECONDS and compared < len(found.entries):
             place.blobs.put(saved, json.dumps([compared, best]).encode())
@@ -118,7 +118,7 @@ def _drawn(job: Job, guides: Sequence[Guide], latents: torch.Tensor, found: Pool
     """The same drawn by lot: the control."""
     chosen = []
     for guide, latent in zip(guides, latents, strict=True):
-        sha256s = random_selection(job.parameters["seed"], guide.image_sha256, found.entries, _count(job))
+        sha256s = random_selection(job.parameters["seed"], guide.image_sha256, found.entries, _count(job) + 1)
         ssim = latent_ssim(latent[None], found.latents(sha256s), found.data_range)[0].tolist()
         chosen.append([Match(sha256, value) for sha256, value in zip(sha256s, ssim, strict=True)])
     return chosen
@@ -130,13 +130,20 @@ def _samples(job: Job, guides: Sequence[Guide], found: PoolIndex, chosen: list[l
         raise LastingError(f"the pool lost images while the job ran: fewer than top_k {count} are left")
     made = []
     for guide, matches in zip(guides, chosen, strict=True):
-        backgrounds = [_background(job, guide, found, match, rank) for rank, match in enumerate(matches, start=1)]
+        others = _without_guide(guide, matches, count)[: _count(job)]
+        backgrounds = [_background(job, guide, found, match, rank) for rank, match in enumerate(others, start=1)]
         for turn in range(count):
             # Every count-th one after it: each sample has spares of its own.
             spares = backgrounds[turn + count :: count]
             position = guide.position * count + turn
             made.append(NewSample(position, guide.position, **backgrounds[turn], spares=spares or None))
     return made
+
+
+def _without_guide(guide: Guide, matches: list[Match], count: int) -> list[Match]:
+    """A guide in its own pool is its best match, and a sample of it the guide again: only if nothing else is left."""
+    others = [match for match in matches if match.sha256 != guide.image_sha256]
+    return others if len(others) >= count else matches
 
 
 def _background(job: Job, guide: Guide, found: PoolIndex, match: Match, rank: int) -> dict[str, Any]:

@@ -66,6 +66,24 @@ def test_a_samples_seed_comes_from_what_it_is_made_of(place: Workplace, radiogra
         assert 0 <= row.seed < 1 << 63
 
 
+@pytest.mark.parametrize("selection", ["ssim", "random"])
+def test_a_guide_in_its_own_pool_is_not_its_own_background(
+    place: Workplace, radiographs: Sequence[Phantom], selection: str
+) -> None:
+    guides, others = radiographs[2:4], len(radiographs[2:]) - 1
+    rows = planned(place, submit(place, guides, top_k=others, selection=selection))
+    for number, guide in enumerate(guides):
+        mine = [row for row in rows if row.guide == number]
+        assert [row.rank for row in mine] == list(range(1, others + 1))
+        assert pixels.sha256(pixels.image_png(guide.image)) not in {row.pool_image_sha256 for row in mine}
+
+
+def test_it_is_where_the_whole_pool_is_asked_for(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    guide = radiographs[2]
+    rows = planned(place, submit(place, [guide], top_k=len(radiographs[2:])))
+    assert rows[0].pool_image_sha256 == pixels.sha256(pixels.image_png(guide.image))
+
+
 def test_a_random_selection_repeats_itself_and_follows_the_seed(
     place: Workplace, radiographs: Sequence[Phantom]
 ) -> None:
