@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from models.training.loop import autocast
+from models.precision import autocast
 
 
 @dataclass(frozen=True)

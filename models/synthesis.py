@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.batches import FixedBatches
 from models.blending import blend, dilate, downsample_mask, feathered_band, image_band, soft_band
+from models.precision import autocast
 from models.sampling import Sampler, draw_noise, sample, timestep_pairs
 from models.statistics import match_spread, match_statistics
 from models.weights import Networks
@@ -89,7 +90,7 @@ def synthesize(
     with torch.inference_mode(), FixedBatches(batch_size, threads, partial(_stop_if, should_stop)) as batches:
         encode = partial(batches.run, networks.vae.encode)
         decode = partial(batches.run, networks.vae.decode)
-        denoiser = partial(batches.run, networks.denoiser)
+        denoiser = partial(batches.run, partial(_denoise, networks))
 
         if recipe.method == "paste":
             image = _paste(unlabeled, guides, anatomy_mask, recipe)
@@ -145,6 +146,12 @@ def _detail(unlabeled_detail: Tensor, guide_detail: Tensor, anatomy_mask: Tensor
     if recipe.match_statistics:
         guide_detail = match_spread(guide_detail, unlabeled_detail, image_band(anatomy_mask))
     return blend(unlabeled_detail, guide_detail, soft_band(anatomy_mask))
+
+
+def _denoise(networks: Networks, noisy: Tensor, timesteps: Tensor) -> Tensor:
+    """The denoiser's noise. Most of a sample's time goes here; the VAE, whose pixels are seen, keeps its float32."""
+    with autocast(networks.device):
+        return networks.denoiser(noisy, timesteps).float()
 
 
 def _for_each_distinct(network: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:

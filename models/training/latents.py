@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.memorisation import MAX_IMAGES, TrainingLatents, describe_training
+from models.precision import autocast
 from models.training.images import TrainingImages, alone
-from models.training.loop import autocast
 from models.vae import Vae
 
 BATCH = 8

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.metrics import dice
+from models.precision import autocast
 from models.segmenter import Labeled, Segmenter, build_segmenter, check_backbone, learning_rate, predict, to_images
 from models.training.augmentation import STANDARD, Reach, augment
-from models.training.loop import autocast
 
 VALIDATION_SHARE = 0.2
 MAX_VALIDATION_IMAGES = 64

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from models.pixels import from_unit
+from models.precision import autocast
 from models.sampling import draw_noise, sample, timestep_pairs
 from models.schedule import Schedule
-from models.training.loop import autocast
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
