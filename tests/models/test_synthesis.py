@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from models.blending import dilate, downsample_mask, image_band
@@ -147,6 +148,24 @@ def test_the_seed_decides(networks: Networks) -> None:
     first, again, other = (synthesize(networks, guides, masks, unlabeled, PAPER, [seed]) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_a_sample_is_appendix_a_in_float32_to_half_a_gray_level(networks: Networks) -> None:
+    """Written out plainly with diffusers' scheduler; `synthesize` has the denoiser in bfloat16 where that is native."""
+    guide, mask, unlabeled, _ = rows(1)
+    z_a, z_u = networks.vae.encode(guide), networks.vae.encode(unlabeled)
+    anatomy = torch.nn.functional.max_pool2d(mask.float(), 8)
+    grown = torch.nn.functional.max_pool2d(anatomy, 3, stride=1, padding=1)
+    z = z_a * grown + z_u * (1 - grown)
+    scheduler = DDPMScheduler(beta_schedule="linear", variance_type="fixed_small", clip_sample=False)
+    generator = torch.Generator().manual_seed(7)
+    z = scheduler.add_noise(z, torch.randn(z.shape, generator=generator), torch.tensor([24]))
+    for timestep in range(24, -1, -1):
+        noise = networks.denoiser(z, torch.tensor([timestep + 1]))
+        z = scheduler.step(noise, timestep, z, generator=generator).prev_sample
+    plain = networks.vae.decode(z).clamp(-1, 1)
+    made = synthesize(networks, guide, mask, unlabeled, replace(PAPER, steps=25), [7])
+    assert float((made - plain).abs().max()) * 127.5 < 0.5
 
 
 def test_blending_alone_is_diffusion_without_noise(networks: Networks) -> None:
