@@ -137,7 +137,8 @@ def table1(
         with progress("table 1") as show:
             sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show)
             if left_out := protocol.pool - len(sets.pool):
-                typer.echo(f"{left_out} of {protocol.pool} pool images have the pixels of another and are left out")
+                told = "have the pixels of another or of a guide and are left out"
+                typer.echo(f"{left_out} of {protocol.pool} pool images {told}")
             protocol = replace(protocol, pool=len(sets.pool))
             arms = _chosen(_arms(protocol, sets.pool_has_truth), row)
             reproduce(out, networks, protocol, arms, sets, show, 1 if chosen.type == "cpu" else 64)

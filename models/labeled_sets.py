@@ -73,25 +73,30 @@ def phantom_sets(
 def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pair], show: Show) -> Sets:
     """The same from image files, brought to 512x256. Raises ValueError naming the file.
 
-    Pool images with the pixels of an earlier one are left out: the same samples would be made of them.
+    Pool images with the pixels of an earlier one are left out: the same samples would be made of them. So are those
+    with the pixels of a guide: it resembles none as much, and the sample would be the guide itself.
     """
-    backgrounds = _distinct(read_labeled(pool, "pool images", show))
+    labeled = read_labeled(guides, "guides", show)
+    backgrounds = _distinct(read_labeled(pool, "pool images", show), labeled)
     # A guide's file may have the same name, and is another anatomy.
     names = tuple(f"pool image {name}" for name in backgrounds.groups)
     return Sets(
-        read_labeled(guides, "guides", show),
+        labeled,
         replace(backgrounds, groups=names),
         read_labeled(test, "test images", show),
         pool_has_truth=all(mask is not None for _, mask in pool),
     )
 
 
-def _distinct(part: Labeled) -> Labeled:
-    """Every image once."""
-    first: dict[str, int] = {}
+def _distinct(part: Labeled, others: Labeled) -> Labeled:
+    """Every image once, and none that is among the others."""
+    seen = {pixels.sha256(image.tobytes()) for image in others.images}
+    chosen = []
     for row, image in enumerate(part.images):
-        first.setdefault(pixels.sha256(image.tobytes()), row)
-    return part if len(first) == len(part) else part.rows(list(first.values()))
+        if (digest := pixels.sha256(image.tobytes())) not in seen:
+            seen.add(digest)
+            chosen.append(row)
+    return part if len(chosen) == len(part) else part.rows(chosen)
 
 
 def _known(part: Labeled) -> list[Known]:

@@ -24,6 +24,17 @@ def test_a_pool_image_under_a_guides_file_name_is_another_anatomy(tmp_path: Path
     assert not set(sets.guides.groups) & set(sets.pool.groups)
 
 
+def test_a_guide_that_lies_in_the_pool_too_is_no_background(tmp_path: Path) -> None:
+    """It would be its own best match, and the sample the guide itself."""
+    guides, pool, test = parts = [tmp_path / name for name in ("guides", "pool", "test")]
+    for seed, folder in enumerate(parts, start=904):
+        write_phantoms(folder, 2, seed, LOOKS, lambda *_: None)
+    backgrounds = [*labeled_pairs(guides), *labeled_pairs(pool)]
+    sets = folder_sets(labeled_pairs(guides), backgrounds, labeled_pairs(test), lambda *_: None)
+    assert sets.pool.groups == tuple(f"pool image {image.name}" for image, _ in labeled_pairs(pool))
+    assert len(sets.guides) == 2
+
+
 def test_the_digest_is_that_of_all_images_and_then_of_all_masks(tmp_path: Path) -> None:
     """Run folders know their data by it."""
     write_phantoms(tmp_path, 3, 907, LOOKS, lambda *_: None)
