@@ -17,6 +17,7 @@ SETS = ("real", "test")
 FILE_FIELDS = tuple(f"{name}_{part}" for name in SETS for part in ("image", "mask"))
 LISTS = ("synthesis", "arms")
 JOB_ID = r"^[0-9a-f]{32}$"
+MAX_SYNTHESES = 20
 
 
 def split(value: object) -> object:
@@ -34,7 +35,9 @@ class EvaluationForm(BaseModel):
     synthesis: Annotated[
         list[Annotated[str, Field(pattern=JOB_ID)]],
         BeforeValidator(split),
-        Field(min_length=1, max_length=20, description="ids of finished synthesis jobs; repeat, or with commas"),
+        Field(
+            min_length=1, max_length=MAX_SYNTHESES, description="ids of finished synthesis jobs; repeat, or with commas"
+        ),
     ]
     arms: Annotated[
         list[Kind],

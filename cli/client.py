@@ -14,7 +14,9 @@ from uuid import uuid4
 
 import httpx
 
+from app.webhook_hosts import is_loopback
 from cli.failure import Failure, Interrupted
+from cli.progress import Show
 
 Json = dict[str, Any]
 File = tuple[str, str, Path]  # field, name to send, where it lies
@@ -61,8 +63,8 @@ def connect(url: str) -> Iterator[httpx.Client]:
         address = urlsplit(url)
         if address.scheme not in ("http", "https") or not address.hostname:
             raise ValueError("it lacks http:// or https:// or a host")
-        loopback = address.hostname in ("127.0.0.1", "localhost", "::1")
-        client = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=not loopback)
+        own = is_loopback(address.hostname)  # no proxy leads to it
+        client = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=not own)
     except (httpx.InvalidURL, ValueError) as error:
         raise Failure(f"--url {url}: {error}; it looks like http://127.0.0.1:8000") from error
     with client:
@@ -122,10 +124,10 @@ def words_of(answer: httpx.Response) -> str:
     return str(problem.get("detail", problem))
 
 
-def submit(client: httpx.Client, path: str, files: Sequence[File], fields: Mapping[str, object] | None = None) -> Json:
+def submit(client: httpx.Client, path: str, files: Sequence[File], fields: Mapping[str, object]) -> Json:
     """POST a form; the job. The key makes the repetition after a lost answer harmless."""
     timeout = httpx.Timeout(60.0, connect=10.0, read=600.0 + 2.0 * len(files))  # all are decoded before the answer
-    data = {name: _text(value) for name, value in (fields or {}).items()}
+    data = {name: _text(value) for name, value in fields.items()}
     headers = {"Idempotency-Key": uuid4().hex}
 
     def post() -> Json:
@@ -145,7 +147,7 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def wait(client: httpx.Client, job: Json, show: Callable[..., None]) -> Json:
+def wait(client: httpx.Client, job: Json, show: Show) -> Json:
     """Follow the job until it succeeded. Raises Failure if it failed or was cancelled, Interrupted."""
     with saying_where(client, job):
         while job["status"] not in ENDED:
@@ -172,7 +174,7 @@ def saying_where(client: httpx.Client, job: Json) -> Iterator[None]:
         raise Failure(f"{away}; {where}") from away
 
 
-def download(client: httpx.Client, path: str, out: Path, show: Callable[..., None]) -> str:
+def download(client: httpx.Client, path: str, out: Path, show: Show) -> str:
     """Fetch `path` into `out`; its sha256, which the ETag states. A broken transfer goes on where it was."""
     part = out.with_name(f"{out.name}.{os.getpid()}.part")  # two commands may have the same `out`
     try:
@@ -184,7 +186,7 @@ def download(client: httpx.Client, path: str, out: Path, show: Callable[..., Non
     return found
 
 
-def _fetch_whole(client: httpx.Client, path: str, part: Path, show: Callable[..., None]) -> str:
+def _fetch_whole(client: httpx.Client, path: str, part: Path, show: Show) -> str:
     part.unlink(missing_ok=True)
     stated = None
     while stated is None:
@@ -210,7 +212,7 @@ def _finish(part: Path, out: Path) -> None:
         part.unlink()
 
 
-def _fetch(client: httpx.Client, path: str, part: Path, show: Callable[..., None]) -> str | None:
+def _fetch(client: httpx.Client, path: str, part: Path, show: Show) -> str | None:
     """Append to `part` what it lacks; the sha256 of the whole, None where it broke after some of it had come."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}  # a range of what a proxy has compressed would be of other bytes

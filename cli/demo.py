@@ -61,12 +61,12 @@ def _make_dataset(url: str, folder: Path, pool: list[Path], images: list[Path], 
             outcome = import_files(client, "demo", [("images", path.name, path) for path in pool], show)
         if outcome["stored"] != POOL_COUNT:
             raise Failure(f"{outcome['stored']} of {POOL_COUNT} pool images were stored: {outcome['rejected']}")
-        _say(f"pool of {POOL_COUNT} unlabeled phantoms imported")
+        typer.echo(f"pool of {POOL_COUNT} unlabeled phantoms imported")
         with progress("queued") as show:
             fields = {"pool": "demo", "top_k": TOP_K, "preset": "harmonize"}
             fetch_dataset(client, images, masks, fields, folder / "dataset.zip", show)
     count = verify(folder / "dataset.zip")
-    _say(f"{count} samples downloaded; every file agrees with the manifest's sha256")
+    typer.echo(f"{count} samples downloaded; every file agrees with the manifest's sha256")
     extract_preview(folder / "dataset.zip", folder / "preview.png")
     return count
 
@@ -99,7 +99,7 @@ def _service(folder: Path, log: Path) -> Iterator[Callable[[], str]]:
     """A `pansynth up` of its own on a free port; call what this yields to wait for it and get its URL."""
     from cli.children import kill_group, pansynth, start
 
-    _say("starting the service: API, worker and message broker ...")
+    typer.echo("starting the service: API, worker and message broker ...")
     environment = {name: value for name, value in os.environ.items() if name not in OF_OTHER_SERVICES}
     command = pansynth("up", "--port", "0", "--data-dir", str(folder / "service"))
     process = start(command, log, environment, death_signal=signal.SIGTERM)
@@ -118,7 +118,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> str:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if ready := re.search(r"^pansynth is ready at (\S+)$", log.read_text(errors="replace"), re.MULTILINE):
-            _say(f"the service is ready at {ready[1]}")
+            typer.echo(f"the service is ready at {ready[1]}")
             return ready[1]
         if process.poll() is not None:
             raise Failure(f"the service did not start: {log.read_text(errors='replace').strip()[-1000:]}")
@@ -128,7 +128,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> str:
 
 def _say_what_next(folder: Path, log: Path, count: int, seconds: float) -> None:
     program = "pansynth" if shutil.which("pansynth") else Path(sys.executable).with_name("pansynth")
-    _say(
+    typer.echo(
         f"""
 Done in {seconds:.0f} s: {count} synthetic labeled radiographs.
 
@@ -143,7 +143,3 @@ Next, with your own radiographs:
   {program} synthesize --image IMAGE.png --mask MASK.png --pool default --top-k 5 --out dataset.zip
 """
     )
-
-
-def _say(words: str) -> None:
-    typer.echo(words)

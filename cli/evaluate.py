@@ -12,12 +12,12 @@ import typer
 from cli.failure import Failure
 from cli.out import check_new_folder, filled
 from cli.pool import DEFAULT_URL, Url
+from cli.progress import Show, progress
 
 if TYPE_CHECKING:
     import httpx
 
     from cli.client import File
-    from cli.progress import Show
 
 Pair = tuple[Path, Path]  # a radiograph and its mask
 
@@ -43,7 +43,6 @@ def evaluate(
 ) -> None:
     """Tell how much Dice synthetic images add on your own data, with an interval."""
     from cli.client import connect
-    from cli.progress import progress
     from cli.verdict import verdict
 
     check_new_folder(out)
@@ -102,7 +101,7 @@ def _check(real: list[Pair], test: list[Pair], settings: list[dict[str, object]]
     """Raises Failure for what the service would refuse: now, not when hours of synthesis are done."""
     from pydantic import ValidationError
 
-    from app.evaluation_form import EvaluationForm
+    from app.evaluation_form import MAX_SYNTHESES, EvaluationForm
     from app.forms import MAX_GUIDES, SynthesisForm, plain_errors
 
     for count, purpose in ((len(real), "train"), (len(test), "test")):
@@ -111,9 +110,8 @@ def _check(real: list[Pair], test: list[Pair], settings: list[dict[str, object]]
                 f"{count} labeled images to {purpose} on, at most {MAX_GUIDES} fit in one job; "
                 "give another --guides, or fewer images"
             )
-    most = EvaluationForm.model_json_schema()["properties"]["synthesis"]["maxItems"]
-    if len(settings) > most:
-        raise Failure(f"{len(settings)} settings, --preset times --top-k; at most {most} are compared at once")
+    if len(settings) > MAX_SYNTHESES:
+        raise Failure(f"{len(settings)} settings, --preset times --top-k; at most {MAX_SYNTHESES} are compared at once")
     try:
         for setting in settings:
             SynthesisForm.model_validate(setting)
@@ -123,7 +121,7 @@ def _check(real: list[Pair], test: list[Pair], settings: list[dict[str, object]]
         raise Failure(f"--{wrong.field.replace('_', '-')}: {wrong.detail}") from None
 
 
-def _synthesis(client: "httpx.Client", real: list[Pair], fields: dict[str, object], show: "Show") -> str:
+def _synthesis(client: "httpx.Client", real: list[Pair], fields: dict[str, object], show: Show) -> str:
     from cli.client import submit, wait
 
     job = submit(client, "/synthesize", _files(real, ""), fields)
@@ -138,7 +136,7 @@ def _report(
     syntheses: list[str],
     training: dict[str, object],
     out: Path,
-    show: "Show",
+    show: Show,
 ) -> dict[str, Any]:
     """Evaluate, and download every form of the report into `out`."""
     from cli.client import download, saying_where, submit, wait

@@ -65,14 +65,15 @@ def worker(
 ) -> None:
     """Move jobs along: plan, sample, package. One process per device; takes no port."""
     import os
-    from functools import partial
 
     settings_for(data_dir)
     from celery.signals import worker_process_init, worker_shutting_down
 
+    from cli.children import die_with
+
     # Before the worker's own start, which takes seconds: its parent may be killed meanwhile.
-    tie = partial(_die_with, os.getpid())
-    worker_process_init.connect(tie, weak=False)
+    parent = os.getpid()
+    worker_process_init.connect(lambda **_: die_with(parent), weak=False)
     statuses = [0]
     worker_shutting_down.connect(lambda exitcode, **_: statuses.append(exitcode), weak=False)
 
@@ -160,12 +161,9 @@ def guarded(settings: "Settings", host: str) -> "Settings":
 
     Raises Failure where keys are required and could not be checked, or would let nobody in beyond loopback.
     """
-    import ipaddress
+    from app.webhook_hosts import is_loopback
 
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
+    loopback = is_loopback(host)
     if loopback and not settings.api_keys_required:
         return settings
     if not loopback and not _has_key(settings):
@@ -208,9 +206,3 @@ def _has_key(settings: "Settings") -> bool:
                 return there and api_keys.any_active(session, datetime.now(UTC))
         finally:
             database.dispose()
-
-
-def _die_with(parent: int, **_: object) -> None:
-    from cli.children import die_with
-
-    die_with(parent)

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from cli.failure import Failure
+from cli.progress import Show, progress
 
 KINDS = ("images", "masks", "regions")
 WORTH_PROCESSES = 64
@@ -24,16 +25,22 @@ def phantoms(
     looks: Annotated[str | None, typer.Option(help="Looks to draw from, with commas. Default: all.")] = None,
 ) -> None:
     """Write phantoms: panoramic radiographs, their canal masks and their buccal regions."""
-    from cli.progress import progress
     from models.phantoms import LOOKS
 
-    chosen = LOOKS if looks is None else tuple(look.strip() for look in looks.split(","))
-    for look in chosen:
-        if look not in LOOKS:
-            raise Failure(f"--looks: unknown look {look!r}; choose from {', '.join(LOOKS)}")
+    chosen = LOOKS if looks is None else looks_of("--looks", looks)
     with progress("phantoms") as show:
         write_phantoms(out, count, seed, chosen, show)
     typer.echo(f"{count} phantoms in {out}")
+
+
+def looks_of(option: str, given: str) -> tuple[str, ...]:
+    """The looks that an option names, with commas. Raises Failure for one that is none."""
+    from models.phantoms import LOOKS
+
+    looks = tuple(look.strip() for look in given.split(","))
+    if strange := [look for look in looks if look not in LOOKS]:
+        raise Failure(f"{option}: unknown look {strange[0]!r}; choose from {', '.join(LOOKS)}")
+    return looks
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class Written:
     masks: list[Path]
 
 
-def write_phantoms(out: Path, count: int, seed: int, looks: Sequence[str], show: Callable[..., None]) -> Written:
+def write_phantoms(out: Path, count: int, seed: int, looks: Sequence[str], show: Show) -> Written:
     """Write a set of phantoms under `out`; the same arguments give the same bytes."""
     for kind in KINDS:
         (out / kind).mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,14 @@
 """`pansynth pool`: the unlabeled images."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.failure import Failure
+from cli.progress import Show, progress
 
 if TYPE_CHECKING:
     import httpx
@@ -37,7 +38,6 @@ def import_(
 ) -> None:
     """Upload unlabeled images into a pool; bad files are listed, good ones go in."""
     from cli.client import connect
-    from cli.progress import progress
 
     files = list(_files(paths))
     jobs: list[dict[str, Any]] = []
@@ -50,15 +50,13 @@ def import_(
             _report(name, _outcome(jobs), as_json)
 
 
-def import_files(
-    client: "httpx.Client", name: str, files: "Sequence[File]", show: Callable[..., None]
-) -> dict[str, Any]:
+def import_files(client: "httpx.Client", name: str, files: "Sequence[File]", show: Show) -> dict[str, Any]:
     """Upload `files` into a pool: {"stored", "duplicates", "rejected_count", "rejected": [{"name", "detail"}]}."""
     return _outcome(list(_imports(client, name, files, show)))
 
 
 def _imports(
-    client: "httpx.Client", name: str, files: "Sequence[File]", show: Callable[..., None], region: str = "none"
+    client: "httpx.Client", name: str, files: "Sequence[File]", show: Show, region: str = "none"
 ) -> Iterator[dict[str, Any]]:
     """Upload `files` in batches, each a job; the jobs as they succeed."""
     from cli.client import submit, wait

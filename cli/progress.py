@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 Show = Callable[..., None]  # show(done, total, label=...)
 
+LINE_SECONDS = 5.0
+SELDOM_SECONDS = 10.0
+
 
 @contextmanager
 def progress(label: str) -> Iterator[Show]:
@@ -19,13 +22,13 @@ def progress(label: str) -> Iterator[Show]:
         yield _Lines(label)
 
 
-def seldom(show: Show, seconds: float = 10.0) -> Callable[[int, int, str], None]:
-    """`show` for what is told at every step: at most once in `seconds`, and at the end."""
+def seldom(show: Show) -> Callable[[int, int, str], None]:
+    """`show` for what is told at every step: at most once in 10 s, and at the end."""
     said = -math.inf
 
     def update(done: int, total: int, text: str) -> None:
         nonlocal said
-        if time.monotonic() - said > seconds or done == total:
+        if time.monotonic() - said > SELDOM_SECONDS or done == total:
             said = time.monotonic()
             show(done, total, text)
 
@@ -62,20 +65,19 @@ def _bar(label: str) -> Iterator[Show]:
 
 
 class _Lines:
-    """A line at every new label, at the end, and otherwise no more than one in `seconds`."""
+    """A line at every new label, at the end, and otherwise no more than one in 5 s."""
 
-    def __init__(self, label: str, seconds: float = 5.0) -> None:
+    def __init__(self, label: str) -> None:
         self.label = label
-        self.seconds = seconds
         self.said: tuple[str, int, int] | None = None
-        self.said_at = -seconds
+        self.said_at = -math.inf
 
     def __call__(self, done: int, total: int, label: str | None = None) -> None:
         new = (label or self.label, done, total)
         now = time.monotonic()
         turned = self.said is None or self.said[0] != new[0]
         complete = total > 0 and done == total
-        if new != self.said and (turned or complete or now - self.said_at >= self.seconds):
+        if new != self.said and (turned or complete or now - self.said_at >= LINE_SECONDS):
             counted = f" {done}/{total}" if total else ""
             print(f"{new[0]}{counted}", file=sys.stderr, flush=True)
             self.said, self.said_at = new, now

@@ -143,8 +143,8 @@ def _say(words: str) -> None:
         print(words, file=sys.stderr, flush=True)
 
 
-def _last_words(log: Path, lines: int = 12) -> str:
-    words = log.read_text(errors="replace").strip().splitlines()[-lines:] if log.exists() else []
+def _last_words(log: Path) -> str:
+    words = log.read_text(errors="replace").strip().splitlines()[-12:] if log.exists() else []
     return "\n".join([f"its log, {log}, ends with:", *words])
 
 

@@ -1,7 +1,7 @@
 """`pansynth synthesize`: labeled radiographs in, a dataset out."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +10,7 @@ import typer
 from cli.failure import Failure
 from cli.out import check_new
 from cli.pool import DEFAULT_URL, Url
+from cli.progress import Show, progress
 
 if TYPE_CHECKING:
     import httpx
@@ -57,7 +58,6 @@ def synthesize(
     """Submit labeled radiographs, wait for the dataset and download it."""
     from cli.client import connect
     from cli.dataset import verify
-    from cli.progress import progress
 
     _check(image, mask, out)
     overrides = {
@@ -93,7 +93,7 @@ def fetch_dataset(
     masks: Sequence[Path],
     fields: Mapping[str, object],
     out: Path,
-    show: Callable[..., None],
+    show: Show,
 ) -> dict[str, Any]:
     """Submit, wait, download into `out`; the job. Raises Interrupted."""
     from cli.client import File, download, saying_where, submit, wait

@@ -155,7 +155,7 @@ def test_a_large_form_is_given_the_time_that_decoding_takes(tmp_path: Path, coun
         return httpx.Response(202, json={"id": "7"})
 
     with httpx.Client(base_url="http://pans:8000", transport=httpx.MockTransport(answer)) as client:
-        submit(client, "/synthesize", [("image", "a.png", tmp_path / "a.png")] * count)
+        submit(client, "/synthesize", [("image", "a.png", tmp_path / "a.png")] * count, {})
     assert allowed == [600 + 2 * count]
 
 
