@@ -41,8 +41,11 @@ def joined(name: str) -> "Iterator[torch.device]":
 
 
 @contextmanager
-def in_words() -> Iterator[None]:
-    """A line instead of a traceback for data or numbers that cannot be trained on, or are too many at once."""
+def in_words(for_memory: str = "give a smaller --batch") -> Iterator[None]:
+    """A line instead of a traceback for data or numbers that cannot be trained on, or are too many at once.
+
+    for_memory: what helps where memory does not suffice.
+    """
     try:
         yield
     except (ValueError, FloatingPointError) as error:
@@ -52,7 +55,7 @@ def in_words() -> Iterator[None]:
 
         if not is_out_of_memory(error):
             raise
-        raise Failure("memory does not suffice; give a smaller --batch") from None
+        raise Failure(f"memory does not suffice; {for_memory}") from None
 
 
 def only_device(name: str) -> "torch.device":

@@ -1,4 +1,4 @@
-"""`pansynth reproduce`: the paper's experiment, on phantoms."""
+"""`pansynth reproduce`: the paper's experiment, on phantoms or on the user's own radiographs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,12 +7,13 @@ import typer
 
 from cli.failure import Failure
 from cli.processes import in_words, only_device
+from cli.progress import progress
 
 if TYPE_CHECKING:
     from models.labeled_sets import Pair
     from models.reproduce import Arm, Protocol
 
-app = typer.Typer(help="Reproduce the paper's results on phantoms.", no_args_is_help=True)
+app = typer.Typer(help="Reproduce the paper's results, on phantoms or on your own radiographs.", no_args_is_help=True)
 
 SIZES: dict[str, dict[str, Any]] = {
     "smoke": {
@@ -50,12 +51,17 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 
+FOR_MEMORY = (
+    "a smaller --batch helps where an arm is trained, --device cpu where a GPU makes samples, "
+    "else fewer images or a smaller --top-k"
+)
+
 Override = Annotated[int | None, typer.Option(min=1, help="Default: the size's.")]
 
 
 @app.callback()
 def reproduce() -> None:
-    """Reproduce the paper's results on phantoms."""
+    """Keeps `table1` a subcommand: typer would make the only command the group itself."""
 
 
 @app.command()
@@ -104,21 +110,20 @@ def table1(
     from dataclasses import replace
 
     from app.weights import shipped_folder
-    from cli.progress import progress
+    from cli.phantoms import looks_of
     from models.labeled_sets import SEEDS_APART, folder_sets, phantom_sets
     from models.phantoms import LOOKS
     from models.reproduce import Protocol, reproduce
     from models.training.segmenter import SegmenterPlan
     from models.weights import load_networks
+    from worker.networks import batch_size
 
     given: dict[str, Any] = {"guides": guides, "pool": pool, "test": test, "top_ks": tuple(top_k) if top_k else None}
     given |= {"control_top_k": control_top_k, "seeds": seeds, "steps": steps, "batch": batch, "backbone": backbone}
     numbers = _numbers(size, given)
     if budget not in ("steps", "epochs"):
         raise Failure(f"--budget {budget!r}; choose steps or epochs")
-    looks = tuple(look.strip() for look in guide_looks.split(","))
-    if strange := [look for look in looks if look not in LOOKS]:
-        raise Failure(f"--guide-looks: unknown look {strange[0]!r}; choose from {', '.join(LOOKS)}")
+    looks = looks_of("--guide-looks", guide_looks)
     seed *= SEEDS_APART
     own = None
     if labeled is not None and unlabeled is not None:
@@ -127,7 +132,7 @@ def table1(
     elif not labeled is unlabeled is test_set is None:
         raise Failure("--labeled and --unlabeled go together; give both, or neither for phantoms")
     chosen = only_device(device)
-    with in_words():
+    with in_words(FOR_MEMORY):
         networks = load_networks(weights or shipped_folder() / "default", chosen)
         training = {name: numbers.pop(name) for name in ("steps", "batch", "backbone")}
         plan = SegmenterPlan(**training, learning_rate=learning_rate, equal_weights=equal_weights)
@@ -141,7 +146,7 @@ def table1(
                 typer.echo(f"{left_out} of {protocol.pool} pool images {told}")
             protocol = replace(protocol, pool=len(sets.pool))
             arms = _chosen(_arms(protocol, sets.pool_has_truth), row)
-            reproduce(out, networks, protocol, arms, sets, show, 1 if chosen.type == "cpu" else 64)
+            reproduce(out, networks, protocol, arms, sets, show, batch_size(chosen))
     typer.echo((out / "report.md").read_text() + f"\n{out}/report.json, report.csv, report.md and report.png")
 
 
