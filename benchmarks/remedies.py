@@ -21,8 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from app.presets import PRESETS
 from models.labeled_sets import phantom_sets
@@ -30,11 +28,10 @@ from models.matching import random_selection
 from models.metrics import dice
 from models.moved_guides import move_guides
 from models.phantoms import LOOKS, PLAIN
-from models.pixels import from_unit
 from models.quality import dilated_mask, quality
-from models.reproduce import Method, nearest
-from models.segmenter import Labeled, Segmenter, build_segmenter, predict, to_images
-from models.synthesis import Recipe, synthesize
+from models.reproduce import Method, nearest, synthesized
+from models.segmenter import Labeled, Segmenter, build_segmenter, predict
+from models.synthesis import Recipe
 from models.weights import Networks, load_networks
 
 SEED = 900_003
@@ -126,7 +123,7 @@ def measured(
     images, masks = guides.images[picked], guides.masks[picked]
     if way.align:
         images, masks, _ = move_guides(images, masks, unlabeled, networks.device)
-    samples = made(networks, images, masks, unlabeled, way.recipe)
+    samples = synthesized(networks, images, masks, unlabeled, way.recipe, range(len(pairs)))
     seconds = (time.perf_counter() - begun) / len(pairs)
     overlap, ghost, rows = [], [], []
     for number, (_, row) in enumerate(pairs):
@@ -143,19 +140,6 @@ def measured(
         float(np.mean([row[name] for row in rows if row[name] is not None])) for name in ("canal_correlation", "seam")
     )
     return [float(np.mean(overlap)), float(np.mean(ghost)), float(np.median(kept)), texture, seam, read, seconds]
-
-
-def made(
-    networks: Networks,
-    images: NDArray[np.uint8],
-    masks: NDArray[np.bool_],
-    unlabeled: NDArray[np.uint8],
-    recipe: Recipe,
-) -> NDArray[np.uint8]:
-    """The samples (N, 256, 512) of guides with masks and of unlabeled images."""
-    rows = [to_images(pixels, networks.device) for pixels in (images, unlabeled)]
-    samples = synthesize(networks, rows[0], torch.from_numpy(masks)[:, None], rows[1], recipe, list(range(len(masks))))
-    return np.stack([from_unit(image) for image in samples[:, 0].numpy()])
 
 
 if __name__ == "__main__":

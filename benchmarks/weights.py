@@ -20,7 +20,9 @@ from models.moved_guides import move_guides
 from models.phantoms import Phantom, phantoms
 from models.pixels import from_unit, read_image, resize_image
 from models.quality import contrast, quality, retention
-from models.synthesis import Recipe, synthesize
+from models.reproduce import synthesized
+from models.segmenter import to_images
+from models.synthesis import Recipe
 from models.training.images import image_paths
 from models.training.vae import psnr
 from models.weights import Networks, load_networks
@@ -73,9 +75,7 @@ def synthesis(networks: Networks, preset: str, found: list[Phantom], guide_count
             image, mask, fit = guide.image, guide.mask, None
             if PRESETS[preset].align:
                 (image,), (mask,), (fit,) = move_guides(image[None], mask[None], recipient.image[None], networks.device)
-            images = [tensor(networks, pixels) for pixels in (image, recipient.image)]
-            label = torch.from_numpy(mask)[None, None]
-            made = from_unit(synthesize(networks, images[0], label, images[1], recipe, [0])[0, 0].numpy())
+            (made,) = synthesized(networks, image[None], mask[None], recipient.image[None], recipe, [0])
             figures.append(quality(made, image, mask, recipient.image) | {"alignment": fit})
     seconds = (time.perf_counter() - started) / len(figures)
     print(f"preset {preset}, {len(figures)} samples, {seconds:.2f} s each")
@@ -85,18 +85,14 @@ def synthesis(networks: Networks, preset: str, found: list[Phantom], guide_count
             report(name, values, bar)
 
 
-def tensor(networks: Networks, image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(image).to(networks.device)[None, None].float() / 127.5 - 1
-
-
 @torch.inference_mode()
 def encoded(networks: Networks, image: np.ndarray) -> torch.Tensor:
-    return networks.vae.encode(tensor(networks, image)).cpu()
+    return networks.vae.encode(to_images(image[None], networks.device)).cpu()
 
 
 @torch.inference_mode()
 def decoded(networks: Networks, image: np.ndarray) -> np.ndarray:
-    restored = networks.vae.decode(networks.vae.encode(tensor(networks, image)))
+    restored = networks.vae.decode(networks.vae.encode(to_images(image[None], networks.device)))
     return from_unit(restored[0, 0].cpu().numpy())
 
 

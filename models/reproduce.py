@@ -249,22 +249,35 @@ def _samples(
     batch_size: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """The guide's anatomy in each of the unlabeled images, (K, 256, 512) uint8, and the masks, bool."""
-    count, cpu = len(unlabeled), torch.device("cpu")
-    images, masks = (np.repeat(part[guide][None], count, axis=0) for part in (guides.images, guides.masks))
+    images, masks = (np.repeat(part[guide][None], len(unlabeled), axis=0) for part in (guides.images, guides.masks))
     if method.align:
         images, masks, _ = move_guides(images, masks, unlabeled, networks.device)
     if method.recipe is None:
         return unlabeled, masks
+    return synthesized(networks, images, masks, unlabeled, method.recipe, seeds, batch_size), masks
+
+
+def synthesized(
+    networks: Networks,
+    guides: NDArray[np.uint8],
+    masks: NDArray[np.bool_],
+    unlabeled: NDArray[np.uint8],
+    recipe: Recipe,
+    seeds: Sequence[int],
+    batch_size: int = 1,
+) -> NDArray[np.uint8]:
+    """`synthesize` in pixels: (N, 256, 512) uint8, masks bool, -> one sample per row, uint8."""
+    cpu = torch.device("cpu")
     made = synthesize(
         networks,
-        guide_images=to_images(images, cpu),
+        guide_images=to_images(guides, cpu),
         guide_masks=torch.from_numpy(masks)[:, None],
         unlabeled_images=to_images(unlabeled, cpu),
-        recipe=method.recipe,
+        recipe=recipe,
         seeds=seeds,
         batch_size=batch_size,
     )
-    return np.stack([pixels.from_unit(image) for image in made[:, 0].numpy()]), masks
+    return np.stack([pixels.from_unit(image) for image in made[:, 0].numpy()])
 
 
 def _read_samples(path: Path, k: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
