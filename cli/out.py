@@ -9,6 +9,11 @@ from pathlib import Path
 from cli.failure import Failure
 
 
+def beside(out: Path) -> Path:
+    """The folder of caches, checkpoints and curves: beside the weights, never among them."""
+    return out.with_name(f"{out.name}.training")
+
+
 def check_new(out: Path) -> None:
     """Raises Failure where `out` is there already or could not be written: now, not when the work is done."""
     if out.exists():

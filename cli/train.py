@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.failure import Failure
+from cli.out import beside
 from cli.processes import Device, in_words, joined
 from cli.progress import Show, progress, seldom
 from cli.train_region import train_region
@@ -69,7 +70,7 @@ def train_vae(
         trained, facts = vae.train_vae(
             images.pixels,
             plan,
-            _beside(out) / "vae",
+            beside(out) / "vae",
             own,
             _training(show, "vae"),
             judges,
@@ -107,13 +108,13 @@ def train_denoiser(
         raise Failure(f"{error}; the VAE comes first: pansynth train vae --data {data} --out {out}") from None
     with in_words(), joined(device) as own, _progress("denoiser") as show:
         images, checked = _images(data, out, exclude or [], show)
-        latents = open_latents(vae, images, _beside(out) / "cache", own, show)
+        latents = open_latents(vae, images, beside(out) / "cache", own, show)
         vae = vae.to(own)
         trained, facts = denoiser.train_denoiser(
             latents,
             schedule,
             plan,
-            _beside(out) / "denoiser",
+            beside(out) / "denoiser",
             own,
             _training(show, "denoiser"),
             lambda latent: vae.decode(latent.to(own)),
@@ -138,7 +139,7 @@ def _images(
         if _first():
             typer.echo(text)
 
-    cache = _beside(out) / "cache"
+    cache = beside(out) / "cache"
     own = data.resolve()
     # What `pansynth split` made guards itself.
     excluded = [*excluded, *(at / MANIFEST for at in (own, own.parent) if (at / MANIFEST).is_file())]
@@ -171,11 +172,6 @@ def _plan(steps: int, minutes: float | None, batch: int, learning_rate: float, s
     from models.training.loop import Budget, Plan
 
     return Plan(Budget(steps, minutes), batch, learning_rate, seed)
-
-
-def _beside(out: Path) -> Path:
-    """Caches, checkpoints and curves lie beside the weights, never among them."""
-    return out.with_name(f"{out.name}.training")
 
 
 def _workers(device: "torch.device") -> int:

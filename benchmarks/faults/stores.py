@@ -1,6 +1,7 @@
 """The stores of the stack: a folder on a small disk, or a fleet's PostgreSQL and bucket, which can be troubled."""
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -90,8 +91,6 @@ def restart(postgres: Any, crash: bool, away_seconds: float) -> None:
 
 @contextmanager
 def _s3_server() -> Iterator[str]:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]

@@ -14,6 +14,7 @@ from uuid import uuid4
 import httpx
 
 from benchmarks.faults.stack import PATIENCE_SECONDS, Stack
+from cli.client import ENDED
 from models.phantoms import Phantom, phantoms
 from models.pixels import image_png, mask_png
 
@@ -25,7 +26,6 @@ FIELDS = {
     EVALUATION: {"arms": "real,real+synthetic", "steps": "12", "seeds": "1", "backbone": "tiny", "batch": "2"},
     IMPORT: {},
 }
-ENDED = ("succeeded", "failed", "cancelled")
 
 Files = list[tuple[str, tuple[str, bytes, str]]]
 
