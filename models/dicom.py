@@ -13,14 +13,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _READ_TAGS = [
-    *(
-        "SamplesPerPixel",
-        "PhotometricInterpretation",
-        "PlanarConfiguration",
-        "NumberOfFrames",
-        "Rows",
-        "Columns",
-    ),
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
@@ -69,11 +62,9 @@ def read_brightness(data: bytes, max_pixels: int) -> NDArray[np.float32]:
 
 def _open(data: bytes, max_pixels: int) -> "Dataset":
     from pydicom import dcmread
-    from pydicom.datadict import tag_for_keyword
 
     _check_compression(data)
-    tags = [tag for tag in map(tag_for_keyword, _READ_TAGS) if tag is not None]
-    dataset = dcmread(BytesIO(data), specific_tags=list(tags))
+    dataset = dcmread(BytesIO(data), specific_tags=_READ_TAGS)
     if "PixelData" not in dataset:
         raise UnsupportedImage(
             "the DICOM file holds no pixels (a report or a directory?); send the file of the image itself"

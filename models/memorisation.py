@@ -83,10 +83,8 @@ def save_training_latents(folder: Path, training: TrainingLatents) -> Path:
     return folder / FILE
 
 
-def load_training_latents(folder: Path) -> TrainingLatents | None:
-    """What `save_training_latents` wrote; None where there is nothing."""
-    if not (folder / FILE).is_file():
-        return None
+def load_training_latents(folder: Path) -> TrainingLatents:
+    """What `save_training_latents` wrote."""
     tensors = load_file(folder / FILE)
     return TrainingLatents(tensors["sketches"].numpy().astype(np.float64), float(tensors["scale"]))
 

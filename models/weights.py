@@ -50,8 +50,6 @@ class Networks:
     vae: Vae
     denoiser: Denoiser
     schedule: Schedule
-    latent_channels: int
-    card: str
     device: torch.device
     training_latents: TrainingLatents | None = None
 
@@ -79,8 +77,6 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
         vae=_read_vae(folder, manifest).to(device).eval().requires_grad_(False),
         denoiser=Denoiser(unet).to(device).eval().requires_grad_(False),
         schedule=read_schedule(manifest),
-        latent_channels=channels,
-        card=(folder / "card.md").read_text() if (folder / "card.md").exists() else "",
         device=device,
         training_latents=load_training_latents(folder) if TRAINING_LATENTS in manifest["files"] else None,
     )

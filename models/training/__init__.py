@@ -1,1 +1,1 @@
-"""Training of the networks, as library code; the commands are `pansynth train vae` and `pansynth train denoiser`."""
+"""Training of the networks, as library code; the commands are those of `pansynth train`."""

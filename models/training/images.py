@@ -7,14 +7,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.duplicates import Known, signature
+from models.duplicates import Known, known
 from models.pixels import HEIGHT, WIDTH, ImageError, read_image, resize_image, sha256
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
@@ -117,8 +117,8 @@ def _digests(paths: Sequence[Path], stored: Path) -> list[str]:
     for path in paths:
         stat = path.stat()
         seen = [stat.st_size, stat.st_mtime_ns]
-        known = before.get(str(path))
-        now[str(path)] = known if known and known[:2] == seen else [*seen, file_sha256(path)]
+        last = before.get(str(path))
+        now[str(path)] = last if last and last[:2] == seen else [*seen, file_sha256(path)]
     aside = stored.with_suffix(".new")
     aside.write_text(json.dumps(now))
     aside.replace(stored)
@@ -169,5 +169,4 @@ def _read(path: Path, name: str) -> tuple[NDArray[np.uint8] | None, dict[str, st
         image = resize_image(read_image(path.read_bytes()))
     except ImageError as error:
         return None, {"name": name, "rejected": str(error)}
-    found = {"name": name, "pixels_sha256": sha256(image.tobytes()), "signature": signature(image).tobytes().hex()}
-    return image, found
+    return image, asdict(known(name, image))

@@ -13,7 +13,7 @@ from models.region import reduce_image, reduce_region
 from models.segmenter import Labeled, Segmenter
 from models.training.augmentation import WIDE
 from models.training.checkpoint import Checkpoint
-from models.training.images import SUFFIXES, TrainingDataError
+from models.training.images import TrainingDataError, is_image
 from models.training.nothing import with_nothing
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
 
@@ -23,7 +23,7 @@ def read_regions(data: Path, show: Callable[[int, int], None]) -> Labeled:
 
     Raises TrainingDataError naming the file.
     """
-    names = sorted(path.name for path in (data / "images").glob("*") if path.suffix.lower() in SUFFIXES)
+    names = sorted(path.name for path in (data / "images").glob("*") if is_image(path))
     if len(names) < 2:
         raise TrainingDataError(f"{data / 'images'} holds {len(names)} radiographs; training needs at least 2")
     images, regions = [], []

@@ -55,8 +55,6 @@ def networks() -> Networks:
         vae=Vae(build_autoencoder(16, width=64), 8, torch.zeros(16), torch.ones(16)).eval().requires_grad_(False),
         denoiser=Denoiser(unet).eval().requires_grad_(False),
         schedule=Schedule.linear(),
-        latent_channels=16,
-        card="",
         device=torch.device("cpu"),
     )
 

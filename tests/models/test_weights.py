@@ -25,7 +25,7 @@ def test_weights_come_back_as_they_were_saved(weights: Path) -> None:
         latent = networks.vae.encode(image)
         assert torch.equal(latent, again.vae.encode(image))
         noise = networks.denoiser(latent, torch.tensor([25]))
-    assert noise.shape == latent.shape == (1, networks.latent_channels, 32, 64)
+    assert noise.shape == latent.shape == (1, 4, 32, 64)
     assert (networks.name, networks.sha256) == ("tiny", again.sha256)
     assert networks.schedule.timesteps == 1000
 
