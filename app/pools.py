@@ -11,7 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.database import insert_new
-from app.errors import BadCursor, ImageNotFound, PoolExists, PoolInUse, PoolNotFound
+from app.errors import ImageNotFound, PoolExists, PoolInUse, PoolNotFound
+from app.queries import number_of
 from app.records import NewLatent
 from app.tables import ACTIVE, Job, Pool, PoolImage, PoolLatent
 from app.tenants import tenant_of
@@ -72,7 +73,7 @@ def images(
     pool = find(session, name)
     query = select(PoolImage).where(PoolImage.pool_id == pool.id).order_by(PoolImage.id).limit(limit + 1)
     if cursor:
-        query = query.where(PoolImage.id > _image_id(cursor))
+        query = query.where(PoolImage.id > number_of(cursor))
     rows = session.scalars(query).all()
     return rows[:limit], str(rows[limit - 1].id) if len(rows) > limit else None
 
@@ -119,9 +120,3 @@ def delete(session: Session, name: str) -> str:
 
 def _called(session: Session, name: str) -> ColumnElement[bool]:
     return and_(Pool.tenant == tenant_of(session), Pool.name == name)
-
-
-def _image_id(cursor: str) -> int:
-    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise BadCursor(f"cursor {cursor!r} is none of this list's; take `next` of the page before, unchanged")
-    return int(cursor)

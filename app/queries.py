@@ -63,7 +63,7 @@ def list_samples(
     if made_only:
         query = query.where(Sample.image_sha256.is_not(None))
     if cursor:
-        query = query.where(Sample.position > _number(cursor))
+        query = query.where(Sample.position > number_of(cursor))
     rows = session.scalars(query).all()
     return rows[:limit], str(rows[limit - 1].position) if len(rows) > limit else None
 
@@ -170,12 +170,13 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def _job_place(cursor: str) -> tuple[datetime, str]:
     microseconds, _, job_id = cursor.partition("-")
     try:
-        return EPOCH + timedelta(microseconds=_number(microseconds)), job_id
+        return EPOCH + timedelta(microseconds=number_of(microseconds)), job_id
     except OverflowError as error:
         raise _bad(cursor) from error
 
 
-def _number(cursor: str) -> int:
+def number_of(cursor: str) -> int:
+    """A cursor that is a whole number, as those of most lists. Raises BadCursor."""
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
         raise _bad(cursor)
     return int(cursor)
