@@ -26,7 +26,9 @@ def unpack(place: Workplace, lease: Lease) -> int:
     """The step `unpack`: every file of the archive becomes an upload of its own."""
     job_id = lease.claim.job_id
     with tempfile.TemporaryFile(dir=place.cache) as file:  # nameless: nothing stays after a kill -9
-        file.writelines(place.blobs.stream(keys.archive(job_id)))
+        for piece in place.blobs.stream(keys.archive(job_id)):
+            lease.check()  # a large one from a slow store takes minutes
+            file.write(piece)
         file.flush()
         try:
             names, rejected = _expand(place, lease, file)

@@ -3,22 +3,25 @@
 import io
 import stat
 import tempfile
+import time
 import tracemalloc
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from sqlalchemy import select
 
 from app import keys, pools, queries
+from app.blobs import Blobs
 from app.queries import ImportOutcome
 from app.settings import Settings
 from app.tables import PoolImage, PoolLatent
 from models import pixels
 from models.phantoms import Phantom
 from tests import bad_archives
-from tests.worker_service import dataset, look, make_pool, send_archive, send_files, submit, work_off
-from worker import archives, importing
+from tests.worker_service import claim, dataset, look, make_pool, send_archive, send_files, submit, work_off
+from worker import archives, importing, lease
+from worker.lease import Lease
 from worker.tasks import release_leases, work
 from worker.workplace import Workplace, open_workplace
 
@@ -138,6 +141,27 @@ def test_a_bad_archive_is_told_in_words_also_if_the_worker_is_killed_meanwhile(
             work(place)
     release_leases(place)
     assert "no zip file that can be read" in failure(place, job_id)
+
+
+def test_an_archive_that_comes_slowly_is_no_step_that_hangs(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pool(place)
+    send_archive(place, archive([("a.png", png(radiographs[0]))]))
+    stream = Blobs.stream
+
+    def slowly(blobs: Blobs, key: str) -> Iterator[bytes]:
+        data = b"".join(stream(blobs, key))
+        for start in range(0, len(data), len(data) // 10 + 1):
+            time.sleep(0.1)
+            yield data[start : start + len(data) // 10 + 1]
+
+    monkeypatch.setattr(Blobs, "stream", slowly)
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.05)
+    hung: list[bool] = []
+    with Lease(place.database, claim(place), 9, hung_seconds=0.5, when_hung=lambda: hung.append(True)) as held:
+        importing.unpack(place, held)
+    assert not hung
 
 
 def test_an_archive_of_too_many_files_is_refused(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
