@@ -1,6 +1,7 @@
 """Settings, read from the environment once, in `create_app` or when a worker starts."""
 
 import base64
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,6 +35,20 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=5, ge=1)
     webhook_hosts: Annotated[tuple[str, ...], NoDecode] = ()  # `host:port` each; none: no webhooks
     webhook_secret: SecretStr = Field(default=SecretStr(""), validate_default=True)
+
+    @field_validator("blob_url")
+    @classmethod
+    def is_a_store(cls, url: str) -> str:
+        if url and not url.startswith(("s3://", "file:///")):
+            raise ValueError("should be s3://bucket/prefix, or file:///folder")
+        return url
+
+    @field_validator("device")
+    @classmethod
+    def is_a_device(cls, name: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+            raise ValueError("should be auto, cpu, cuda or cuda:N")
+        return name
 
     @field_validator("webhook_hosts", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 from cli.children import pansynth
 from cli.evaluate import labeled_pairs
 from cli.failure import Failure, Interrupted
-from cli.fleet import migrate_tables, serve, settings_for
+from cli.fleet import migrate_tables, serve, settings_for, worker
 from cli.main import app, main
 from cli.pool import _batches, _files
 from cli.progress import progress
@@ -162,8 +163,6 @@ def test_what_could_not_be_written_is_told_before_the_job(tmp_path: Path, comman
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_URL", "oracle://clinic/pans"),
         ("DATABASE_URL", "postgresql://clinic:port/pans"),
-        ("BLOB_URL", "nonsense"),
-        ("BLOB_URL", "ftp://clinic/pans"),
         ("BLOB_URL", "file:///proc/made"),
     ],
 )
@@ -174,6 +173,17 @@ def test_a_store_that_cannot_be_opened_is_told_by_its_setting(
     monkeypatch.setenv(f"PANSYNTH_{setting}", value)
     with pytest.raises(Failure, match=rf"^PANSYNTH_{setting}: .+$"):
         serve(port=0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("BLOB_URL", "nonsense"), ("BLOB_URL", "ftp://clinic/pans"), ("DEVICE", "gpu"), ("DEVICE", "cuda:first")],
+)
+def test_a_wrong_setting_is_told_by_workers_too(monkeypatch: pytest.MonkeyPatch, setting: str, value: str) -> None:
+    monkeypatch.setenv(f"PANSYNTH_{setting}", value)
+    for begin in (partial(serve, port=0), worker):
+        with pytest.raises(Failure, match=rf"^PANSYNTH_{setting} is '{value}': .+ should be "):
+            begin()
 
 
 @pytest.mark.parametrize(
