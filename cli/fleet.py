@@ -152,7 +152,8 @@ def settings_for(data_dir: Path | None) -> "Settings":
             name = str(item["loc"][0])
             secret = Settings.model_fields[name].annotation is SecretStr  # a wrong one may still be nearly right
             shown = "what cannot be one" if secret else repr(item["input"])
-            wrong.append(f"PANSYNTH_{name.upper()} is {shown}: {item['msg']}")
+            words = item["msg"].removeprefix("Value error, ")
+            wrong.append(f"PANSYNTH_{name.upper()} is {shown}: {words}")
         raise Failure("; ".join(wrong)) from error
 
 

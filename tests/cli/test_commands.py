@@ -182,7 +182,7 @@ def test_a_store_that_cannot_be_opened_is_told_by_its_setting(
 def test_a_wrong_setting_is_told_by_workers_too(monkeypatch: pytest.MonkeyPatch, setting: str, value: str) -> None:
     monkeypatch.setenv(f"PANSYNTH_{setting}", value)
     for begin in (partial(serve, port=0), worker):
-        with pytest.raises(Failure, match=rf"^PANSYNTH_{setting} is '{value}': .+ should be "):
+        with pytest.raises(Failure, match=rf"^PANSYNTH_{setting} is '{value}': should be "):
             begin()
 
 
