@@ -151,7 +151,8 @@ def _detail(unlabeled_detail: Tensor, guide_detail: Tensor, anatomy_mask: Tensor
 def _denoise(networks: Networks, noisy: Tensor, timesteps: Tensor) -> Tensor:
     """The denoiser's noise. Most of a sample's time goes here; the VAE, whose pixels are seen, keeps its float32."""
     with autocast(networks.device):
-        return networks.denoiser(noisy, timesteps).float()
+        noise: Tensor = networks.denoiser(noisy, timesteps)
+    return noise.float()
 
 
 def _for_each_distinct(network: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
