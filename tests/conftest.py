@@ -16,6 +16,7 @@ from uuid import uuid4
 import httpx
 import pytest
 import redis
+from sqlalchemy import make_url
 
 from app import database
 from app.blobs import Blobs
@@ -117,26 +118,48 @@ def postgres() -> Iterator[str]:
 @pytest.fixture
 def postgres_url(postgres: str) -> Iterator[str]:
     """A fresh, empty database on the PostgreSQL server."""
+    with postgres_database(postgres) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def postgres_database(server: str, template: str = "template1") -> Iterator[str]:
+    """The address of a new database on the server: a copy of `template`."""
     import psycopg
-    from sqlalchemy import make_url
 
     name = f"t{uuid4().hex}"
-    with psycopg.connect(postgres, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-    yield make_url(postgres).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(postgres, autocommit=True) as server:
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield make_url(server).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def sqlite_schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the schema in place, for tests to copy: migrating takes a hundred times as long."""
+    path = tmp_path_factory.mktemp("schema") / "empty.sqlite"
+    database.migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_schema(postgres: str) -> Iterator[str]:
+    """The name of a PostgreSQL database with the schema in place, likewise."""
+    with postgres_database(postgres) as url:
+        database.migrate(url)
+        yield str(make_url(url).database)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database with the schema in place, of both kinds in turn."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'test.sqlite'}"
-    else:
-        url = request.getfixturevalue("postgres_url")
-    database.migrate(url)
-    return url
+        yield f"sqlite:///{shutil.copy(request.getfixturevalue('sqlite_schema'), tmp_path / 'test.sqlite')}"
+        return
+    server, template = (request.getfixturevalue(name) for name in ("postgres", "postgres_schema"))
+    with postgres_database(server, template) as url:
+        yield url
 
 
 @pytest.fixture

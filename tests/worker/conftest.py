@@ -1,14 +1,17 @@
 """A worker in this process, with real stores and tiny real networks."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from app import database
+from app import pools
 from app.settings import Settings
 from models.phantoms import Phantom, phantoms
 from tests.tiny import make_tiny_weights
+from tests.worker_service import fill_pool
 from worker.workplace import Workplace, open_workplace
 
 
@@ -25,17 +28,56 @@ def radiographs() -> list[Phantom]:
     return list(phantoms(seed=900, count=14))
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory, sqlite_schema: Path) -> Path:
+    """The data folder of a service before anything was done."""
+    folder = tmp_path_factory.mktemp("empty")
+    shutil.copy(sqlite_schema, folder / "pansynth.sqlite")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def filled(
+    tmp_path_factory: pytest.TempPathFactory,
+    empty: Path,
+    weights_dir: Path,
+    broker_url: str,
+    radiographs: Sequence[Phantom],
+) -> Callable[[int], Path]:
+    """`filled(count)`: a data folder whose pool p a worker filled with so many of the radiographs, the guides left out.
+
+    Tests that need no more than a pool begin with a copy of it.
+    """
+
+    @cache
+    def fill(count: int) -> Path:
+        folder = tmp_path_factory.mktemp("filled")
+        place = open_workplace(settings_for(begun(empty, folder), weights_dir, broker_url), "filler@test")
+        fill_pool(place, radiographs[2 : 2 + count])
+        place.decoder.close()
+        place.database.dispose()
+        return place.settings.data_dir
+
+    return fill
+
+
 @pytest.fixture
-def settings(tmp_path: Path, weights_dir: Path, broker_url: str) -> Settings:
-    made = Settings(
-        data_dir=tmp_path / "data",
-        weights_dir=weights_dir,
-        broker_url=broker_url,
-        device="cpu",
-        lease_seconds=9,
-    )
-    database.migrate(made.database())
-    return made
+def beginning(empty: Path) -> Path:
+    """The data folder that the tests of a module begin with a copy of."""
+    return empty
+
+
+@pytest.fixture
+def settings(tmp_path: Path, beginning: Path, weights_dir: Path, broker_url: str) -> Settings:
+    return settings_for(begun(beginning, tmp_path), weights_dir, broker_url)
+
+
+def begun(beginning: Path, folder: Path) -> Path:
+    return shutil.copytree(beginning, folder / "data")
+
+
+def settings_for(data_dir: Path, weights_dir: Path, broker_url: str) -> Settings:
+    return Settings(data_dir=data_dir, weights_dir=weights_dir, broker_url=broker_url, device="cpu", lease_seconds=9)
 
 
 @pytest.fixture
@@ -44,6 +86,13 @@ def place(settings: Settings) -> Iterator[Workplace]:
     yield opened
     opened.decoder.close()
     opened.database.dispose()
+
+
+@pytest.fixture
+def pool(place: Workplace) -> str:
+    """The id of the pool that the test begins with."""
+    with place.database.read() as session:
+        return pools.find(session, "p").id
 
 
 @pytest.fixture

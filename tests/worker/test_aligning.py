@@ -3,10 +3,11 @@
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,20 +24,20 @@ from app.trust import quality_summary
 from models import pixels
 from models.phantoms import Phantom
 from tests.worker.test_evaluating import evaluate
-from tests.worker_service import claim, dataset, fill_pool, look, manifest, send_files, submit, work_off
+from tests.worker_service import claim, dataset, look, manifest, send_files, submit, work_off
 from worker import evaluating, planning, sampling
 from worker.lease import Lease
 from worker.tasks import work
 from worker.workplace import Workplace
 
-pytestmark = pytest.mark.usefixtures("pool", "quick_alignment")
+pytestmark = pytest.mark.usefixtures("quick_alignment")
 
 OLDER = ("unpack", "import", "index", "plan", "sample", "package", "arm", "report")  # steps of versions without align
 
 
-@pytest.fixture
-def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    return fill_pool(place, radiographs[2:8])
+@pytest.fixture(scope="module")
+def beginning(filled: Callable[[int], Path]) -> Path:
+    return filled(6)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,16 +19,20 @@ from app.errors import LeaseLost
 from app.records import NewGuide
 from models import evaluation, pixels
 from models.phantoms import Phantom
-from tests.worker_service import claim, fill_pool, look, submit, work_off
+from tests.worker_service import claim, look, submit, work_off
 from worker import evaluating, reading
 from worker.lease import Lease
 from worker.tasks import work
 from worker.workplace import Workplace
 
 
+@pytest.fixture(scope="module")
+def beginning(filled: Callable[[int], Path]) -> Path:
+    return filled(3)
+
+
 @pytest.fixture
 def synthesis(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    fill_pool(place, radiographs[2:5])
     job_id = submit(place, radiographs[:2], method="paste", top_k=2)
     work_off(place)
     return job_id

@@ -3,7 +3,8 @@
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from models.phantoms import Phantom
 from tests.worker_service import (
     all_parameters,
     dataset,
-    fill_pool,
     look,
     manifest,
     submit,
@@ -32,9 +32,13 @@ CONTRACT = (
 )
 
 
+@pytest.fixture(scope="module")
+def beginning(filled: Callable[[int], Path]) -> Path:
+    return filled(6)
+
+
 @pytest.fixture
 def job_id(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    fill_pool(place, radiographs[2:8])
     submitted = submit(place, radiographs[:2])
     while look(place, submitted).stage != "packaging":
         assert work(place)

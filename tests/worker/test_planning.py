@@ -1,7 +1,7 @@
 """worker/planning.py and worker/index.py: which pool images, in which order."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +16,16 @@ from models import pixels
 from models.phantoms import Phantom
 from models.synthesis import sample_seed
 from tests.tiny import make_tiny_weights
-from tests.worker_service import claim, dataset, fill_pool, look, send_files, submit, work_off, work_off_impatiently
+from tests.worker_service import claim, dataset, look, send_files, submit, work_off, work_off_impatiently
 from worker import index, planning
 from worker.index import encode, images_without_latent, open_index
 from worker.tasks import work
 from worker.workplace import Workplace
 
-pytestmark = pytest.mark.usefixtures("pool")
 
-
-@pytest.fixture
-def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    return fill_pool(place, radiographs[2:])
+@pytest.fixture(scope="module")
+def beginning(filled: Callable[[int], Path]) -> Path:
+    return filled(12)
 
 
 def planned(place: Workplace, job_id: str) -> Sequence[Sample]:

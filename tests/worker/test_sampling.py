@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,17 +14,15 @@ from app.tables import Job
 from models.phantoms import Phantom
 from models.weights import load_networks, save_denoiser
 from tests.tiny import make_tiny_weights
-from tests.worker_service import claim, dataset, fill_pool, look, manifest, submit, work_off
+from tests.worker_service import claim, dataset, look, manifest, submit, work_off
 from worker import sampling
 from worker.tasks import work
 from worker.workplace import Workplace
 
-pytestmark = pytest.mark.usefixtures("pool")
 
-
-@pytest.fixture
-def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    return fill_pool(place, radiographs[2:8])
+@pytest.fixture(scope="module")
+def beginning(filled: Callable[[int], Path]) -> Path:
+    return filled(6)
 
 
 def error_of(job: Job) -> str:

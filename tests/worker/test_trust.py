@@ -3,7 +3,8 @@
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,16 +16,14 @@ from models.phantoms import Phantom
 from models.training.latents import encode as encode_training
 from models.weights import load_networks, save_denoiser
 from tests.tiny import make_tiny_weights
-from tests.worker_service import dataset, fill_pool, look, manifest, submit, work_off
+from tests.worker_service import dataset, look, manifest, submit, work_off
 from worker import planning, sampling
 from worker.workplace import Workplace
 
-pytestmark = pytest.mark.usefixtures("pool")
 
-
-@pytest.fixture
-def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    return fill_pool(place, radiographs[2:])
+@pytest.fixture(scope="module")
+def beginning(filled: Callable[[int], Path]) -> Path:
+    return filled(12)
 
 
 def finished(place: Workplace, radiographs: Sequence[Phantom], **parameters: Any) -> tuple[str, bytes]:

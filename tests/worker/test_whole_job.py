@@ -2,8 +2,9 @@
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -14,18 +15,16 @@ from app.records import Claim
 from app.tables import Sample, Step
 from models import pixels
 from models.phantoms import Phantom
-from tests.worker_service import claim, dataset, fill_pool, look, manifest, submit, work_off
+from tests.worker_service import claim, dataset, look, manifest, submit, work_off
 from worker import planning, sampling
 from worker.lease import Lease
 from worker.tasks import work
 from worker.workplace import Workplace
 
-pytestmark = pytest.mark.usefixtures("pool")
 
-
-@pytest.fixture
-def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    return fill_pool(place, radiographs[2:])
+@pytest.fixture(scope="module")
+def beginning(filled: Callable[[int], Path]) -> Path:
+    return filled(12)
 
 
 def test_a_job_gives_a_zip_that_agrees_with_its_manifest(place: Workplace, radiographs: Sequence[Phantom]) -> None:
