@@ -1,11 +1,14 @@
-"""A tiny training for `torchrun`; process N keeps its files in FOLDER/N, as machines without a common disk would.
+"""A tiny training in two processes; process N keeps its files in FOLDER/N, as machines without a common disk would.
 
-    torchrun --nproc-per-node 2 -m tests.models.training.on_ranks FOLDER [STEP]
+    python -m tests.models.training.on_ranks FOLDER
 
-Process 0 dies of signal 9 after STEP.
+Process 0 dies of signal 9 after step 3 of 6; then both are started again and come to the end. They are forked from one
+that has loaded torch, which takes longer than all that they do.
 """
 
+import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -21,6 +24,8 @@ from models.vae import build_autoencoder
 
 PLAN = Plan(Budget(steps=6), batch=4, learning_rate=1e-3, warmup_steps=2, ema_decay=0.5, checkpoint_seconds=0)
 CPU = torch.device("cpu")
+PROCESSES = 2
+KILLED_AFTER = 3
 
 
 def tiny_network() -> nn.Module:
@@ -65,14 +70,35 @@ def run(folder: Path, die_after: int | None = None) -> dict[str, Tensor]:
     return dict(average.state_dict())
 
 
+def live(folder: Path, number: int, meeting: Path, die_after: int | None) -> None:
+    """One process from its start to its end."""
+    together = {"rank": number, "world_size": PROCESSES, "init_method": f"file://{meeting}"}
+    torch.distributed.init_process_group("gloo", **together)
+    torch.save(gradients(), folder / f"gradients-{rank()}.pt")
+    torch.save(run(folder / str(rank()), die_after), folder / f"weights-{rank()}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def live_together(folder: Path, meeting: Path, die_after: int | None = None) -> list[int | None]:
+    """Both processes; -> their exit codes. Where the first dies, the other is killed, as torchrun does."""
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=live, args=(folder, n, meeting, die_after)) for n in range(PROCESSES)]
+    for process in processes:
+        process.start()
+    processes[0].join()
+    if processes[0].exitcode:
+        processes[1].kill()
+    processes[1].join()
+    return [process.exitcode for process in processes]
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo")
-    torch.save(gradients(), folder / f"gradients-{rank()}.pt")
-    weights = run(folder / str(rank()), int(sys.argv[2]) if len(sys.argv) > 2 else None)
-    torch.save(weights, folder / f"weights-{rank()}.pt")
-    torch.distributed.destroy_process_group()
+    assert live_together(folder, folder / "killed", KILLED_AFTER)[0] == -signal.SIGKILL
+    assert not (folder / "1").exists(), "the second process wrote files"
+    shutil.copytree(folder / "0", folder / "1")
+    assert live_together(folder, folder / "resumed") == [0, 0]
 
 
 if __name__ == "__main__":
