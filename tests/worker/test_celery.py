@@ -16,10 +16,15 @@ import pytest
 from app import broker, jobs, keys, queries
 from app.settings import Settings
 from models.phantoms import Phantom
-from tests.worker_service import dataset, fill_pool, look, manifest, submit, work_off
+from tests.worker_service import dataset, look, manifest, submit, work_off
 from worker.workplace import Workplace
 
 pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machine
+
+
+@pytest.fixture(scope="module")
+def beginning(filled: Callable[[int], Path]) -> Path:
+    return filled(12)
 
 
 @contextmanager
@@ -68,49 +73,27 @@ def workers(place: Workplace) -> list[str]:
         return [worker.id for worker in queries.live_workers(session, datetime.now(UTC))]
 
 
-def test_a_killed_process_costs_time_and_nothing_else(
-    place: Workplace, settings: Settings, radiographs: Sequence[Phantom], tmp_path: Path
+def finish(place: Workplace, job_id: str, log: Path) -> None:
+    def ended() -> bool:
+        sweep(place)
+        return look(place, job_id).status not in ("queued", "running")
+
+    wait_for(ended, log)
+
+
+def test_a_step_that_hangs_and_a_process_that_is_killed_cost_time_and_nothing_else(
+    place: Workplace, pool: str, settings: Settings, radiographs: Sequence[Phantom], tmp_path: Path
 ) -> None:
-    fill_pool(place, radiographs[2:])
     undisturbed = submit(place, radiographs[:2])
     work_off(place)
-    job_id = submit(place, radiographs[:2])
-    log = tmp_path / "worker.log"
-    with celery_worker(settings, log) as process:
-        wait_for(lambda: len(workers(place)) == 1, log)
-        broker.wake(place.celery, job_id)
-        wait_for(lambda: look(place, job_id).status == "running", log)
-        child = psutil.Process(process.pid).children()[0]
-        os.kill(child.pid, signal.SIGKILL)
-
-        def ended() -> bool:
-            sweep(place)
-            return look(place, job_id).status not in ("queued", "running")
-
-        wait_for(ended, log)
-        assert process.poll() is None
-    assert manifest(dataset(place, undisturbed)) == manifest(dataset(place, job_id))
-    assert dataset(place, undisturbed) == dataset(place, job_id)
-    if process.returncode == 0:
-        assert workers(place) == [], "a worker that leaves takes its row along"
-
-
-def test_a_step_that_hangs_is_ended_and_tried_again(
-    place: Workplace, settings: Settings, radiographs: Sequence[Phantom], tmp_path: Path
-) -> None:
-    pool_id = fill_pool(place, radiographs[2:5])
-    undisturbed = submit(place, radiographs[:1])
-    work_off(place)
-    job_id = submit(place, radiographs[:1])
-    image = (
-        place.settings.data_dir
-        / "blobs"
-        / keys.pool_image(pool_id, manifest(dataset(place, undisturbed))[1]["pool_image_sha256"])
-    )
+    hanging = submit(place, radiographs[:2])
+    chosen = manifest(dataset(place, undisturbed))[1]["pool_image_sha256"]
+    image = settings.data_dir / "blobs" / keys.pool_image(pool, chosen)
     aside = image.rename(tmp_path / "aside")
     os.mkfifo(image)  # who opens it waits for a writer, in native code
     log = tmp_path / "worker.log"
-    with celery_worker(settings.model_copy(update={"hung_seconds": 5.0}), log):
+    with celery_worker(settings.model_copy(update={"hung_seconds": 5.0}), log) as process:
+        wait_for(lambda: len(workers(place)) == 1, log)
 
         def hung() -> bool:
             sweep(place)
@@ -118,10 +101,16 @@ def test_a_step_that_hangs_is_ended_and_tried_again(
 
         wait_for(hung, log)
         aside.replace(image)
+        finish(place, hanging, log)
 
-        def ended() -> bool:
-            sweep(place)
-            return look(place, job_id).status not in ("queued", "running")
-
-        wait_for(ended, log)
-    assert dataset(place, undisturbed) == dataset(place, job_id)
+        killed = submit(place, radiographs[:2])
+        broker.wake(place.celery, killed)
+        wait_for(lambda: look(place, killed).status == "running", log)
+        os.kill(psutil.Process(process.pid).children()[0].pid, signal.SIGKILL)
+        finish(place, killed, log)
+        assert process.poll() is None
+    for disturbed in (hanging, killed):
+        assert manifest(dataset(place, undisturbed)) == manifest(dataset(place, disturbed))
+        assert dataset(place, undisturbed) == dataset(place, disturbed)
+    if process.returncode == 0:
+        assert workers(place) == [], "a worker that leaves takes its row along"
