@@ -40,6 +40,13 @@ def own_settings(settings: Settings, tmp_path_factory: pytest.TempPathFactory, r
     return telling(settings, tmp_path_factory.mktemp("telling"), f"127.0.0.1:{receiver.port}, hooks.invalid")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def looks_often() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deliveries, "LOOK_SECONDS", 0.2)
+        yield
+
+
 @pytest.fixture(scope="module")
 def running(own_settings: Settings) -> Iterator[Served]:
     with serving(own_settings) as served:

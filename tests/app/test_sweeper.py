@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from app import jobs
 from app.settings import Settings
@@ -13,8 +14,9 @@ from tests.serving import serving
 
 
 def test_a_cancellation_is_completed_while_a_large_store_is_tidied(
-    settings: Settings, postgres_url: str, tmp_path: Path
+    settings: Settings, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.sweeper.SWEEP_SECONDS", 0.2)
     given = settings.model_copy(update={"database_url": postgres_url, "data_dir": tmp_path})
     with serving(given) as served, psycopg.connect(postgres_url) as other, psycopg.connect(postgres_url) as onlooker:
         onlooker.autocommit = True
@@ -25,7 +27,7 @@ def test_a_cancellation_is_completed_while_a_large_store_is_tidied(
         wait_for(lambda: onlooker.execute(tidying).fetchone() is not None)
         job = served.client.post("/pools/default/images", files={"images": ("a.png", b"x")}).json()
         with served.service.database.write() as session:
-            about = {"worker": "killed", "lease_seconds": 10.0, "max_attempts": 5}
+            about = {"worker": "killed", "lease_seconds": 1.0, "max_attempts": 5}
             assert jobs.claim(session, now=datetime.now(UTC), **about) is not None
         assert served.client.post(job["links"]["cancel"]).json()["status"] == "cancelling"
         wait_for(lambda: served.client.get(job["links"]["self"]).json()["status"] == "cancelled")
