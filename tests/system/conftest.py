@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.system.running import (
@@ -12,9 +13,10 @@ from tests.system.running import (
     Left,
     Radiographs,
     Restarted,
+    Running,
+    WorkerKilled,
     embedded,
     family,
-    import_pool,
     is_alive,
     make_dataset,
     sockets,
@@ -44,7 +46,8 @@ def first_run(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, radio
     folder = tmp_path_factory.mktemp("first")
     with embedded(folder / "data", weights_dir) as service:
         before = Left(family(service.process), sockets(folder))
-        dataset = make_dataset(service, radiographs, folder / "dataset.zip")
+        with service.client() as client:
+            dataset = make_dataset(client, radiographs, folder / "dataset.zip")
         service.process.send_signal(signal.SIGINT)
         status = service.process.wait(20)
         after = Left([process for process in before.processes if is_alive(process)], sockets(folder))
@@ -62,8 +65,9 @@ def restarted(
     tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, radiographs: Radiographs
 ) -> Iterator[Restarted]:
     data = tmp_path_factory.mktemp("killed") / "data"
-    with embedded(data, weights_dir) as service, service.client() as client:
-        import_pool(client, radiographs)
+    soon = {"PANSYNTH_LEASE_SECONDS": "9"}  # what the second worker held is free again when the first is back alone
+    with embedded(data, weights_dir, workers=2, environment=soon) as service, service.client() as client:
+        worker_killed = kill_a_worker(service, client, radiographs, data.with_suffix(".zip"))
         job = submit_job(client, radiographs)
         until_halfway(client, job)
         running = family(service.process)
@@ -74,4 +78,11 @@ def restarted(
             time.sleep(0.05)
         left = Left([process for process in running if is_alive(process)], sockets(data))
     with embedded(data, weights_dir) as service:
-        yield Restarted(service, data, job, left)
+        yield Restarted(worker_killed, service, data, job, left)
+
+
+def kill_a_worker(service: Running, client: httpx.Client, radiographs: Radiographs, out: Path) -> WorkerKilled:
+    before = service.workers()
+    dataset = make_dataset(client, radiographs, out, halfway=before[0].kill)
+    after = {worker.pid for worker in service.workers()}
+    return WorkerKilled(dataset, before[0].pid, {worker.pid for worker in before}, after)

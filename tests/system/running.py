@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from cli.children import pansynth
-from cli.client import submit, wait
+from cli.client import download, submit, wait
 from cli.pool import import_files
 from models.phantoms import phantoms
 from models.pixels import image_png, mask_png
@@ -102,9 +102,20 @@ class FirstRun:
 
 
 @dataclass(frozen=True)
+class WorkerKilled:
+    """One of two workers was killed in the middle of the main job; process ids of workers before and after it."""
+
+    dataset: bytes
+    victim: int
+    before: set[int]
+    after: set[int]
+
+
+@dataclass(frozen=True)
 class Restarted:
     """A service that was killed in the middle of `job`, and what was left of it; then started again."""
 
+    worker_killed: WorkerKilled  # before all that
     service: Running
     data_dir: Path
     job: dict[str, Any]
@@ -200,19 +211,16 @@ def submit_job(client: httpx.Client, radiographs: Radiographs, fields: Mapping[s
 
 
 def make_dataset(
-    service: Running, radiographs: Radiographs, out: Path, halfway: Callable[[], None] | None = None
+    client: httpx.Client, radiographs: Radiographs, out: Path, halfway: Callable[[], None] | None = None
 ) -> bytes:
     """The main job as a client does it; `halfway` is called when some samples are made and others are not."""
-    from cli.client import download
-
-    with service.client() as client:
-        import_pool(client, radiographs)
-        job = submit_job(client, radiographs)
-        if halfway is not None:
-            until_halfway(client, job)
-            halfway()
-        job = wait(client, job, quiet)
-        download(client, job["links"]["dataset"], out, quiet)
+    import_pool(client, radiographs)
+    job = submit_job(client, radiographs)
+    if halfway is not None:
+        until_halfway(client, job)
+        halfway()
+    job = wait(client, job, quiet)
+    download(client, job["links"]["dataset"], out, quiet)
     return out.read_bytes()
 
 

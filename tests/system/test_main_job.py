@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cli.dataset import verify
 from models.pixels import image_from_png, mask_from_png
-from tests.system.running import FIELDS, PATIENT, Radiographs, embedded, fleet, make_dataset
+from tests.system.running import FIELDS, PATIENT, Radiographs, Restarted, fleet, make_dataset
 
 pytestmark = PATIENT
 
@@ -34,18 +34,14 @@ def test_a_fleet_on_postgresql_and_redis_makes_the_same_dataset(
     postgres_url: str,
     broker_by_tcp: str,
 ) -> None:
-    with fleet(tmp_path, weights_dir, postgres_url, broker_by_tcp, workers=1) as service:
-        assert make_dataset(service, radiographs, tmp_path / "dataset.zip") == reference
+    with fleet(tmp_path, weights_dir, postgres_url, broker_by_tcp, workers=1) as service, service.client() as client:
+        assert make_dataset(client, radiographs, tmp_path / "dataset.zip") == reference
 
 
 def test_two_workers_one_of_them_killed_in_the_middle_make_the_same_dataset(
-    tmp_path: Path, weights_dir: Path, radiographs: Radiographs, reference: bytes
+    restarted: Restarted, reference: bytes
 ) -> None:
-    with embedded(tmp_path / "data", weights_dir, workers=2) as service:
-        before = {worker.pid for worker in service.workers()}
-        victim = service.workers()[0]
-        made = make_dataset(service, radiographs, tmp_path / "dataset.zip", halfway=victim.kill)
-        after = {worker.pid for worker in service.workers()}
-    assert made == reference
-    assert len(before) == len(after) == 2
-    assert victim.pid not in after
+    killed = restarted.worker_killed
+    assert killed.dataset == reference
+    assert killed.victim in killed.before - killed.after
+    assert len(killed.before) == len(killed.after) == 2

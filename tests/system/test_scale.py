@@ -1,19 +1,17 @@
 """benchmarks/scale.py: its measurements run, at sizes that show nothing but that."""
 
-import os
 import re
-import subprocess
-import sys
 
+import pytest
+
+from benchmarks.scale import measure_import
 from benchmarks.workers import verdict
 
 
-def test_an_import_is_measured() -> None:
-    command = [sys.executable, "-m", "benchmarks.scale", "import", "--pool", "40"]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+def test_an_import_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    measure_import(40)
     form = r"^import +(\d+) images +[\d.]+ s, .* memory \+\d+ MB on \d+$"
-    assert re.findall(form, done.stdout, re.MULTILINE) == ["40"]
+    assert re.findall(form, capsys.readouterr().out, re.MULTILINE) == ["40"]
 
 
 def test_two_workers_are_compared_with_one_round_by_round() -> None:

@@ -6,11 +6,12 @@ import subprocess
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
+from app import database
+from app.settings import Settings
 from cli.children import pansynth
-from cli.client import connect, download, wait
+from cli.client import download, wait
 from cli.failure import Failure
 from cli.up import broker_socket
 from tests.system.running import (
@@ -20,8 +21,6 @@ from tests.system.running import (
     Left,
     Radiographs,
     Restarted,
-    embedded,
-    import_pool,
     quiet,
     submit_job,
     until_halfway,
@@ -97,29 +96,6 @@ def test_a_host_that_others_can_reach_is_refused_while_there_is_no_key(tmp_path:
     assert not (tmp_path / "data").exists()
 
 
-def test_a_host_that_others_can_reach_asks_for_the_key(
-    tmp_path: Path, weights_dir: Path, radiographs: Radiographs, reference: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = tmp_path / "data"
-    made = subprocess.run(
-        pansynth("keys", "create", "clinic", "--tenant", "clinic", "--data-dir", str(data)),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    with embedded(data, weights_dir, options=("--host", "0.0.0.0")) as service:
-        assert httpx.get(f"{service.url}/jobs").status_code == 401
-        with pytest.raises(Failure, match="PANSYNTH_API_KEY"), connect(service.url) as client:
-            import_pool(client, radiographs)
-        monkeypatch.setenv("PANSYNTH_API_KEY", made.stdout.strip())
-        with connect(service.url) as client:
-            import_pool(client, radiographs)
-            job = wait(client, submit_job(client, radiographs), quiet)
-            download(client, job["links"]["dataset"], tmp_path / "dataset.zip", quiet)
-    assert (tmp_path / "dataset.zip").read_bytes() == reference
-
-
 def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refused = up("--port", "0", "--data-dir", str(tmp_path / "file" / "data"))
@@ -130,7 +106,7 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 def test_a_worker_that_cannot_begin_ends_and_says_why(tmp_path: Path, broker_url: str) -> None:
     environment = {"PANSYNTH_BROKER_URL": broker_url, "PANSYNTH_DEVICE": "abacus"}
-    subprocess.run(pansynth("migrate", "--data-dir", str(tmp_path)), check=True)
+    database.migrate(Settings(data_dir=tmp_path).database())
     done = subprocess.run(
         pansynth("worker", "--data-dir", str(tmp_path)),
         env=ENVIRONMENT | environment,
