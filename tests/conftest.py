@@ -178,16 +178,42 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are tiny, and tests run beside one another
 
 
+# The longest, minutes to tens of seconds: begun last, one would keep a process busy while the other has nothing to do.
+LONGEST = (
+    "tests/system",
+    "tests/cli/test_reproduce.py",
+    "tests/cli/test_train.py",
+    "tests/worker/test_evaluating.py",
+    "tests/worker/test_celery.py",
+    "tests/models/training/test_ranks.py",
+    "tests/worker/test_planning.py",
+    "tests/worker/test_trust.py",
+    "tests/app/test_decoder.py",
+    "tests/app/test_openapi.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(home) if (home := home_of(item.nodeid)) in LONGEST else len(LONGEST))
+
+
+def home_of(nodeid: str) -> str:
+    """Its module; the system tests have one home together."""
+    return "tests/system" if nodeid.startswith("tests/system/") else nodeid.partition("::")[0]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """The system tests one at a time, since each runs several processes; the others as they come.
+    """A module's tests in one process, so that what they share is made once; modules as they come.
 
+    The system tests are one module to it: each runs several processes, and they share services.
     xdist's own `--dist loadgroup` groups nothing under pytest 9.2, and does not say so.
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class SystemTestsTogether(LoadScopeScheduling):
+    class ModulesTogether(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "tests/system" if nodeid.startswith("tests/system/") else nodeid
+            return home_of(nodeid)
 
-    return SystemTestsTogether(config, log)
+    config.option.loadscopereorder = False  # by the number of their tests; see LONGEST
+    return ModulesTogether(config, log)
