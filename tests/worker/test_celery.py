@@ -92,12 +92,12 @@ def test_a_step_that_hangs_and_a_process_that_is_killed_cost_time_and_nothing_el
     aside = image.rename(tmp_path / "aside")
     os.mkfifo(image)  # who opens it waits for a writer, in native code
     log = tmp_path / "worker.log"
-    with celery_worker(settings.model_copy(update={"hung_seconds": 5.0}), log) as process:
+    with celery_worker(settings.model_copy(update={"hung_seconds": 8.0}), log) as process:
         wait_for(lambda: len(workers(place)) == 1, log)
 
         def hung() -> bool:
             sweep(place)
-            return "nothing moved for 5 s" in log.read_text()
+            return "nothing moved for 8 s" in log.read_text()
 
         wait_for(hung, log)
         aside.replace(image)
