@@ -11,7 +11,7 @@ from app import pools
 from app.settings import Settings
 from models.phantoms import Phantom, phantoms
 from tests.tiny import make_tiny_weights
-from tests.worker_service import fill_pool
+from tests.worker_service import dataset, fill_pool, submit, work_off
 from worker.workplace import Workplace, open_workplace
 
 
@@ -59,6 +59,24 @@ def filled(
         return place.settings.data_dir
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory,
+    filled: Callable[[int], Path],
+    weights_dir: Path,
+    broker_url: str,
+    radiographs: Sequence[Phantom],
+) -> bytes:
+    """The dataset of both guides and a pool of twelve, as one worker makes it that nothing happens to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    place = open_workplace(settings_for(begun(filled(12), folder), weights_dir, broker_url), "undisturbed@test")
+    job_id = submit(place, radiographs[:2])
+    work_off(place)
+    data = dataset(place, job_id)
+    place.database.dispose()
+    return data
 
 
 @pytest.fixture

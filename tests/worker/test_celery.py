@@ -16,7 +16,7 @@ import pytest
 from app import broker, jobs, keys, queries
 from app.settings import Settings
 from models.phantoms import Phantom
-from tests.worker_service import dataset, look, manifest, submit, work_off
+from tests.worker_service import dataset, look, manifest, submit
 from worker.workplace import Workplace
 
 pytestmark = pytest.mark.timeout(900)  # processes start slowly on a busy machine
@@ -82,12 +82,15 @@ def finish(place: Workplace, job_id: str, log: Path) -> None:
 
 
 def test_a_step_that_hangs_and_a_process_that_is_killed_cost_time_and_nothing_else(
-    place: Workplace, pool: str, settings: Settings, radiographs: Sequence[Phantom], tmp_path: Path
+    place: Workplace,
+    pool: str,
+    settings: Settings,
+    radiographs: Sequence[Phantom],
+    undisturbed: bytes,
+    tmp_path: Path,
 ) -> None:
-    undisturbed = submit(place, radiographs[:2])
-    work_off(place)
     hanging = submit(place, radiographs[:2])
-    chosen = manifest(dataset(place, undisturbed))[1]["pool_image_sha256"]
+    chosen = manifest(undisturbed)[1]["pool_image_sha256"]
     image = settings.data_dir / "blobs" / keys.pool_image(pool, chosen)
     aside = image.rename(tmp_path / "aside")
     os.mkfifo(image)  # who opens it waits for a writer, in native code
@@ -110,7 +113,7 @@ def test_a_step_that_hangs_and_a_process_that_is_killed_cost_time_and_nothing_el
         finish(place, killed, log)
         assert process.poll() is None
     for disturbed in (hanging, killed):
-        assert manifest(dataset(place, undisturbed)) == manifest(dataset(place, disturbed))
-        assert dataset(place, undisturbed) == dataset(place, disturbed)
+        assert manifest(dataset(place, disturbed)) == manifest(undisturbed)
+        assert dataset(place, disturbed) == undisturbed
     if process.returncode == 0:
         assert workers(place) == [], "a worker that leaves takes its row along"

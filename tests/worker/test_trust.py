@@ -40,9 +40,9 @@ def between(rows: Sequence[dict[str, str]], figure: str) -> float:
 
 
 @pytest.fixture
-def threshold(place: Workplace, radiographs: Sequence[Phantom]) -> float:
+def threshold(undisturbed: bytes) -> float:
     """Of `min_background_ssim`: half of the six samples fail it."""
-    return between(manifest(finished(place, radiographs)[1]), "background_ssim")
+    return between(manifest(undisturbed), "background_ssim")
 
 
 def opened(data: bytes) -> tuple[list[str], dict[str, Any], str]:
@@ -51,9 +51,9 @@ def opened(data: bytes) -> tuple[list[str], dict[str, Any], str]:
 
 
 def test_what_fails_is_dropped_and_the_rest_keeps_its_numbers(
-    place: Workplace, radiographs: Sequence[Phantom], threshold: float
+    place: Workplace, radiographs: Sequence[Phantom], undisturbed: bytes, threshold: float
 ) -> None:
-    everything = manifest(finished(place, radiographs)[1])
+    everything = manifest(undisturbed)
     job_id, data = finished(place, radiographs, min_background_ssim=threshold, on_fail="drop")
     kept = manifest(data)
     assert [row["index"] for row in kept] == [
@@ -71,9 +71,9 @@ def test_what_fails_is_dropped_and_the_rest_keeps_its_numbers(
 
 
 def test_a_failed_sample_is_made_anew_from_the_next_pool_images(
-    place: Workplace, radiographs: Sequence[Phantom], threshold: float
+    place: Workplace, radiographs: Sequence[Phantom], undisturbed: bytes, threshold: float
 ) -> None:
-    first = manifest(finished(place, radiographs)[1])
+    first = manifest(undisturbed)
     job_id, data = finished(place, radiographs, min_background_ssim=threshold, on_fail="redraw")
     rows, job = manifest(data), look(place, job_id)
     assert all(float(row["background_ssim"]) >= threshold for row in rows)
@@ -148,7 +148,5 @@ def test_weights_that_know_their_training_images_tell_how_far_a_sample_is(
     assert max(copied) < 0.9
 
 
-def test_the_column_is_empty_where_weights_know_nothing_of_their_training(
-    place: Workplace, radiographs: Sequence[Phantom]
-) -> None:
-    assert {row["training_distance"] for row in manifest(finished(place, radiographs)[1])} == {""}
+def test_the_column_is_empty_where_weights_know_nothing_of_their_training(undisturbed: bytes) -> None:
+    assert {row["training_distance"] for row in manifest(undisturbed)} == {""}

@@ -55,31 +55,33 @@ def test_doing_the_same_again_gives_the_same_bytes(place: Workplace, radiographs
 
 @pytest.mark.parametrize("chunk", [1, 5])
 def test_the_pieces_a_job_is_cut_into_leave_no_trace(
-    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch, chunk: int
+    place: Workplace,
+    radiographs: Sequence[Phantom],
+    undisturbed: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    chunk: int,
 ) -> None:
-    first = submit_and_do(place, radiographs)
     monkeypatch.setattr(planning, "CHUNK_CPU", chunk)
     monkeypatch.setattr(sampling, "TURN_CPU", chunk)
-    assert dataset(place, first) == dataset(place, submit_and_do(place, radiographs))
+    assert dataset(place, submit_and_do(place, radiographs)) == undisturbed
 
 
 def test_two_workers_by_turns_leave_no_trace(
     place: Workplace,
     second_place: Workplace,
     radiographs: Sequence[Phantom],
+    undisturbed: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    alone = submit_and_do(place, radiographs)
     monkeypatch.setattr(planning, "CHUNK_CPU", 2)
     together = submit(place, radiographs[:2])
     work_off(second_place, place)
-    assert dataset(place, alone) == dataset(place, together)
+    assert dataset(place, together) == undisturbed
 
 
 def test_a_step_done_by_two_at_once_counts_once(
-    place: Workplace, second_place: Workplace, radiographs: Sequence[Phantom]
+    place: Workplace, second_place: Workplace, radiographs: Sequence[Phantom], undisturbed: bytes
 ) -> None:
-    alone = submit_and_do(place, radiographs)
     doubled = submit(place, radiographs[:2])
     while look(place, doubled).stage != "sampling":
         work(place)
@@ -88,7 +90,7 @@ def test_a_step_done_by_two_at_once_counts_once(
     work_off(second_place)
     with pytest.raises(LeaseLost):
         sampling.make_samples(place, Lease(place.database, slow, 9))
-    assert dataset(place, alone) == dataset(place, doubled)
+    assert dataset(place, doubled) == undisturbed
     assert look(place, doubled).done == 6
 
 
@@ -102,9 +104,9 @@ def test_a_crash_between_blob_and_commit_costs_nothing_but_time(
     place: Workplace,
     second_place: Workplace,
     radiographs: Sequence[Phantom],
+    undisturbed: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    undisturbed = submit_and_do(place, radiographs)
     monkeypatch.setattr(sampling, "TURN_CPU", 2)
     job_id = submit(place, radiographs[:2])
     while look(place, job_id).stage != "sampling":
@@ -124,7 +126,7 @@ def test_a_crash_between_blob_and_commit_costs_nothing_but_time(
         connection.commit()
     let_lease_run_out(place, claimed)
     work_off(second_place)
-    assert dataset(place, undisturbed) == dataset(place, job_id)
+    assert dataset(place, job_id) == undisturbed
 
 
 def test_what_is_made_is_not_made_again_unless_its_blob_is_gone(
