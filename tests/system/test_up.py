@@ -105,7 +105,7 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cannot_begin_ends_and_says_why(tmp_path: Path, broker_url: str) -> None:
-    environment = {"PANSYNTH_BROKER_URL": broker_url, "PANSYNTH_DEVICE": "abacus"}
+    environment = {"PANSYNTH_BROKER_URL": broker_url, "PANSYNTH_DEVICE": "cuda:99"}
     database.migrate(Settings(data_dir=tmp_path).database())
     done = subprocess.run(
         pansynth("worker", "--data-dir", str(tmp_path)),
