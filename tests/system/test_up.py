@@ -116,7 +116,7 @@ def test_a_worker_that_cannot_begin_ends_and_says_why(tmp_path: Path, broker_url
     )
     assert done.returncode == 1
     assert "this worker cannot begin" in done.stderr
-    assert "device string: abacus" in done.stderr
+    assert "PANSYNTH_DEVICE says cuda:99" in done.stderr
 
 
 def test_a_long_data_folder_gets_a_socket_that_fits(tmp_path: Path) -> None:
