@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.webhook_hosts import receiver_of
 
+DEVICES = r"auto|cpu|cuda(:\d+)?"
+
 
 class Settings(BaseSettings):
     """Every setting is an environment variable with the prefix PANSYNTH_; all three URLs default to DATA_DIR."""
@@ -46,7 +48,7 @@ class Settings(BaseSettings):
     @field_validator("device")
     @classmethod
     def is_a_device(cls, name: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        if not re.fullmatch(DEVICES, name):
             raise ValueError("should be auto, cpu, cuda or cuda:N")
         return name
 

@@ -10,6 +10,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from models.phantoms import phantoms
 from models.segmenter import to_images
 from models.synthesis import Recipe, synthesize
 from models.weights import Networks, load_networks
+from worker.networks import batch_size
 
 SEED = 900_003
 GRAY_LEVELS = 127.5  # to a unit of pixels in [-1, 1]
@@ -32,13 +34,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     networks = load_networks(given.weights, given.device)
+    rows = radiographs(given.samples)
     for preset in PRESETS:
         recipe = Recipe(method="diffusion", **PRESETS[preset].recipe())
         seconds: dict[str, list[float]] = {"float32": [], "as it is": []}
         made = {}
         for _ in range(given.rounds):
             for precision in seconds:
-                took, made[precision] = timed(networks, recipe, given.samples, precision)
+                took, made[precision] = timed(networks, recipe, rows, precision)
                 seconds[precision].append(took)
         apart = (made["float32"] - made["as it is"]).abs() * GRAY_LEVELS
         before, now = (min(seconds[precision]) for precision in seconds)
@@ -48,26 +51,25 @@ def main() -> None:
         )
 
 
-def timed(networks: Networks, recipe: Recipe, count: int, precision: str) -> tuple[float, Tensor]:
-    """Seconds a sample, and the samples."""
+def radiographs(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The guide and its mask `count` times, and as many unlabeled images, as `synthesize` takes them."""
     made = list(phantoms(seed=SEED, count=count + 1))
-    cpu = torch.device("cpu")
-    guide, mask = to_images(made[0].image[None], cpu), torch.from_numpy(made[0].mask)[None, None]
-    unlabeled = torch.cat([to_images(phantom.image[None], cpu) for phantom in made[1:]])
+    images = to_images(np.stack([phantom.image for phantom in made]), torch.device("cpu"))
+    mask = torch.from_numpy(made[0].mask)[None, None]
+    return images[:1].repeat(count, 1, 1, 1), mask.repeat(count, 1, 1, 1), images[1:]
+
+
+def timed(
+    networks: Networks, recipe: Recipe, rows: tuple[Tensor, Tensor, Tensor], precision: str
+) -> tuple[float, Tensor]:
+    """Seconds a sample, and the samples."""
+    count = len(rows[0])
     own = synthesis.autocast
     if precision == "float32":
         synthesis.autocast = lambda _: nullcontext()  # type: ignore[assignment,return-value]
     try:
         begun = time.perf_counter()
-        samples = synthesize(
-            networks,
-            guide_images=guide.repeat(count, 1, 1, 1),
-            guide_masks=mask.repeat(count, 1, 1, 1),
-            unlabeled_images=unlabeled,
-            recipe=recipe,
-            seeds=range(count),
-            batch_size=1 if networks.device.type == "cpu" else 64,
-        )
+        samples = synthesize(networks, *rows, recipe, range(count), batch_size=batch_size(networks.device))
         return (time.perf_counter() - begun) / count, samples
     finally:
         synthesis.autocast = own
