@@ -41,6 +41,7 @@ from app.leases import (
     let_go,
     lock,
     may_claim,
+    spare,
 )
 from app.records import Claim, NewGuide, NewLatent, NewSample
 from app.tables import ACTIVE, Guide, Job, PoolImage, Sample, Step, Upload
@@ -181,16 +182,17 @@ def retry_later(session: Session, claim: Claim, *, now: datetime, max_attempts: 
 def wait_out(session: Session, claim: Claim, *, now: datetime) -> None:
     """A store is full or away, which is no fault of the step: leave it for a while, however often that is."""
     _, step = hold(session, claim)
-    step.attempts -= 1
+    spare(step)
     leave(step, now + timedelta(seconds=OUTAGE_PAUSE_SECONDS))
 
 
 def stop(session: Session, claim: Claim, *, now: datetime) -> None:
-    """The worker has let go of a step it was told to stop: the last one to do so completes a cancellation."""
+    """The worker has let go of a step: its job is cancelled, which the last to let go completes, or the worker ends."""
     job = lock(session, claim.job_id)
     step = session.get(Step, claim.step_id, populate_existing=True)
     if job is not None and step is not None and step.lease == claim.lease:
         let_go(step, "ready")
+        spare(step)
         session.flush()
     if job is not None:
         _finish_cancelling(session, job, now)

@@ -84,6 +84,11 @@ def let_go(step: Step, status: str) -> None:
     step.status, step.lease, step.worker, step.leased_until = status, None, None, None
 
 
+def spare(step: Step) -> None:
+    """The try that ends did not fail, so it does not count; progress may have set the count back already."""
+    step.attempts = max(0, step.attempts - 1)
+
+
 def leave(step: Step, until: datetime) -> None:
     """Nobody holds the step, and nobody may claim it before then."""
     step.lease, step.worker, step.leased_until = None, None, until

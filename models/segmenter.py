@@ -174,7 +174,7 @@ def predict(
     for start in range(0, len(images), BATCH):
         if before_batch is not None:
             before_batch()
-        with torch.inference_mode(), autocast(device) if device.type == "cuda" else torch.no_grad():
+        with torch.inference_mode(), autocast(device):
             logits = segmenter(to_images(images[start : start + BATCH], device))
         found.append((logits[:, 1] > logits[:, 0]).cpu().numpy())
     return np.concatenate(found)

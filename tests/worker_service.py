@@ -4,6 +4,7 @@ import csv
 import io
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -89,6 +90,12 @@ def work_off(*places: Workplace) -> None:
     """The workers take turns until none finds anything to do."""
     while any([work(place) for place in places]):
         pass
+
+
+def ends_after(place: Workplace, looks: int) -> bool:
+    """A worker that is told to end when it has looked so often at its step's lease; whether it found a step."""
+    left = iter(range(looks))
+    return work(replace(place, told_to_end=lambda: next(left, None) is None))
 
 
 def work_off_impatiently(place: Workplace) -> None:

@@ -1,11 +1,14 @@
 """The application of `celery -A worker.celery:app worker --pool prefork -c 1 -Q pansynth -n NAME@%h`.
 
 Nothing heavy is loaded here: the parent process forks the one that works, and CUDA does not survive a fork.
+Celery's warm shutdown waits for the step; the one that works is told of it and hands the step back.
 """
 
 import logging
 import os
 import signal
+from ctypes import c_bool
+from multiprocessing.sharedctypes import RawValue
 from typing import Any
 
 from celery import signals
@@ -16,11 +19,17 @@ from app.settings import Settings
 settings = Settings()
 app = broker.celery_app(settings)
 log = logging.getLogger(__name__)
+told_to_end = RawValue(c_bool, False)  # in memory that the forked process shares
 
 
 def remember_name(sender: str, **_: Any) -> None:
     """In the parent: NAME@host, which names the worker's process in the database."""
     app.conf.pansynth_worker = sender
+
+
+def tell_to_end(**_: Any) -> None:
+    """In the parent, at a signal to stop."""
+    told_to_end.value = True
 
 
 def write_logs(**_: Any) -> None:
@@ -45,7 +54,7 @@ def open_stores() -> None:
     from worker.tasks import release_leases
     from worker.workplace import open_workplace
 
-    place = open_workplace(settings, app.conf.pansynth_worker)
+    place = open_workplace(settings, app.conf.pansynth_worker, lambda: told_to_end.value)
     check_device(place.networks.device)
     app.conf.pansynth_place = place
     release_leases(place)
@@ -70,6 +79,7 @@ def work(_job_id: str) -> None:
 if settings.log_format == "json":
     signals.setup_logging.connect(write_logs)
 signals.celeryd_init.connect(remember_name)
+signals.worker_shutting_down.connect(tell_to_end)
 signals.worker_process_init.connect(begin)
 signals.worker_process_shutdown.connect(end)
 app.task(name=broker.TASK)(work)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import broker, evaluations, jobs, keys, queries
-from app.errors import JobNotFound, LastingError
+from app.errors import JobNotFound, LastingError, WorkerEnds
 from app.labels import label
 from app.tables import EvaluationImage, Guide, Job
 from models import pixels
@@ -51,7 +51,11 @@ def train_arm(place: Workplace, lease: Lease) -> int:
     turn_seconds = min(max(TURN_SECONDS, TURN_PER_READING * (began - started)), LONGEST_TURN_SECONDS)
 
     def between_steps(training: SegmenterTraining) -> None:
-        lease.check()
+        try:
+            lease.check()
+        except WorkerEnds:
+            place.blobs.put(checkpoint, training.save())
+            raise
         if time.monotonic() - began > turn_seconds and not training.done:
             place.blobs.put(checkpoint, training.save())
             raise _TurnOver

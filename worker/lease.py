@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import jobs
 from app.database import Database, clock
-from app.errors import LeaseLost
+from app.errors import LeaseLost, WorkerEnds
 from app.records import Claim
 from app.tables import Job, Step
 
@@ -24,8 +24,8 @@ LOOK_SECONDS = 0.5  # how soon a cancellation is noticed
 class Lease:
     """Renews a claim until the block ends; tells when the step is no longer the worker's.
 
-    Who works at the step asks `lost` or `check` again and again; where nobody has asked for `hung_seconds`,
-    `when_hung` is called, in another thread: the one that works hangs.
+    Who works at the step asks `over` or `check` again and again; where nobody has asked for `hung_seconds`,
+    `when_hung` is called, in another thread: the one that works hangs. told_to_end: whether the worker is to end.
     """
 
     def __init__(
@@ -35,15 +35,17 @@ class Lease:
         lease_seconds: float,
         hung_seconds: float = inf,
         when_hung: Callable[[], None] = lambda: None,
+        told_to_end: Callable[[], bool] = lambda: False,
     ) -> None:
         self.claim = claim
         self._database = database
         self._lease_seconds = lease_seconds
         self._hung_seconds = hung_seconds
         self._when_hung = when_hung
+        self._told_to_end = told_to_end
         self._moved = time.monotonic()
         self._lost = threading.Event()
-        self._over = threading.Event()
+        self._left = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease of step {claim.step_id}", daemon=True)
 
     def __enter__(self) -> "Lease":
@@ -53,22 +55,25 @@ class Lease:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._left.set()
         self._thread.join()
 
-    def lost(self) -> bool:
-        """Whether to stop: the job is cancelled or has ended, or another worker has the step."""
+    def over(self) -> bool:
+        """Whether to stop: the job is cancelled or has ended, another worker has the step, or this one is to end."""
         self._moved = time.monotonic()
-        return self._lost.is_set()
+        return self._lost.is_set() or self._told_to_end()
 
     def check(self) -> None:
-        """Raises LeaseLost where `lost`."""
-        if self.lost():
+        """Raises LeaseLost or, where the step is still ours but the worker is to end, WorkerEnds."""
+        if not self.over():
+            return
+        if self._lost.is_set():
             raise LeaseLost(f"step {self.claim.step_id} of job {self.claim.job_id} is no longer this worker's")
+        raise WorkerEnds(f"step {self.claim.step_id} of job {self.claim.job_id} is for another worker")
 
     def _keep(self) -> None:
         renewed = time.monotonic()
-        while not self._over.wait(LOOK_SECONDS):
+        while not self._left.wait(LOOK_SECONDS):
             try:
                 if time.monotonic() - self._moved > self._hung_seconds:
                     self._when_hung()

@@ -47,7 +47,11 @@ def package(place: Workplace, lease: Lease) -> int:
         with file.open("rb") as written:
             sha256 = hashlib.file_digest(written, "sha256").hexdigest()
         with _Watched(file, lease) as written:
-            place.blobs.put_file(keys.dataset(job.id), written)
+            try:
+                place.blobs.put_file(keys.dataset(job.id), written)
+            except Exception:
+                lease.check()  # what the file raised the store has made an error of its own
+                raise
         with place.database.write() as session:
             jobs.packaged(session, lease.claim, sha256=sha256, size=file.stat().st_size)
     place.blobs.delete_prefix(keys.originals(job.id))  # not sooner: guides may share one

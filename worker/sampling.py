@@ -142,7 +142,7 @@ def _synthesize(networks: Networks, job: Job, pairs: Sequence[Pair], lease: Leas
             unlabeled_images=_units([pair.unlabeled for pair in some]),
             recipe=recipe(job),
             seeds=[pair.sample.seed for pair in some],
-            should_stop=lease.lost,
+            should_stop=lease.over,
             batch_size=batch_size,
         )
         return list(made[:, 0].numpy())

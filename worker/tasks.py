@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app import broker, jobs, logs
 from app.database import clock
-from app.errors import BlobMissing, LastingError, LeaseLost
+from app.errors import BlobMissing, LastingError, LeaseLost, WorkerEnds
 from app.leases import kind_of
 from app.records import Claim
 from models.synthesis import Stopped
@@ -64,7 +64,7 @@ def work(place: Workplace) -> bool:
     log.info("job %s: %s %d-%d, attempt %d", claim.job_id, claim.kind, claim.first, claim.last, claim.attempt)
     seconds = place.settings.lease_seconds, place.settings.hung_seconds
     when_hung = partial(_end_hung, place, claim)
-    with logs.about(claim.job_id), Lease(place.database, claim, *seconds, when_hung) as lease:
+    with logs.about(claim.job_id), Lease(place.database, claim, *seconds, when_hung, place.told_to_end) as lease:
         started = time.monotonic()
         made = _do(place, lease)
         place.figures.step_ended(claim.kind, time.monotonic() - started)
@@ -92,8 +92,8 @@ def _do(place: Workplace, lease: Lease) -> int:
     claim = lease.claim
     try:
         return DOING[claim.kind](place, lease)
-    except (LeaseLost, Stopped) as lost:
-        log.info("job %s: %s stopped: %r", claim.job_id, claim.kind, lost)
+    except (LeaseLost, WorkerEnds, Stopped) as told:
+        log.info("job %s: %s stopped: %r", claim.job_id, claim.kind, told)
         _tell(place, claim, _stop)
     except (LastingError, WeightsError, BlobMissing) as error:
         log.error("job %s failed at %s, its `error` says why: %s", claim.job_id, claim.kind, type(error).__name__)

@@ -1,5 +1,6 @@
 """What a worker works with: opened once in its process, handed to every step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Workplace:
     celery: Celery
     networks: WarmNetworks
     decoder: Decoder
+    told_to_end: Callable[[], bool]  # whether the worker is to let go of its step
     figures: Figures = field(default_factory=Figures)
 
     @property
@@ -33,7 +35,7 @@ class Workplace:
         return folder
 
 
-def open_workplace(settings: Settings, name: str) -> Workplace:
+def open_workplace(settings: Settings, name: str, told_to_end: Callable[[], bool] = lambda: False) -> Workplace:
     """Opens the stores; the networks are loaded when the first step needs them."""
     return Workplace(
         name=name,
@@ -43,4 +45,5 @@ def open_workplace(settings: Settings, name: str) -> Workplace:
         celery=broker.celery_app(settings),
         networks=WarmNetworks(settings),
         decoder=Decoder(settings.max_pixels),
+        told_to_end=told_to_end,
     )

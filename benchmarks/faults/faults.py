@@ -5,6 +5,7 @@ import random
 import signal
 import socket
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
@@ -24,6 +25,7 @@ from cli.up import broker_socket
 Fault = Callable[[Stack, Client, random.Random], str | None]
 
 CANCEL_SECONDS = 2.0
+GRACE_SECONDS = 15.0  # what docker-compose.yml gives
 
 
 class NotInjected(Exception):
@@ -45,6 +47,23 @@ def worker_and_parent_killed(stack: Stack, client: Client, chance: random.Random
     job_id = client.submit()
     tend_for(stack, chance.uniform(0, client.job_seconds))
     stack.kill(chance.choice(stack.worker_names()))
+    return client.result(job_id)
+
+
+def worker_told_to_end(stack: Stack, client: Client, chance: random.Random) -> str | None:
+    """SIGTERM of a worker at a random moment, as with every deployment: it hands its step back and ends in order."""
+    job_id = client.submit()
+    tend_for(stack, chance.uniform(0, client.job_seconds))
+    process = stack.processes[chance.choice(stack.worker_names())]
+    process.terminate()
+    try:
+        status = process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Broken(f"a worker still ran {GRACE_SECONDS:g} s after it was told to end") from None
+    if status == -signal.SIGTERM:
+        raise NotInjected  # it had not begun
+    if status:
+        raise Broken(f"a worker that was told to end did so with status {status}")
     return client.result(job_id)
 
 
@@ -199,6 +218,7 @@ OF_KIND: dict[str, dict[str, Fault]] = {  # faults that jobs of one kind alone c
 FAULTS: dict[str, Fault] = {
     "kill -9 of a worker's process, any moment": worker_killed,
     "kill -9 of a worker and its parent, any moment": worker_and_parent_killed,
+    "SIGTERM of a worker, any moment": worker_told_to_end,
     **at_points(points.WORKER_POINTS),
     **OF_KIND[SYNTHESIS],
     **OF_KIND[EVALUATION],

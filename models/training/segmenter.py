@@ -88,7 +88,7 @@ class SegmenterTraining:
         self._segmenter.train()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(_mixed(self.plan.seed, self.step, "dropout"))
-            with torch.autocast("cpu", enabled=False) if self.device.type == "cpu" else autocast(self.device):
+            with autocast(self.device):
                 logits = self._segmenter(images)
             loss = segmentation_loss(logits, masks)
         self._optimizer.zero_grad(set_to_none=True)

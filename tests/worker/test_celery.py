@@ -12,9 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sqlalchemy import select
 
 from app import broker, jobs, keys, queries
 from app.settings import Settings
+from app.tables import Step
 from models.phantoms import Phantom
 from tests.worker_service import dataset, look, manifest, submit
 from worker.workplace import Workplace
@@ -73,6 +75,12 @@ def workers(place: Workplace) -> list[str]:
         return [worker.id for worker in queries.live_workers(session, datetime.now(UTC))]
 
 
+def step_of(place: Workplace, job_id: str) -> str:
+    """The status of a job's newest step."""
+    with place.database.read() as session:
+        return session.scalars(select(Step.status).where(Step.job_id == job_id).order_by(Step.id.desc())).first() or ""
+
+
 def finish(place: Workplace, job_id: str, log: Path) -> None:
     def ended() -> bool:
         sweep(place)
@@ -112,6 +120,13 @@ def test_a_step_that_hangs_and_a_process_that_is_killed_cost_time_and_nothing_el
         os.kill(psutil.Process(process.pid).children()[0].pid, signal.SIGKILL)
         finish(place, killed, log)
         assert process.poll() is None
+
+        minutes = submit(place, radiographs[:2], start_timestep=999, steps=999)
+        broker.wake(place.celery, minutes)
+        wait_for(lambda: look(place, minutes).stage == "sampling" and step_of(place, minutes) == "leased", log)
+        process.terminate()
+        wait_for(lambda: step_of(place, minutes) == "ready", log, 60)  # handed back: it has not made its first sample
+        assert look(place, minutes).done == 0
     for disturbed in (hanging, killed):
         assert manifest(dataset(place, disturbed)) == manifest(undisturbed)
         assert dataset(place, disturbed) == undisturbed

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,7 +20,7 @@ from app.errors import LeaseLost
 from app.records import NewGuide
 from models import evaluation, pixels
 from models.phantoms import Phantom
-from tests.worker_service import claim, look, submit, work_off
+from tests.worker_service import claim, ends_after, look, submit, work_off
 from worker import evaluating, reading
 from worker.lease import Lease
 from worker.tasks import work
@@ -148,6 +149,22 @@ def test_a_cancelled_evaluation_stops_in_the_middle_of_an_arm(
     assert look(place, job_id).done == 0
 
 
+def test_workers_that_are_told_to_end_hand_their_arms_back_as_far_as_they_got(
+    place: Workplace, radiographs: Sequence[Phantom], synthesis: str
+) -> None:
+    disturbed = evaluate(place, radiographs, synthesis)
+    checkpoints = 0
+    for looks in count(1, 3):
+        ends_after(place, looks)
+        if look(place, disturbed).status == "succeeded":
+            break
+        checkpoints += place.blobs.exists(keys.checkpoint(disturbed, 0))
+    assert checkpoints > 1
+    plain = evaluate(place, radiographs, synthesis)
+    work_off(place)
+    assert report(place, disturbed) == report(place, plain)
+
+
 def test_the_lease_is_asked_for_again_and_again_while_images_are_read_and_scored(
     place: Workplace, radiographs: Sequence[Phantom], synthesis: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +179,7 @@ def test_the_lease_is_asked_for_again_and_again_while_images_are_read_and_scored
 
         return call
 
-    monkeypatch.setattr(Lease, "lost", noted(" ", Lease.lost))
+    monkeypatch.setattr(Lease, "over", noted(" ", Lease.over))
     monkeypatch.setattr(Blobs, "get", noted("r", Blobs.get))
     monkeypatch.setattr(evaluation, "scores", noted("s", evaluation.scores))
     monkeypatch.setattr(reading, "READ_AHEAD", 2)

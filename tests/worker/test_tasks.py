@@ -98,7 +98,7 @@ def test_who_holds_a_lease_that_was_freed_is_told_soon(place: Workplace, radiogr
     with Lease(place.database, claim(place), lease_seconds=30) as lease:
         release_leases(place)
         time.sleep(1.2)
-        assert lease.lost()
+        assert lease.over()
         with pytest.raises(LeaseLost):
             lease.check()
     assert [step.status for step in steps(place)] == ["ready"]

@@ -4,9 +4,11 @@ import io
 import zipfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from app import jobs, keys
@@ -15,7 +17,7 @@ from app.records import Claim
 from app.tables import Sample, Step
 from models import pixels
 from models.phantoms import Phantom
-from tests.worker_service import claim, dataset, look, manifest, submit, work_off
+from tests.worker_service import claim, dataset, ends_after, look, manifest, submit, work_off
 from worker import planning, sampling
 from worker.lease import Lease
 from worker.tasks import work
@@ -98,6 +100,22 @@ def let_lease_run_out(place: Workplace, claimed: Claim) -> None:
     """As on a machine that stalls."""
     with place.database.write() as session:
         session.get_one(Step, claimed.step_id).leased_until = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def test_workers_that_are_told_to_end_hand_their_steps_back_and_leave_no_trace(
+    place: Workplace, radiographs: Sequence[Phantom], undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "TURN_CPU", 1)
+    job_id = submit(place, radiographs[:2])
+    for looks in count(1, 3):
+        ends_after(place, looks)
+        with place.database.read() as session:
+            left = session.scalars(select(Step).where(Step.job_id == job_id)).all()
+        if look(place, job_id).status == "succeeded":
+            break
+        tries = {(step.status, step.attempts) for step in left if step.status != "done"}
+        assert tries == {("ready", 0)}, "free, and none of its tries is spent"
+    assert dataset(place, job_id) == undisturbed
 
 
 def test_a_crash_between_blob_and_commit_costs_nothing_but_time(
