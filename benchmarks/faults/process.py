@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+import typer
+
 from benchmarks.faults import clocks
 
 CHUNK = 2  # samples or files to a step: a small job has several
@@ -33,7 +35,10 @@ def main() -> None:
         clocks.install_for_the_service(data_dir, name)
         if os.environ["PANSYNTH_FAULTS_NEXT_VERSION"]:
             versions.install()
-        fleet.worker(name=name, data_dir=None)
+        try:
+            fleet.worker(name=name, data_dir=None)
+        except typer.Exit as left:  # a command's, which its application turns into a status
+            sys.exit(left.exit_code)
 
 
 if __name__ == "__main__":
