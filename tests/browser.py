@@ -95,6 +95,15 @@ class Tab:
     def click(self, selector: str) -> None:
         self.run(f"document.querySelector({selector!r}).click()")
 
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Nobody sees the page: its window is minimised."""
+        window = self.browser.call("Browser.getWindowForTarget", self.session)["windowId"]
+        self.browser.call("Browser.setWindowBounds", windowId=window, bounds={"windowState": "minimized"})
+        self.until("document.hidden")
+        yield
+        self.browser.call("Browser.setWindowBounds", windowId=window, bounds={"windowState": "normal"})
+
 
 @contextmanager
 def tab(browser: Browser, origin: str) -> Iterator[Tab]:

@@ -30,14 +30,21 @@ async function* texts(body) { // a stream that can be iterated over is not in ev
   }
 }
 
+async function shown() {
+  while (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+}
+
 // Calls onData with the data of every event until the server says that no more will come, or onRefused with its answer
-// if it refuses; after a break it goes on where it was. Returns a function that stops it.
+// if it refuses; after a break it goes on where it was. Returns a function that stops it. A hidden page holds no stream:
+// all pages together have but six connections to a service.
 export function listen(path, onData, onRefused) {
-  const stop = new AbortController();
   const seen = { id: "" };
+  let connection = new AbortController();
+  let stopped = false;
   async function once() {
+    connection = new AbortController();
     const headers = seen.id ? { "Last-Event-ID": seen.id } : {};
-    const response = await fetchWithKey(path, { headers, signal: stop.signal });
+    const response = await fetchWithKey(path, { headers, signal: connection.signal });
     if (response.status === 204) return true;
     if (response.status >= 400 && response.status < 500) {
       onRefused(response);
@@ -46,13 +53,19 @@ export function listen(path, onData, onRefused) {
     if (response.ok) for await (const data of events(response.body, seen)) onData(data);
     return false;
   }
+  const cut = () => connection.abort();
   (async () => {
-    while (!stop.signal.aborted) {
+    document.addEventListener("visibilitychange", cut);
+    for (await shown(); !stopped; await shown()) {
       try {
-        if (await once()) return;
-      } catch { /* the service is away, or we were stopped */ }
+        if (await once()) break;
+      } catch { /* the service is away, the page was hidden, or we were stopped */ }
       await new Promise((resolve) => setTimeout(resolve, RETRY_MILLISECONDS));
     }
+    document.removeEventListener("visibilitychange", cut);
   })();
-  return () => stop.abort();
+  return () => {
+    stopped = true;
+    cut();
+  };
 }

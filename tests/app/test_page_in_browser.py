@@ -117,6 +117,25 @@ def test_a_job_of_which_no_more_is_told_does_not_stay_running(page: Tab, client:
     page.until("document.getElementById('no-job-problem').innerText.includes('refused by the test')")
 
 
+def test_a_hidden_page_holds_no_stream_and_goes_on_where_it_was_when_it_is_shown(
+    page: Tab, client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = submit(client, pool)
+    page.open(f"/#{job['id']}")
+    page.until("document.getElementById('job-status').innerText === 'queued'")
+    words = "document.getElementById('job-words').innerText"
+    plan(service, pool, 2)
+    page.until(f"{words}.includes('sampling')")
+    streams = "requests.filter(({ path }) => path.endsWith('/events'))"
+    with page.hidden():
+        page.until(f"{streams}.every(({{ signal }}) => signal.aborted)")
+        make_sample(service, claim(service), 0)
+        page.run("new Promise((resolve) => setTimeout(resolve, 2000))")  # longer than the pause after a break
+        assert page.run(f"{streams}.length") == 1
+    page.until(f"{words}.includes('1 of 2')")
+    assert page.run(f"{streams}.map(({{ headers }}) => 'Last-Event-ID' in headers)") == [False, True]
+
+
 def test_another_job_in_the_address_is_opened(page: Tab, client: httpx.Client, pool: str, done: str) -> None:
     page.open(f"/#{done}")
     page.until("document.getElementById('job-status').innerText === 'succeeded'")
