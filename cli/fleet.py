@@ -147,13 +147,14 @@ def settings_for(data_dir: Path | None) -> "Settings":
     try:
         return Settings()
     except ValidationError as error:
+        from app.problems import plain
+
         wrong = []
         for item in error.errors():
             name = str(item["loc"][0])
             secret = Settings.model_fields[name].annotation is SecretStr  # a wrong one may still be nearly right
             shown = "what cannot be one" if secret else repr(item["input"])
-            words = item["msg"].removeprefix("Value error, ")
-            wrong.append(f"PANSYNTH_{name.upper()} is {shown}: {words}")
+            wrong.append(f"PANSYNTH_{name.upper()} is {shown}: {plain(item['msg'])}")
         raise Failure("; ".join(wrong)) from error
 
 

@@ -51,7 +51,7 @@ def test_an_unknown_look_is_refused_with_the_known_ones(tmp_path: Path) -> None:
 
 def test_a_wrong_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PANSYNTH_MAX_PIXELS", "-3")
-    with pytest.raises(Failure, match="PANSYNTH_MAX_PIXELS is '-3'"):
+    with pytest.raises(Failure, match="^PANSYNTH_MAX_PIXELS is '-3': should be greater than 0$"):
         settings_for(None)
 
 
