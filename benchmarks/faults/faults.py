@@ -19,7 +19,7 @@ from app import broker
 from app.blobs import Blobs
 from benchmarks.faults import points
 from benchmarks.faults.stack import LEASE_SECONDS, Stack
-from benchmarks.faults.work import EVALUATION, IMPORT, SYNTHESIS, Broken, Client
+from benchmarks.faults.work import Broken, Client
 from cli.up import broker_socket
 
 Fault = Callable[[Stack, Client, random.Random], str | None]
@@ -210,19 +210,11 @@ def at_points(names: Iterable[str]) -> dict[str, Fault]:
     return {f"kill -9 of a worker {point}": partial(worker_dies_at, point) for point in names}
 
 
-OF_KIND: dict[str, dict[str, Fault]] = {  # faults that jobs of one kind alone can meet
-    SYNTHESIS: at_points(points.SYNTHESIS_POINTS),
-    EVALUATION: at_points(points.EVALUATION_POINTS),
-    IMPORT: at_points(points.IMPORT_POINTS),
-}
 FAULTS: dict[str, Fault] = {
     "kill -9 of a worker's process, any moment": worker_killed,
     "kill -9 of a worker and its parent, any moment": worker_and_parent_killed,
     "SIGTERM of a worker, any moment": worker_told_to_end,
-    **at_points(points.WORKER_POINTS),
-    **OF_KIND[SYNTHESIS],
-    **OF_KIND[EVALUATION],
-    **OF_KIND[IMPORT],
+    **at_points(points.WORKER_POINTS + points.SYNTHESIS_POINTS + points.EVALUATION_POINTS + points.IMPORT_POINTS),
     "kill -9 of the API in the middle of an upload": api_killed_in_an_upload,
     **{f"kill -9 of the API {point}": partial(api_dies_at, point) for point in points.API_POINTS},
     "kill -9 of everything, then a start": everything_killed,

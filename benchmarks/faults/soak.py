@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from benchmarks.faults import points
-from benchmarks.faults.faults import FAULTS, OF_KIND, Fault, NotInjected
+from benchmarks.faults.faults import FAULTS, Fault, NotInjected, at_points
 from benchmarks.faults.leftovers import Kept, left_over, tidied
 from benchmarks.faults.stack import Stack
 from benchmarks.faults.store_faults import HANGING, STORE_FAULTS, VERSIONS
-from benchmarks.faults.work import KINDS, SYNTHESIS, Broken, Client
+from benchmarks.faults.work import EVALUATION, IMPORT, KINDS, SYNTHESIS, Broken, Client
 
 ALL_FAULTS = FAULTS | STORE_FAULTS
 # The kind of job that alone can meet a fault.
-KIND_OF = {name: kind for kind, faults in OF_KIND.items() for name in faults} | dict.fromkeys(
-    (HANGING, VERSIONS), SYNTHESIS
-)
+KIND_OF = {
+    **dict.fromkeys((*at_points(points.SYNTHESIS_POINTS), HANGING, VERSIONS), SYNTHESIS),
+    **dict.fromkeys(at_points(points.EVALUATION_POINTS), EVALUATION),
+    **dict.fromkeys(at_points(points.IMPORT_POINTS), IMPORT),
+}
 
 
 @dataclass
