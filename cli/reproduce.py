@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.failure import Failure
+from cli.labeled import labeled_pairs, split
 from cli.processes import in_words, only_device
 from cli.progress import progress
 
@@ -160,7 +161,6 @@ def _own(
     labeled: Path, unlabeled: Path, test_set: Path | None, guides: int | None, seed: int
 ) -> "tuple[list[Pair], list[Pair], list[Pair]]":
     """The files of guides, pool and test."""
-    from cli.evaluate import labeled_pairs, split
     from models.training.images import images_below
 
     pairs = labeled_pairs(labeled)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.failure import Failure
+from cli.labeled import labeled_pairs
 from cli.out import check_new_folder, filled
 from cli.progress import Show, progress
 
@@ -71,8 +72,6 @@ class _Source:
 
     @classmethod
     def labeled(cls, folder: Path, show: Show) -> "_Source":
-        from cli.evaluate import labeled_pairs
-
         pairs = [pair for pair in labeled_pairs(folder) if _fits(*pair)]
         paths, masks = [image for image, _ in pairs], [mask for _, mask in pairs]
         return cls._read(paths, masks, [path.name for path in paths], show)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.failure import Failure
+from cli.labeled import labeled_pairs
 from cli.out import beside
 from cli.processes import Device, in_words, joined
 from cli.progress import Show, progress, seldom
@@ -160,7 +161,6 @@ def _images(
 
 def _labeled(folder: Path | None, show: Show) -> "Labeled | None":
     """Up to 64 labeled images to judge by. Raises Failure, ValueError."""
-    from cli.evaluate import labeled_pairs
     from models.labeled_sets import read_labeled
 
     if folder is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.labeled import labeled_pairs
 from cli.out import beside, check_new_folder, filled
 from cli.processes import in_words, only_device
 from cli.progress import Show, progress, seldom
@@ -29,7 +30,6 @@ def train_segmenter(
     """Train a SegFormer; a fifth of the images is held out and chooses the best state. Killed, it continues."""
     from transformers.utils import logging
 
-    from cli.evaluate import labeled_pairs
     from models.labeled_sets import read_labeled
     from models.training.checkpoint import Checkpoint
     from models.training.segmenter import SegmenterPlan

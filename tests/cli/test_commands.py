@@ -12,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.children import pansynth
-from cli.evaluate import labeled_pairs
 from cli.failure import Failure, Interrupted
 from cli.fleet import migrate_tables, serve, settings_for, worker
 from cli.main import app, main
@@ -51,7 +50,7 @@ def test_an_unknown_look_is_refused_with_the_known_ones(tmp_path: Path) -> None:
 
 def test_a_wrong_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PANSYNTH_MAX_PIXELS", "-3")
-    with pytest.raises(Failure, match="^PANSYNTH_MAX_PIXELS is '-3': should be greater than 0$"):
+    with pytest.raises(Failure, match=r"^PANSYNTH_MAX_PIXELS is '-3': should be greater than 0$"):
         settings_for(None)
 
 
@@ -74,15 +73,6 @@ def test_a_path_without_images_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(Failure, match=path):
         list(_files([tmp_path / path]))
-
-
-def test_a_folder_without_labeled_images_is_refused_by_its_name(tmp_path: Path) -> None:
-    with pytest.raises(Failure, match=rf"^{tmp_path}: it needs the folders images/ and masks/"):
-        labeled_pairs(tmp_path)
-    for part in ("images", "masks"):
-        (tmp_path / part).mkdir()
-    with pytest.raises(Failure, match=rf"^{tmp_path}/images: there is no image in it"):
-        labeled_pairs(tmp_path)
 
 
 def test_uploads_are_cut_into_batches_and_archives_go_alone(tmp_path: Path) -> None:

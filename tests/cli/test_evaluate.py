@@ -1,14 +1,12 @@
 """`pansynth evaluate` from a folder to an answer: the real API, a real worker, tiny networks."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from app.settings import Settings
-from cli.evaluate import split
 from cli.failure import Failure
 from cli.main import app
 from cli.out import filled
@@ -86,11 +84,6 @@ def test_a_half_filled_folder_is_nobodys_report(tmp_path: Path) -> None:
         (folder / "report.json").touch()
     assert [path.name for path in out.iterdir()] == ["report.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
-
-
-def test_a_file_name_that_is_no_text_is_split_like_any_other() -> None:
-    pairs = [(Path(f"images/{os.fsdecode(name)}"), Path("masks/m.png")) for name in (b"caf\xe9.png", b"b.png")]
-    assert len(split(pairs, None, seed=0)[0]) == 1
 
 
 def run(arguments: list[str]) -> str:

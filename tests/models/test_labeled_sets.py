@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cli.evaluate import labeled_pairs
+from cli.labeled import labeled_pairs
 from cli.phantoms import write_phantoms
 from models.labeled_sets import folder_sets, pixels_sha256, read_labeled
 from models.phantoms import LOOKS

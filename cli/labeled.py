@@ -1,0 +1,46 @@
+"""A labeled set in a folder: images/ and masks/ of the same file names."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from cli.failure import Failure
+
+Pair = tuple[Path, Path]  # a radiograph and its mask
+
+
+def labeled_pairs(folder: Path) -> list[Pair]:
+    """Every image in images/ with the mask of the same name, else of the same name but for its ending.
+
+    Raises Failure where an image has no mask, or several that differ from it in their ending only.
+    """
+    from models.training.images import SUFFIXES, is_image
+
+    if not (folder / "images").is_dir() or not (folder / "masks").is_dir():
+        raise Failure(f"{folder}: it needs the folders images/ and masks/, with the same file names")
+    images, masks = (sorted(filter(is_image, (folder / part).iterdir())) for part in ("images", "masks"))
+    named = {mask.name: [mask] for mask in masks}
+    alike: dict[str, list[Path]] = {}
+    for mask in masks:
+        alike.setdefault(mask.stem, []).append(mask)
+    fitting = {image: named.get(image.name) or alike.get(image.stem, []) for image in images}
+    if not images:
+        raise Failure(f"{folder / 'images'}: there is no image in it; known endings: {', '.join(sorted(SUFFIXES))}")
+    if lonely := [image.name for image, found in fitting.items() if not found]:
+        raise Failure(f"{folder}: {lonely[0]} has no mask of its name ({len(lonely)} such); add or remove it")
+    if unclear := [image for image, found in fitting.items() if len(found) > 1]:
+        names = " or ".join(mask.name for mask in fitting[unclear[0]])
+        raise Failure(f"{folder}: the mask of {unclear[0].name} may be {names} ({len(unclear)} such); keep one of them")
+    return [(image, found[0]) for image, found in fitting.items()]
+
+
+def split(pairs: list[Pair], guides: int | None, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """(to train on, to test on), drawn by lot from the files' names: the same seed gives the same split."""
+    count = len(pairs) // 2 if guides is None else guides
+    if not 0 < count < len(pairs):
+        raise Failure(
+            f"{len(pairs)} labeled images cannot be split into {count} for training and {len(pairs) - count} for "
+            f"tests; label more, or choose --guides between 1 and {len(pairs) - 1}"
+        )
+    drawn = sorted(pairs, key=lambda pair: hashlib.sha256(os.fsencode(f"{seed}:{pair[0].name}")).digest())
+    return sorted(drawn[:count]), sorted(drawn[count:])
