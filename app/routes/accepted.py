@@ -40,12 +40,13 @@ def take_in(
     upload_bytes: int,
     webhook: str | None,
     submit: Callable[[Session, str], Job],
-) -> tuple[Job, bool]:
-    """Write a job's blobs by `put_blobs(job_id)`, then the job that `submit(session, job_id)` makes.
+) -> JSONResponse:
+    """Write a job's blobs by `put_blobs(job_id)`, then the job that `submit(session, job_id)` makes; -> the answer.
 
-    -> (job, is it new): for an idempotency key that is known, `submit` gives the first job.
-    Of what is refused or fails no blob stays. Where the connection to the database is lost, nobody knows whether the
-    commit came through: the blobs stay for the job that may be there, and if it isn't, the janitor removes them.
+    The answer is 202, after which a worker is woken; or 200 with the first job, which `submit` gives for an idempotency
+    key that is known. Of what is refused or fails no blob stays. Where the connection to the database is lost, nobody
+    knows whether the commit came through: the blobs stay for the job that may be there, and if it isn't, the janitor
+    removes them.
     """
     job_id = new_job_id()
     try:
@@ -61,7 +62,9 @@ def take_in(
         raise
     if job.id != job_id:
         service.blobs.delete_prefix(f"jobs/{job_id}/")
-    return job, job.id == job_id
+        return job_answer(service, job, 200)
+    service.metrics.accepted(job.kind)
+    return job_answer(service, job, 202, wake=True)
 
 
 def put_images(service: Service, images: Sequence[GuideFiles], job_id: str) -> None:

@@ -12,11 +12,10 @@ from app.evaluation_form import evaluation_schema, parse_evaluation, read_set
 from app.forms import openapi_body
 from app.guides import GuideFiles, fingerprint
 from app.problems import Problem
-from app.routes.accepted import job_answer, put_images, take_in, upload_allowance
+from app.routes.accepted import put_images, take_in, upload_allowance
 from app.routes.parameters import KNOWN_KEY, IdempotencyKey, job_id_of
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
-from app.tables import Job
 from app.uploads import read_form
 
 router = APIRouter(tags=["evaluations"])
@@ -40,10 +39,7 @@ async def evaluate(request: Request, service: ServiceDep, idempotency_key: Idemp
         test = await read_set(form, "test", service.decoder, service.decoding)
         parameters |= {"real_images": len(real), "test_images": len(test)}
         given = service, parameters, real, test, form.size, webhook, idempotency_key
-        job, is_new = await to_thread.run_sync(submit, *given)
-    if is_new:
-        service.metrics.accepted(job.kind)
-    return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
+        return await to_thread.run_sync(submit, *given)
 
 
 def submit(
@@ -54,7 +50,7 @@ def submit(
     upload_bytes: int,
     webhook: str | None,
     idempotency_key: str | None,
-) -> tuple[Job, bool]:
+) -> Response:
     known = (idempotency_key, fingerprint(parameters, [*real, *test], webhook)) if idempotency_key else None
     return take_in(
         service,

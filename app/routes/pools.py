@@ -14,11 +14,10 @@ from app import jobs, keys, pools
 from app.downloads import REVALIDATE, Download, serve
 from app.forms import WEBHOOK, files_schema, only_fields, openapi_body, webhook_of
 from app.problems import FieldError, invalid
-from app.routes.accepted import job_answer, take_in, upload_allowance
+from app.routes.accepted import take_in, upload_allowance
 from app.routes.parameters import KNOWN_KEY, IdempotencyKey, Limit, cursor_of, pool_name_of
 from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
 from app.service import Service, ServiceDep
-from app.tables import Job
 from app.uploads import Form, UploadedFile, read_form
 
 router = APIRouter(tags=["pools"])
@@ -108,10 +107,7 @@ async def import_images(
     async with read_form(request, allowance) as form:
         check_import(form)
         webhook = webhook_of(form, service.settings.webhook_hosts)
-        job, is_new = await to_thread.run_sync(submit, service, name, form, webhook, idempotency_key)
-    if is_new:
-        service.metrics.accepted(job.kind)
-    return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
+        return await to_thread.run_sync(submit, service, name, form, webhook, idempotency_key)
 
 
 def require_pool(service: Service, name: str) -> None:
@@ -145,10 +141,7 @@ def wrong_region(form: Form) -> list[FieldError]:
     return [FieldError("region", f"should be {' or '.join(REGIONS)}") for value in given if value not in REGIONS]
 
 
-def submit(
-    service: Service, name: str, form: Form, webhook: str | None, idempotency_key: str | None
-) -> tuple[Job, bool]:
-    """The job, and whether it is new."""
+def submit(service: Service, name: str, form: Form, webhook: str | None, idempotency_key: str | None) -> Response:
     files, archives = form.files.get("images", []), form.files.get("archive", [])
     region = form.texts.get("region", ["none"])[0]
     known = (idempotency_key, fingerprint(name, region, webhook, [*files, *archives])) if idempotency_key else None

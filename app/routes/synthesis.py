@@ -13,11 +13,10 @@ from app.guides import GuideFiles, fingerprint, read_guides
 from app.presets import PRESETS, Preset
 from app.problems import FieldError, invalid
 from app.regions import CROP
-from app.routes.accepted import job_answer, put_images, take_in, upload_allowance
+from app.routes.accepted import put_images, take_in, upload_allowance
 from app.routes.parameters import KNOWN_KEY, IdempotencyKey
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
-from app.tables import Job
 from app.uploads import read_form, shown
 from app.weights import list_weights
 
@@ -45,10 +44,7 @@ async def synthesize(request: Request, service: ServiceDep, idempotency_key: Ide
         await to_thread.run_sync(check_named, service, parameters, idempotency_key)
         guides = await read_guides(form, service.decoder, service.decoding, parameters["region"] == CROP)
         parameters["guides"] = [guide.row.name for guide in guides]
-        job, is_new = await to_thread.run_sync(submit, service, parameters, guides, form.size, webhook, idempotency_key)
-    if is_new:
-        service.metrics.accepted(job.kind)
-    return await to_thread.run_sync(job_answer, service, job, 202 if is_new else 200, is_new)
+        return await to_thread.run_sync(submit, service, parameters, guides, form.size, webhook, idempotency_key)
 
 
 def check_named(service: Service, parameters: dict[str, Any], idempotency_key: str | None) -> None:
@@ -105,7 +101,7 @@ def submit(
     upload_bytes: int,
     webhook: str | None,
     idempotency_key: str | None,
-) -> tuple[Job, bool]:
+) -> Response:
     known = (idempotency_key, fingerprint(parameters, guides, webhook)) if idempotency_key else None
     return take_in(
         service,

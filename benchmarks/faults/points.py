@@ -112,13 +112,12 @@ def install_in_worker(data_dir: Path) -> None:
 def install_in_api(data_dir: Path) -> None:
     from app import evaluations as rows
     from app import jobs
-    from app.routes import evaluations, pools, synthesis
+    from app.routes import accepted
 
     before, after = API_POINTS
     for module, name in ((jobs, "submit_synthesis"), (jobs, "submit_import"), (rows, "submit_evaluation")):
         setattr(module, name, _after(getattr(module, name), lambda: _die_if_armed(data_dir, before)))
-    for route in (synthesis, evaluations, pools):
-        route.job_answer = _before(route.job_answer, lambda: _die_if_armed(data_dir, after))
+    accepted.job_answer = _before(accepted.job_answer, lambda: _die_if_armed(data_dir, after))
 
 
 def _die_if_armed(data_dir: Path, point: str) -> None:
