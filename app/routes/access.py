@@ -1,13 +1,12 @@
 """What concerns keys: tickets for downloads, and the audit. Keys are made on the command line, never over HTTP."""
 
 from datetime import UTC, datetime
-from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from app import audit
-from app.routes.parameters import Limit, cursor_of
+from app.routes.parameters import Cursor, Limit
 from app.service import HouseDep, ServiceDep, admin, reader
 from app.tickets import ticket_for
 
@@ -52,7 +51,7 @@ def make_ticket(request: TicketRequest, service: ServiceDep) -> Ticket:
 
 
 @router.get("/audit", dependencies=[Depends(admin)])
-def list_audit(house: HouseDep, cursor: Annotated[str | None, Depends(cursor_of)], limit: Limit = 100) -> AuditList:
+def list_audit(house: HouseDep, cursor: Cursor, limit: Limit = 100) -> AuditList:
     """Who did what, newest first, of every tenant."""
     with house.database.read() as session:
         rows, following = audit.list_(session, limit=limit, cursor=cursor)

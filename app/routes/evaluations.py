@@ -1,10 +1,10 @@
 """POST /evaluations, and the report that comes of it."""
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app import evaluations, keys, queries
 from app.downloads import REVALIDATE, Download, serve
@@ -13,14 +13,12 @@ from app.forms import openapi_body
 from app.guides import GuideFiles, fingerprint
 from app.problems import Problem
 from app.routes.accepted import put_images, take_in, upload_allowance
-from app.routes.parameters import KNOWN_KEY, IdempotencyKey, job_id_of
+from app.routes.parameters import KNOWN_KEY, IdempotencyKey, JobId
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.uploads import read_form
 
 router = APIRouter(tags=["evaluations"])
-
-JobId = Annotated[str, Depends(job_id_of)]
 
 
 @router.post(

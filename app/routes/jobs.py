@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import events, jobs, keys, queries
@@ -11,15 +11,13 @@ from app.downloads import IMMUTABLE, REVALIDATE, Download, redirect, serve
 from app.labels import label
 from app.problems import Problem
 from app.routes.accepted import job_answer
-from app.routes.parameters import Limit, cursor_of, job_id_of
+from app.routes.parameters import Cursor, JobId, Limit
 from app.schemas import JobBody, JobList, SampleBody, SampleList
 from app.service import ServiceDep
 from app.tables import Job, Sample
 
 router = APIRouter(tags=["jobs"])
 
-JobId = Annotated[str, Depends(job_id_of)]
-CursorDep = Annotated[str | None, Depends(cursor_of)]
 Kind = Literal["synthesis", "pool_import", "evaluation"]
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
@@ -27,7 +25,7 @@ Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "canc
 @router.get("/jobs")
 def list_jobs(
     service: ServiceDep,
-    cursor: CursorDep,
+    cursor: Cursor,
     limit: Limit = 100,
     kind: Kind | None = None,
     status: Status | None = None,
@@ -80,7 +78,7 @@ def follow_job(
 
 
 @router.get("/jobs/{job_id}/samples")
-def list_samples(job_id: JobId, service: ServiceDep, cursor: CursorDep, limit: Limit = 100) -> SampleList:
+def list_samples(job_id: JobId, service: ServiceDep, cursor: Cursor, limit: Limit = 100) -> SampleList:
     """The samples made so far."""
     with service.database.read() as session:
         rows, following = queries.list_samples(session, job_id, limit=limit, cursor=cursor, made_only=True)

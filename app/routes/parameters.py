@@ -3,14 +3,13 @@
 import re
 from typing import Annotated, Any
 
-from fastapi import Header, Path, Query
+from fastapi import Depends, Header, Path, Query
 
 from app.errors import JobNotFound, PoolNotFound
 from app.problems import FieldError, invalid
 from app.schemas import POOL_NAME, JobBody
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
-Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the page before")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -39,7 +38,14 @@ def pool_name_of(name: Annotated[str, Path(description="the pool's name")]) -> s
     return name
 
 
-def cursor_of(cursor: Cursor = None) -> str | None:
+def cursor_of(
+    cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
+) -> str | None:
     if cursor is not None and not cursor.isprintable():
         raise invalid([FieldError("cursor", "is none of this list's; take `next` of the page before, unchanged")])
     return cursor
+
+
+JobId = Annotated[str, Depends(job_id_of)]
+PoolName = Annotated[str, Depends(pool_name_of)]
+Cursor = Annotated[str | None, Depends(cursor_of)]

@@ -5,25 +5,21 @@ import json
 import zipfile
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app import jobs, keys, pools
 from app.downloads import REVALIDATE, Download, serve
 from app.forms import WEBHOOK, files_schema, only_fields, openapi_body, webhook_of
 from app.problems import FieldError, invalid
 from app.routes.accepted import take_in, upload_allowance
-from app.routes.parameters import KNOWN_KEY, IdempotencyKey, Limit, cursor_of, pool_name_of
+from app.routes.parameters import KNOWN_KEY, Cursor, IdempotencyKey, Limit, PoolName
 from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
 from app.service import Service, ServiceDep
 from app.uploads import Form, UploadedFile, read_form
 
 router = APIRouter(tags=["pools"])
-
-PoolName = Annotated[str, Depends(pool_name_of)]
-CursorDep = Annotated[str | None, Depends(cursor_of)]
 
 FIELDS = ("images", "archive", "webhook", "region")
 TEXTS = ("webhook", "region")
@@ -49,7 +45,7 @@ def create_pool(request: PoolRequest, service: ServiceDep, response: Response) -
 
 
 @router.get("/pools")
-def list_pools(service: ServiceDep, cursor: CursorDep, limit: Limit = 100) -> PoolList:
+def list_pools(service: ServiceDep, cursor: Cursor, limit: Limit = 100) -> PoolList:
     """The pools by name."""
     with service.database.read() as session:
         rows, following = pools.list_(session, limit=limit, cursor=cursor)
@@ -74,7 +70,7 @@ def delete_pool(name: PoolName, service: ServiceDep) -> None:
 
 
 @router.get("/pools/{name}/images")
-def list_pool_images(name: PoolName, service: ServiceDep, cursor: CursorDep, limit: Limit = 100) -> PoolImageList:
+def list_pool_images(name: PoolName, service: ServiceDep, cursor: Cursor, limit: Limit = 100) -> PoolImageList:
     """A pool's images in the order they came."""
     with service.database.read() as session:
         rows, following = pools.images(session, name, limit=limit, cursor=cursor)
