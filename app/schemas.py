@@ -11,22 +11,21 @@ from sqlalchemy.orm import Session
 
 from app.queries import eta_seconds, failed_samples, import_outcome
 from app.tables import Delivery, Guide, Job, Pool, PoolImage, Sample
+from app.tenants import NAME
 from app.trust import quality_summary
-
-POOL_NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
 
 
 class PoolRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(
         description="1 to 63 of a-z 0-9 _ -, the first a letter or a digit",
-        json_schema_extra={"pattern": f"^{POOL_NAME}$"},
+        json_schema_extra={"pattern": f"^{NAME}$"},
     )
 
     @field_validator("name")
     @classmethod
     def well_formed(cls, name: str) -> str:
-        if not re.fullmatch(POOL_NAME, name):
+        if not re.fullmatch(NAME, name):
             raise ValueError("should be 1 to 63 of a-z 0-9 _ -, the first a letter or a digit")
         return name
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.tables import DEFAULT_TENANT, Job, Pool
 
-NAME = r"[a-z0-9][a-z0-9_-]{0,62}"
+NAME = r"[a-z0-9][a-z0-9_-]{0,62}"  # of a tenant, and of a pool
 
 
 def tenant_of(session: Session) -> str:

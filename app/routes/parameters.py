@@ -7,7 +7,8 @@ from fastapi import Depends, Header, Path, Query
 
 from app.errors import JobNotFound, PoolNotFound
 from app.problems import FieldError, invalid
-from app.schemas import POOL_NAME, JobBody
+from app.schemas import JobBody
+from app.tenants import NAME
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
 IdempotencyKey = Annotated[
@@ -33,7 +34,7 @@ def job_id_of(job_id: Annotated[str, Path(description="as POST /synthesize retur
 
 
 def pool_name_of(name: Annotated[str, Path(description="the pool's name")]) -> str:
-    if not re.fullmatch(POOL_NAME, name):
+    if not re.fullmatch(NAME, name):
         raise PoolNotFound(f"there is no pool {name[:80]!r}; GET /pools lists them")
     return name
 
