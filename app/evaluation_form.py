@@ -8,10 +8,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from app.decoder import Decoder
 from app.evaluations import KINDS, Kind
-from app.forms import FormBoolean, FormInteger, Webhook, files_schema, plain_errors, wrong_files
+from app.forms import FormBoolean, FormInteger, Webhook, files_schema, plain_errors, wrong_files, wrong_texts
 from app.guides import GuideFiles, read_guides
 from app.problems import FieldError, Problem, invalid
-from app.uploads import Form, shown
+from app.uploads import Form
 
 SETS = ("real", "test")
 FILE_FIELDS = tuple(f"{name}_{part}" for name in SETS for part in ("image", "mask"))
@@ -58,16 +58,7 @@ class EvaluationForm(BaseModel):
 
 def parse_evaluation(form: Form, receivers: Collection[str]) -> tuple[dict[str, Any], str | None]:
     """The parameters, and the webhook's address. Raises Problem 422 naming every wrong field."""
-    wrong = [
-        FieldError(shown(name), f"is given {len(values)} times; give it once")
-        for name, values in form.texts.items()
-        if len(values) > 1 and name not in (*FILE_FIELDS, *LISTS)
-    ]
-    wrong += [
-        FieldError(shown(name), f"is not a file field; files go into {', '.join(FILE_FIELDS)}")
-        for name in form.files
-        if name not in FILE_FIELDS
-    ]
+    wrong = wrong_texts(form, FILE_FIELDS, LISTS)
     for name in SETS:
         wrong += [_of_set(name, error) for error in wrong_files(_one_set(form, name))]
     texts: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """The fields of POST /synthesize: parsed strictly, all wrong ones reported at once, the preset filled in."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -112,7 +112,7 @@ class SynthesisForm(BaseModel):
 
 def parse_synthesis(form: Form, receivers: Collection[str]) -> tuple[dict[str, Any], str | None]:
     """The resolved parameters, and the webhook's address. Raises Problem 422 naming every wrong field."""
-    wrong = wrong_texts(form) + wrong_files(form)
+    wrong = wrong_texts(form, FILE_FIELDS) + wrong_files(form)
     texts = {name: values[0] for name, values in form.texts.items() if name not in FILE_FIELDS}
     try:
         given = SynthesisForm.model_validate(texts, context=receivers)
@@ -130,14 +130,15 @@ def parse_synthesis(form: Form, receivers: Collection[str]) -> tuple[dict[str, A
     return parameters, given.webhook
 
 
-def wrong_texts(form: Form) -> list[FieldError]:
+def wrong_texts(form: Form, file_fields: Sequence[str], lists: Sequence[str] = ()) -> list[FieldError]:
+    """Texts given more than once, but for `lists`; and files in fields that take none."""
     wrong = [
         FieldError(shown(name), f"is given {len(values)} times; give it once")
         for name, values in form.texts.items()
-        if len(values) > 1 and name not in FILE_FIELDS
+        if len(values) > 1 and name not in (*file_fields, *lists)
     ]
-    strays = [name for name in form.files if name not in FILE_FIELDS]
-    return wrong + [FieldError(shown(name), "is not a file field; files go into image and mask") for name in strays]
+    remedy = f"is not a file field; files go into {', '.join(file_fields)}"
+    return wrong + [FieldError(shown(name), remedy) for name in form.files if name not in file_fields]
 
 
 def wrong_files(form: Form) -> list[FieldError]:
