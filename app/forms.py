@@ -17,7 +17,6 @@ from app.webhook_hosts import refusal
 FILE_FIELDS = ("image", "mask")
 MAX_GUIDES = 1000
 MAX_SEED = 2**63 - 1
-WEBHOOK = "a URL that is told of the job's end, at a receiver that this service allows"
 
 
 def parse_integer(value: object) -> object:
@@ -55,7 +54,10 @@ def parse_number(value: object) -> object:
 
 FormInteger = Annotated[int, BeforeValidator(parse_integer)]
 FormBoolean = Annotated[bool, BeforeValidator(parse_boolean)]
-Webhook = Annotated[Annotated[str, AfterValidator(check_webhook)] | None, Field(description=WEBHOOK)]
+Webhook = Annotated[
+    Annotated[str, AfterValidator(check_webhook)] | None,
+    Field(description="a URL that is told of the job's end, at a receiver that this service allows"),
+]
 Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(parse_number)]
 Figure = Annotated[float, Field(ge=0, le=100), BeforeValidator(parse_number)]
 NoiseLevel = Annotated[int, Field(ge=1, le=1000), BeforeValidator(parse_integer)]
@@ -174,17 +176,6 @@ def plain_errors(error: ValidationError, known: tuple[str, ...]) -> list[FieldEr
     return found
 
 
-def webhook_of(form: Form, receivers: Collection[str]) -> str | None:
-    """The field `webhook` of a form whose other fields are files. Raises Problem 422."""
-    given = form.texts.get("webhook", [])
-    if len(given) > 1:
-        raise invalid([FieldError("webhook", f"is given {len(given)} times; give it once")])
-    for url in given:
-        if (refused := refusal(url, receivers)) is not None:
-            raise invalid([FieldError("webhook", f"{refused}; got {shortened(url)}")])
-    return given[0] if given else None
-
-
 def too_many_steps(parameters: dict[str, Any]) -> FieldError:
     steps, start, preset = parameters["steps"], parameters["start_timestep"], parameters["preset"]
     return FieldError(
@@ -214,11 +205,3 @@ def synthesis_schema() -> dict[str, Any]:
     schema["properties"] = {"image": guides, "mask": masks, **schema["properties"]}
     schema["required"] = list(FILE_FIELDS)
     return schema
-
-
-def only_fields(form: Form, known: tuple[str, ...]) -> None:
-    """Raises Problem 422 for fields that a form does not have."""
-    strays = [name for name in (*form.texts, *form.files) if name not in known]
-    if strays:
-        remedy = f"is not a field of this form; known: {', '.join(known)}"
-        raise invalid([FieldError(shown(name), remedy) for name in strays])

@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request, Response
 
 from app import jobs, keys, pools
 from app.downloads import REVALIDATE, Download, serve
-from app.forms import WEBHOOK, files_schema, only_fields, openapi_body, webhook_of
+from app.forms import openapi_body
+from app.import_form import ImportForm, import_schema, parse_import
 from app.problems import FieldError, invalid
 from app.routes.accepted import take_in, upload_allowance
 from app.routes.parameters import KNOWN_KEY, Cursor, IdempotencyKey, Limit, PoolName
@@ -20,19 +21,6 @@ from app.service import Service, ServiceDep
 from app.uploads import Form, UploadedFile, read_form
 
 router = APIRouter(tags=["pools"])
-
-FIELDS = ("images", "archive", "webhook", "region")
-TEXTS = ("webhook", "region")
-REGIONS = ("none", "crop")
-IMPORT_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "images": files_schema("PNG, JPEG, TIFF, BMP or DICOM radiographs"),
-        "archive": {"type": "string", "format": "binary", "description": "one zip of such images, instead"},
-        "webhook": {"type": "string", "description": WEBHOOK},
-        "region": {"enum": list(REGIONS), "default": "none", "description": "crop to the tooth-bearing jaw"},
-    },
-}
 
 
 @router.post("/pools", status_code=201)
@@ -91,7 +79,7 @@ def get_pool_image(name: PoolName, image_id: int, request: Request, service: Ser
     "/pools/{name}/images",
     status_code=202,
     response_model=JobBody,
-    openapi_extra=openapi_body(IMPORT_SCHEMA),
+    openapi_extra=openapi_body(import_schema()),
     responses=KNOWN_KEY,
 )
 async def import_images(
@@ -101,9 +89,8 @@ async def import_images(
     await to_thread.run_sync(require_pool, service, name)
     allowance = await to_thread.run_sync(upload_allowance, service, idempotency_key)
     async with read_form(request, allowance) as form:
-        check_import(form)
-        webhook = webhook_of(form, service.settings.webhook_hosts)
-        return await to_thread.run_sync(submit, service, name, form, webhook, idempotency_key)
+        given = parse_import(form, service.settings.webhook_hosts)
+        return await to_thread.run_sync(submit, service, name, form, given, idempotency_key)
 
 
 def require_pool(service: Service, name: str) -> None:
@@ -111,48 +98,21 @@ def require_pool(service: Service, name: str) -> None:
         pools.find(session, name)
 
 
-def check_import(form: Form) -> None:
-    only_fields(form, FIELDS)
-    texts = [
-        FieldError(name, "is text here; send it as a file, with a file name")
-        for name in form.texts
-        if name not in TEXTS
-    ]
-    texts += wrong_region(form)
-    archives = form.files.get("archive", [])
-    if texts:
-        raise invalid(texts)
-    if not archives and not form.files.get("images"):
-        raise invalid([FieldError("images", "is missing; send at least one image file, or a zip of images as archive")])
-    if archives and (len(archives) > 1 or form.files.get("images")):
-        raise invalid([FieldError("archive", "comes once and alone; send further files in further requests")])
-
-
-def wrong_region(form: Form) -> list[FieldError]:
-    given = form.texts.get("region", [])
-    if "region" in form.files:
-        return [FieldError("region", f"is a file here; send it as text, one of {', '.join(REGIONS)}")]
-    if len(given) > 1:
-        return [FieldError("region", f"is given {len(given)} times; give it once")]
-    return [FieldError("region", f"should be {' or '.join(REGIONS)}") for value in given if value not in REGIONS]
-
-
-def submit(service: Service, name: str, form: Form, webhook: str | None, idempotency_key: str | None) -> Response:
+def submit(service: Service, name: str, form: Form, given: ImportForm, idempotency_key: str | None) -> Response:
     files, archives = form.files.get("images", []), form.files.get("archive", [])
-    region = form.texts.get("region", ["none"])[0]
-    known = (idempotency_key, fingerprint(name, region, webhook, [*files, *archives])) if idempotency_key else None
+    known = (idempotency_key, fingerprint(name, given, [*files, *archives])) if idempotency_key else None
     return take_in(
         service,
         partial(put_uploads, service, files, archives),
         form.size,
-        webhook,
+        given.webhook,
         lambda session, job_id: jobs.submit_import(
             session,
             job_id=job_id,
             pool=name,
             names=[file.name for file in files],
             archive=bool(archives),
-            region=region,
+            region=given.region,
             max_queued_jobs=service.settings.max_queued_jobs,
             idempotency=known,
         ),
@@ -167,9 +127,10 @@ def put_uploads(service: Service, files: Sequence[UploadedFile], archives: Seque
         put_archive(service, keys.archive(job_id), archive)
 
 
-def fingerprint(pool: str, region: str, webhook: str | None, files: Sequence[UploadedFile]) -> str:
+def fingerprint(pool: str, given: ImportForm, files: Sequence[UploadedFile]) -> str:
     """sha256 of a request's meaning: the same files under the same names, to be done the same with."""
-    digest = hashlib.sha256(json.dumps([pool, region, webhook, [[file.name, file.size] for file in files]]).encode())
+    content = [pool, given.region, given.webhook, [[file.name, file.size] for file in files]]
+    digest = hashlib.sha256(json.dumps(content).encode())
     for file in files:
         for piece in file:
             digest.update(piece)

@@ -176,7 +176,8 @@ def test_an_import_may_ask_for_a_crop(client: httpx.Client, service: Service) ->
     ("files", "field"),
     [
         ([("region", ("a.png", b"x")), ("images", ("b.png", b"x"))], "region"),
-        ([("other", ("a.png", b"x"))], "other"),
+        ([("webhook", ("a.png", b"x")), ("images", ("b.png", b"x"))], "webhook"),
+        ([("other", ("a.png", b"x")), ("images", ("b.png", b"x"))], "other"),
         ([("archive", ("a.zip", b"no zip"))], "archive"),
         ([("archive", ("a.zip", b"x")), ("archive", ("b.zip", b"x"))], "archive"),
         ([("archive", ("a.zip", b"x")), ("images", ("b.png", b"x"))], "archive"),
