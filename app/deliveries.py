@@ -19,12 +19,12 @@ from app import logs, webhooks
 from app.database import clock
 from app.service import Service
 from app.settings import webhook_key
+from app.sweeper import keep_doing
 from app.webhook_hosts import refusal
 from app.webhooks import Due
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
 AT_ONCE = 16
 CONNECT_SECONDS = 5.0
 ATTEMPT_SECONDS = 15.0  # from the first look at DNS to the status line
@@ -42,20 +42,15 @@ class Failure:
 async def keep_delivering(service: Service) -> None:
     """Until cancelled: send what is due; wait outages of the database out."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # below that it logs whole addresses, which may hold a token
-    trouble = ""
     # A redirect would lead where nobody looked; a slow receiver must not keep the others waiting.
     timeout = httpx.Timeout(ATTEMPT_SECONDS, connect=CONNECT_SECONDS)
     async with httpx.AsyncClient(follow_redirects=False, timeout=timeout) as client:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                while await deliver_due(service, client) == AT_ONCE:
-                    pass
-                trouble = ""
-            except Exception as error:  # as in `app.sweeper`
-                if trouble != type(error).__name__:
-                    trouble = type(error).__name__
-                    log.warning("webhooks have to wait: %r", error)
+        await keep_doing("sending webhooks", lambda: deliver_all_due(service, client))
+
+
+async def deliver_all_due(service: Service, client: httpx.AsyncClient) -> None:
+    while await deliver_due(service, client) == AT_ONCE:
+        pass
 
 
 async def deliver_due(service: Service, client: httpx.AsyncClient) -> int:

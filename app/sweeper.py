@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 
 from anyio import to_thread
 
@@ -12,6 +11,8 @@ from app.database import clock
 from app.service import Service
 
 log = logging.getLogger(__name__)
+
+Act = Callable[[], Awaitable[None]]
 
 SWEEP_SECONDS = 2.0
 TIDY_SECONDS = 600.0
@@ -48,26 +49,27 @@ async def keep_sweeping(service: Service, prepared: bool) -> None:
     other: a store of a million blobs is tidied for minutes.
     """
     if not prepared:
-        await until_done("preparing the database", partial(prepare, service))
+        await until_done("preparing the database", lambda: to_thread.run_sync(prepare, service))
     await asyncio.gather(
-        keep_doing("sweeping", partial(sweep, service), 0.0),
-        keep_doing("tidying", partial(tidy, service), TIDY_SECONDS),
+        keep_doing("sweeping", lambda: to_thread.run_sync(sweep, service)),
+        keep_doing("tidying", lambda: to_thread.run_sync(tidy, service), TIDY_SECONDS),
     )
 
 
-async def keep_doing(what: str, act: Callable[[], None], pause_seconds: float) -> None:
+async def keep_doing(what: str, act: Act, pause_seconds: float = 0.0) -> None:
+    """Until cancelled, with SWEEP_SECONDS and the pause in between."""
     while True:
         await until_done(what, act)
         await asyncio.sleep(pause_seconds)
 
 
-async def until_done(what: str, act: Callable[[], None]) -> None:
+async def until_done(what: str, act: Act) -> None:
     """Every SWEEP_SECONDS until it is done once: outages are waited out, and each kind of trouble is told once."""
     trouble = ""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
-            return await to_thread.run_sync(act)
+            return await act()
         except Exception as error:  # the loop must outlive whatever the stores raise while they are away
             if trouble != type(error).__name__:
                 trouble = type(error).__name__

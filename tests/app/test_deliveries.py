@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 from standardwebhooks.webhooks import Webhook
 
-from app import deliveries, jobs
+from app import deliveries, jobs, sweeper
 from app.settings import Settings
 from tests.evaluations import both_sets, finished_synthesis, send
 from tests.receiver import SECRET, Receiver, make_due, receiving
@@ -43,7 +43,7 @@ def own_settings(settings: Settings, tmp_path_factory: pytest.TempPathFactory, r
 @pytest.fixture(scope="module", autouse=True)
 def looks_often() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deliveries, "LOOK_SECONDS", 0.2)
+        patch.setattr(sweeper, "SWEEP_SECONDS", 0.2)
         yield
 
 
@@ -93,7 +93,7 @@ def test_the_end_of_a_job_is_told_once_and_signed(api: Served, receiver: Receive
     assert job["webhook"] == {"url": receiver.url, "status": "pending", "attempts": 0, "last_error": None}
     finish(api.service, "held", 2, b"a dataset")
     assert webhook_when(api, job, "delivered")["last_error"] is None
-    time.sleep(2 * deliveries.LOOK_SECONDS)
+    time.sleep(2 * sweeper.SWEEP_SECONDS)
     (received,) = receiver.received
     assert received.path == "/hooks/pansynth?clinic=7"
     message = Webhook(SECRET).verify(received.body, received.headers)
@@ -180,7 +180,7 @@ def test_several_apis_tell_it_once(api: Served, own_settings: Settings, receiver
         ended = [cancelled(api, receiver.url) for _ in range(6)]
         for job in ended:
             webhook_when(api, job, "delivered")
-        time.sleep(2 * deliveries.LOOK_SECONDS)
+        time.sleep(2 * sweeper.SWEEP_SECONDS)
     told = [received.headers["webhook-id"] for received in receiver.received]
     assert sorted(told) == sorted(f"msg_{job['id']}" for job in ended)
 
