@@ -37,7 +37,7 @@ from models import pixels
 from models.phantoms import phantoms
 from tests.tiny import make_tiny_weights
 from worker.index import write_shard
-from worker.lease import Lease
+from worker.lease import Lease, TurnOver
 from worker.workplace import Workplace, open_workplace
 
 CHANNELS = 4  # of the tiny weights
@@ -127,7 +127,11 @@ def measure_match(size: int) -> None:
             while (found := next_claim(place)) is not None and found.kind == "plan":
                 with Lease(place.database, found, 300) as lease:
                     begun = time.monotonic()
-                    plan(place, lease)
+                    try:
+                        plan(place, lease)
+                    except TurnOver:
+                        with place.database.write() as session:
+                            jobs.hand_back(session, found)
                     turns.append(time.monotonic() - begun)
         words = f"{sum(turns):.1f} s in {len(turns)} turns, the longest {max(turns):.1f} s"
         print(f"match    {size:>7,} images  {words}, {1000 * sum(turns) / size:.2f} ms an image  {memory}", flush=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app import broker, evaluations, jobs, keys, queries
+from app import broker, evaluations, keys, queries
 from app.errors import JobNotFound, LastingError, WorkerEnds
 from app.labels import label
 from app.tables import EvaluationImage, Guide, Job
@@ -20,17 +20,13 @@ from models.evaluation import ArmResult, build_report, run_arm
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
-from worker.lease import Lease
+from worker.lease import Lease, TurnOver
 from worker.reading import read_ahead
 from worker.workplace import Workplace
 
 TURN_SECONDS = 60.0  # after which another step may have its turn
 TURN_PER_READING = 4.0  # or, if it is longer, this times what reading the images took: the next turn reads them again
 LONGEST_TURN_SECONDS = broker.TASK_SECONDS / 2  # the rest is for reading and scoring
-
-
-class _TurnOver(Exception):
-    """The step has had its turn and is handed back with a checkpoint."""
 
 
 def train_arm(place: Workplace, lease: Lease) -> int:
@@ -58,7 +54,7 @@ def train_arm(place: Workplace, lease: Lease) -> int:
             raise
         if time.monotonic() - began > turn_seconds and not training.done:
             place.blobs.put(checkpoint, training.save())
-            raise _TurnOver
+            raise TurnOver
 
     try:
         result = run_arm(
@@ -71,10 +67,6 @@ def train_arm(place: Workplace, lease: Lease) -> int:
             saved=saved,
             between_steps=between_steps,
         )
-    except _TurnOver:
-        with place.database.write() as session:
-            jobs.hand_back(session, lease.claim)
-        return 1
     except FloatingPointError as error:
         raise LastingError(f"arm {arm.name!r} cannot be trained: {error}") from error
     place.blobs.put(keys.arm(job.id, lease.claim.first), json.dumps(asdict(result)).encode())

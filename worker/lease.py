@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5  # how soon a cancellation is noticed
 
 
+class TurnOver(Exception):
+    """The step has had its turn: how far it got is saved, and it goes back to whoever comes next."""
+
+
 class Lease:
     """Renews a claim until the block ends; tells when the step is no longer the worker's.
 

@@ -16,7 +16,7 @@ from models import pixels
 from models.matching import Match, better, latent_ssim, random_selection
 from models.synthesis import sample_seed
 from worker.index import PoolIndex, encode, images_without_latent, keep_shard, open_index
-from worker.lease import Lease
+from worker.lease import Lease, TurnOver
 from worker.region import crop_guides
 from worker.workplace import Workplace
 
@@ -41,29 +41,14 @@ def index(place: Workplace, lease: Lease) -> int:
         latents = keep_shard(place, lease, job.pool_id or "", networks, named)
         with place.database.write() as session:
             jobs.indexed(session, lease.claim, latents)
-            if turn_over := time.monotonic() - started > INDEX_SECONDS:
-                jobs.hand_back(session, lease.claim)
-        if turn_over:
-            return 1
+        if time.monotonic() - started > INDEX_SECONDS:
+            raise TurnOver
     with place.database.write() as session:
         return jobs.index_done(session, lease.claim, networks.sha256)
 
 
-class _TurnOver(Exception):
-    """The step has had its turn; how far it got is saved."""
-
-
 def plan(place: Workplace, lease: Lease) -> int:
     """The step `plan`: for the guides first <= position < last the pool images, one sample row each."""
-    try:
-        return _plan(place, lease)
-    except _TurnOver:
-        with place.database.write() as session:
-            jobs.hand_back(session, lease.claim)
-        return 1
-
-
-def _plan(place: Workplace, lease: Lease) -> int:
     with place.database.read() as session:
         job = queries.find_job(session, lease.claim.job_id)
         guides = queries.guides(session, job.id)[lease.claim.first : lease.claim.last]
@@ -104,7 +89,7 @@ def _most_similar(
         compared += len(sha256s)
         if time.monotonic() - started > PLAN_SECONDS and compared < len(found.entries):
             place.blobs.put(saved, json.dumps([compared, best]).encode())
-            raise _TurnOver
+            raise TurnOver
     return best
 
 

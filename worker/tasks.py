@@ -19,7 +19,7 @@ from models.synthesis import Stopped
 from models.weights import WeightsError
 from worker.evaluating import train_arm, write_report
 from worker.importing import import_files, unpack
-from worker.lease import Lease
+from worker.lease import Lease, TurnOver
 from worker.outages import DATABASE, is_outage
 from worker.packaging import package
 from worker.planning import index, plan
@@ -28,7 +28,7 @@ from worker.workplace import Workplace
 
 log = logging.getLogger(__name__)
 
-# Does a step and finishes it; returns how many steps can be claimed because of that.
+# Does a step and finishes it, or raises TurnOver; returns how many steps can be claimed because of that.
 Doing = Callable[[Workplace, Lease], int]
 
 # A worker claims the kinds it knows and leaves the others: so a version that does a step otherwise, with another
@@ -92,6 +92,9 @@ def _do(place: Workplace, lease: Lease) -> int:
     claim = lease.claim
     try:
         return DOING[claim.kind](place, lease)
+    except TurnOver:
+        _tell(place, claim, jobs.hand_back)
+        return 1
     except (LeaseLost, WorkerEnds, Stopped) as told:
         log.info("job %s: %s stopped: %r", claim.job_id, claim.kind, told)
         _tell(place, claim, _stop)
