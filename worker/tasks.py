@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # Does a step and finishes it, or raises TurnOver; returns how many steps can be claimed because of that.
 Doing = Callable[[Workplace, Lease], int]
+Verb = Callable[[Session, Claim], None]  # of `app.jobs`
 
 # A worker claims the kinds it knows and leaves the others: so a version that does a step otherwise, with another
 # result or other rows, gives it another name here, and workers of both versions can share a job.
@@ -64,10 +65,13 @@ def work(place: Workplace) -> bool:
     log.info("job %s: %s %d-%d, attempt %d", claim.job_id, claim.kind, claim.first, claim.last, claim.attempt)
     seconds = place.settings.lease_seconds, place.settings.hung_seconds
     when_hung = partial(_end_hung, place, claim)
-    with logs.about(claim.job_id), Lease(place.database, claim, *seconds, when_hung, place.told_to_end) as lease:
-        started = time.monotonic()
-        made = _do(place, lease)
-        place.figures.step_ended(claim.kind, time.monotonic() - started)
+    with logs.about(claim.job_id):
+        with Lease(place.database, claim, *seconds, when_hung, place.told_to_end) as lease:
+            started = time.monotonic()
+            made, verb = _do(place, lease)
+            place.figures.step_ended(claim.kind, time.monotonic() - started)
+        if verb is not None:
+            _tell(place, claim, verb)  # without the lease: who waits for the database does not hang
     # One message was used up by this step: replace it, so that whatever else is claimable has one too.
     wake(place, claim.job_id, max(1, min(made, MAX_WAKES)))
     return True
@@ -88,29 +92,27 @@ def wake(place: Workplace, job_id: str, count: int) -> None:
         log.warning("the broker does not answer; the sweeper will wake job %s", job_id, exc_info=True)
 
 
-def _do(place: Workplace, lease: Lease) -> int:
+def _do(place: Workplace, lease: Lease) -> tuple[int, Verb | None]:
+    """-> how many steps can be claimed because of it, and what is to be told of one that is not finished."""
     claim = lease.claim
     try:
-        return DOING[claim.kind](place, lease)
+        return DOING[claim.kind](place, lease), None
     except TurnOver:
-        _tell(place, claim, jobs.hand_back)
-        return 1
+        return 1, jobs.hand_back
     except (LeaseLost, WorkerEnds, Stopped) as told:
         log.info("job %s: %s stopped: %r", claim.job_id, claim.kind, told)
-        _tell(place, claim, _stop)
+        return 0, _stop
     except (LastingError, WeightsError, BlobMissing) as error:
         log.error("job %s failed at %s, its `error` says why: %s", claim.job_id, claim.kind, type(error).__name__)
-        _tell(place, claim, partial(jobs.fail, detail=str(error)))
+        return 0, partial(jobs.fail, detail=str(error))
     except Exception as error:
         log.exception("job %s, %s, attempt %d", claim.job_id, claim.kind, claim.attempt)
         if is_outage(error):
-            _tell(place, claim, _wait_out)
-        else:
-            _tell(place, claim, partial(_retry, place.settings.max_attempts, f"{type(error).__name__}: {error}"))
-    return 0
+            return 0, _wait_out
+        return 0, partial(_retry, place.settings.max_attempts, f"{type(error).__name__}: {error}")
 
 
-def _tell(place: Workplace, claim: Claim, verb: Callable[[Session, Claim], None]) -> None:
+def _tell(place: Workplace, claim: Claim, verb: Verb) -> None:
     """Say what became of a step; where the database is away, again until it listens or the worker is ended."""
     while True:
         try:

@@ -1,13 +1,14 @@
 """worker/tasks.py, lease.py, heartbeat.py and networks.py."""
 
 import shutil
+import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import torch
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from app import broker, queries
 from app.errors import LeaseLost
@@ -16,10 +17,11 @@ from app.tables import Step
 from models.phantoms import Phantom
 from tests.tiny import make_tiny_weights
 from tests.worker_service import claim, dataset, fill_pool, look, submit, work_off
-from worker import heartbeat
+from worker import heartbeat, tasks
 from worker.heartbeat import Heartbeat
 from worker.lease import Lease
 from worker.networks import KEPT, check_device, choose_device
+from worker.planning import index
 from worker.tasks import release_leases, work
 from worker.workplace import Workplace, open_workplace
 
@@ -50,6 +52,32 @@ def test_an_error_that_passes_is_tried_again_and_leaves_no_trace(
     time.sleep(1.1)
     work_off(place)
     assert dataset(place, job_id)
+
+
+def test_who_waits_for_the_database_is_not_taken_to_hang(
+    settings: Settings, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = open_workplace(settings.model_copy(update={"hung_seconds": 1.0}), "one@test")
+    fill_pool(place, radiographs[2:4])
+    job_id = submit(place, radiographs[:1], top_k=1)
+
+    def rename(old: str, new: str) -> None:
+        with place.database.write() as session:
+            session.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    def meet_an_outage(place: Workplace, lease: Lease) -> int:
+        rename("steps", "steps_away")
+        threading.Timer(4.0, rename, ("steps_away", "steps")).start()
+        return index(place, lease)
+
+    hung: list[object] = []
+    monkeypatch.setitem(tasks.DOING, "index", meet_an_outage)
+    monkeypatch.setattr(tasks, "_end_hung", lambda *_: hung.append(1))
+    assert work(place)
+    assert not hung
+    assert [step.attempts for step in steps(place)] == [0]
+    assert look(place, job_id).status == "running"
+    place.database.dispose()
 
 
 def test_an_error_that_stays_fails_the_job_in_words(settings: Settings, radiographs: Sequence[Phantom]) -> None:
