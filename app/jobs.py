@@ -50,6 +50,7 @@ IMPORT_CHUNK = 32  # files an import step reads and encodes
 PLAN_PAIRS = 20_000  # guide-and-pool-image pairs a plan step compares: about 20 s
 MAX_PLAN_GUIDES = 32
 OUTAGE_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE = 8  # as a power of 2 s; a later time than `leases.LONGEST_LEASE` counts as no lease at all
 
 
 # --- Submitting: one transaction, after which the job is durable ---
@@ -172,7 +173,7 @@ def hand_back(session: Session, claim: Claim) -> None:
 def retry_later(session: Session, claim: Claim, *, now: datetime, max_attempts: int, detail: str) -> None:
     """A step failed in a way that may pass: leave it for a while, longer each time, then fail its sample or job."""
     job, step = hold(session, claim)
-    pause = 2.0 ** (step.attempts - 1)
+    pause = 2.0 ** min(step.attempts - 1, LONGEST_PAUSE)
     if step.attempts >= max_attempts and (words := fail_next(session, job, step, f"the last time: {detail}")):
         end_job(session, job, "failed", problem(words))
     else:
@@ -335,7 +336,8 @@ def sweep(session: Session, *, now: datetime, limit: int = 64) -> list[str]:
 
     For `broker.top_up`, which makes up for wake-ups that were lost with a worker or the broker.
     """
-    for job_id in session.scalars(select(Job.id).where(Job.status == "cancelling")).all():
+    cancelling = select(Job.id).where(Job.status == "cancelling").order_by(Job.id)  # one order: no deadlock
+    for job_id in session.scalars(cancelling).all():
         job = lock(session, job_id)
         if job is not None:
             _finish_cancelling(session, job, now)

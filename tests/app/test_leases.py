@@ -125,6 +125,15 @@ def test_a_passing_error_is_tried_again_later_and_in_the_end_fails_the_job(db: D
     assert ended.error is not None and "the store is away" in ended.error["detail"]
 
 
+def test_however_often_a_step_is_tried_there_is_a_pause_before_the_next_time(db: Database) -> None:
+    make_pool(db)
+    submit(db)
+    do(db, lambda session: session.execute(update(Step).values(attempts=5000)))
+    do(db, jobs.retry_later, must_claim(db, max_attempts=9999), now=NOW, max_attempts=9999, detail="out of memory")
+    assert claim(db, now=NOW + timedelta(minutes=4), max_attempts=9999) is None
+    must_claim(db, now=NOW + timedelta(minutes=5), max_attempts=9999)
+
+
 def test_a_cancellation_whose_worker_died_is_completed_by_the_sweeper(db: Database) -> None:
     make_pool(db)
     job = submit(db)
