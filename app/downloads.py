@@ -59,7 +59,7 @@ def serve(request: Request, blobs: BlobSource, download: Download) -> Response:
         headers["Content-Disposition"] = attachment(download.file_name)
 
     size = blobs.size(download.key)
-    wanted = wanted_range(request, etag, size)
+    wanted = wanted_range(request, etag, size) if request.method == "GET" else None
     start, end = wanted or (0, size)
     headers["Content-Length"] = str(end - start)
     if wanted:
