@@ -1,5 +1,6 @@
 """Every error the service answers with: RFC 9457 problem details, made in this one place."""
 
+import errno
 import logging
 import re
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from app import errors
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,12 @@ def install(app: FastAPI) -> None:
         log.error("the blob store did not answer: %s", error)
         return answer(request, unavailable("the blob store does not answer; try again in a few seconds"))
 
+    async def on_system(request: Request, error: Exception) -> Response:
+        if not isinstance(error, OSError) or error.errno not in NO_ROOM:
+            return await on_anything(request, error)
+        log.error("no room for an upload's temporary file: %s", error)
+        return answer(request, unavailable("the service has no room for the upload now; try again later or send less"))
+
     async def on_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
         return Response(status_code=499)  # nobody reads it; this only keeps the log free of a traceback
 
@@ -216,5 +224,6 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(database_error, on_database)
     app.add_exception_handler(BrokerError, on_broker)
     app.add_exception_handler(BlobError, on_blobs)
+    app.add_exception_handler(OSError, on_system)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(Exception, on_anything)

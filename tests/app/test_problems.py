@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -95,3 +97,14 @@ def test_a_mistake_of_the_service_says_nothing_of_its_inside(
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert str(folder) not in answer.text
     caplog.clear()
+
+
+def test_an_upload_for_which_there_is_no_room_may_come_again(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Path("/dev/full").open("r+b", 0))  # noqa: SIM115
+    answer = client.post("/pools/default/images", files={"images": ("a.png", b"pixels")})
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert "Retry-After" in answer.headers
+    assert "no room" in answer.json()["detail"]
