@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from anyio import to_thread
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
 from app.errors import JobNotFound
@@ -49,7 +50,7 @@ def change_since(database: Database, job_id: str, version: int) -> Change | None
 async def events(database: Database, job_id: str, seen: int, is_admitted: Callable[[], bool]) -> AsyncIterator[str]:
     """Event-stream text: one event per change after version `seen`.
 
-    Until the job ends or is deleted, or whoever listens is no longer admitted.
+    Until the job ends or is deleted, whoever listens is no longer admitted, or the database is away.
     """
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     quiet_since = time.monotonic()
@@ -58,7 +59,7 @@ async def events(database: Database, job_id: str, seen: int, is_admitted: Callab
             if not await to_thread.run_sync(is_admitted):
                 return
             change = await to_thread.run_sync(change_since, database, job_id, seen)
-        except JobNotFound:
+        except (JobNotFound, SQLAlchemyError):  # of an outage the client hears when it comes again
             return
         if change is not None:
             yield f"id: {change.version}\ndata: {change.body}\n\n"

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import pytest
+from sqlalchemy import text
 
 from app import jobs
 from app.events import last_version
@@ -115,6 +117,28 @@ def test_a_stream_ends_when_its_job_is_deleted(client: httpx.Client, pool: str) 
         client.delete(job["links"]["self"])
         list(told)
     assert client.get(job["links"]["events"]).status_code == 404
+
+
+def test_a_stream_ends_in_order_when_the_database_is_away(
+    client: httpx.Client, service: Service, pool: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = submit(client, pool)
+
+    def rename(old: str, new: str) -> None:
+        with service.database.write() as session:
+            session.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    with client.stream("GET", job["links"]["events"]) as stream:
+        told = events(stream.iter_lines())
+        next(told)
+        rename("jobs", "jobs_away")
+        try:
+            assert list(told) == []
+        finally:
+            rename("jobs_away", "jobs")
+    assert not [record for record in caplog.records if record.exc_info]
+    with client.stream("GET", job["links"]["events"]) as stream:
+        assert next(events(stream.iter_lines()))[1] == job
 
 
 def test_an_event_id_that_is_none_of_ours_is_as_none() -> None:
