@@ -24,7 +24,7 @@ def lock_pool(session: Session, name: str, shared: bool) -> Pool:
     pool = pools.find(session, name)
     locked = session.scalar(select(Pool).where(Pool.id == pool.id).with_for_update(read=shared))
     if locked is None:
-        raise PoolNotFound(f"pool {name!r} was deleted a moment ago")
+        raise PoolNotFound(f"pool {name!r} was deleted a moment ago; make it again or choose one of GET /pools")
     return locked
 
 

@@ -5,7 +5,9 @@ class PansynthError(Exception):
     """Base of the errors here; `str(error)` names the value and the remedy."""
 
 
-class JobNotFound(PansynthError): ...
+class JobNotFound(PansynthError):
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id[:80]!r}; GET /jobs lists them")
 
 
 class JobRunning(PansynthError):

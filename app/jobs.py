@@ -385,7 +385,7 @@ def add_uploads(session: Session, job_id: str, names: Sequence[str]) -> int:
 def _lock_known(session: Session, job_id: str) -> Job:
     job = lock(session, job_id)
     if job is None:
-        raise JobNotFound(f"there is no job {job_id!r}")
+        raise JobNotFound(job_id)
     return job
 
 

@@ -20,7 +20,7 @@ def find_job(session: Session, job_id: str) -> Job:
     """Raises JobNotFound."""
     job = session.get(Job, job_id, populate_existing=True)
     if job is None or not sees(session, job):
-        raise JobNotFound(f"there is no job {job_id!r}")
+        raise JobNotFound(job_id)
     return job
 
 

@@ -201,7 +201,8 @@ class FormReader:
         if self.file_name is not None:
             self.unwritten += data[start:end]
         elif len(self.text) + end - start > MAX_TEXT_BYTES:
-            raise invalid([FieldError(shown(self.field), f"is longer than {MAX_TEXT_BYTES} bytes of text")])
+            remedy = "shorten it; if it is to be a file, send it with a file name"
+            raise invalid([FieldError(shown(self.field), f"is longer than {MAX_TEXT_BYTES} bytes of text; {remedy}")])
         else:
             self.text += data[start:end]
 

@@ -29,7 +29,7 @@ KNOWN_KEY: dict[int | str, dict[str, Any]] = {
 def job_id_of(job_id: Annotated[str, Path(description="as POST /synthesize returned it")]) -> str:
     """Anything that cannot be an id is unknown, and never reaches the database."""
     if not re.fullmatch(r"[0-9a-f]{32}", job_id):
-        raise JobNotFound(f"there is no job {job_id[:80]!r}")
+        raise JobNotFound(job_id)
     return job_id
 
 
