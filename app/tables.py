@@ -40,6 +40,7 @@ BigId = BigInteger().with_variant(Integer, "sqlite")
 
 
 REJECTED = text("outcome = 'rejected'")
+FAILED = text("failure IS NOT NULL")
 ACTIVE = ("queued", "running", "cancelling")  # the statuses of a job that has not ended
 DEFAULT_TENANT = "default"  # whom everything belongs to where no keys are asked for
 
@@ -165,6 +166,7 @@ class Sample(Base):
     """One synthetic pair, to make or made; image: blob `keys.sample(job, sha256)`, mask: `labels.label`."""
 
     __tablename__ = "samples"
+    __table_args__ = (Index("samples_failed", "job_id", "position", sqlite_where=FAILED, postgresql_where=FAILED),)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     guide: Mapped[int]  # the guide's position

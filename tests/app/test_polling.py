@@ -27,6 +27,23 @@ def test_polling_a_synthesis_costs_one_query_by_key(client: httpx.Client, servic
     assert [row[3] for row in rows] == ["SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"]
 
 
+def test_samples_that_could_not_be_made_are_looked_up_by_an_index(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = submit(client, pool, top_k=3)
+    plan(service, pool, 3)
+    with service.database.write() as session:
+        sampling = jobs.claim(session, worker="w", now=clock(session), lease_seconds=30, max_attempts=5)
+        assert sampling is not None
+        jobs.fail_sample(session, sampling, position=1, detail="loss is nan")
+    with statements_of(service, "FROM samples") as statements:
+        assert [failed["index"] for failed in client.get(job["links"]["self"]).json()["failed_samples"]] == [1]
+    ((statement, parameters),) = statements
+    with service.database.engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    assert [row[3] for row in rows] == ["SEARCH samples USING INDEX samples_failed (job_id=?)"]
+
+
 def test_polling_an_import_costs_one_query_and_looks_up_rejected_files_by_an_index(
     client: httpx.Client, service: Service, pool: str
 ) -> None:
