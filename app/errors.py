@@ -86,9 +86,5 @@ class LeaseLost(PansynthError):
     """The step is no longer the caller's, or its job ended or is being cancelled. Stop, write nothing."""
 
 
-class WorkerEnds(PansynthError):
-    """The worker is told to end: let go of the step, which another goes on with."""
-
-
 class LastingError(PansynthError):
     """A step cannot succeed however often it is tried: its job fails with these words."""

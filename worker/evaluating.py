@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import broker, evaluations, keys, queries
-from app.errors import JobNotFound, LastingError, WorkerEnds
+from app.errors import JobNotFound, LastingError
 from app.labels import label
 from app.tables import EvaluationImage, Guide, Job
 from models import pixels
@@ -20,7 +20,7 @@ from models.evaluation import ArmResult, build_report, run_arm
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
-from worker.lease import Lease, TurnOver
+from worker.lease import Lease, TurnOver, WorkerEnds
 from worker.reading import read_ahead
 from worker.workplace import Workplace
 

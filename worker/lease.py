@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import jobs
 from app.database import Database, clock
-from app.errors import LeaseLost, WorkerEnds
+from app.errors import LeaseLost
 from app.records import Claim
 from app.tables import Job, Step
 
@@ -23,6 +23,10 @@ LOOK_SECONDS = 0.5  # how soon a cancellation is noticed
 
 class TurnOver(Exception):
     """The step has had its turn: how far it got is saved, and it goes back to whoever comes next."""
+
+
+class WorkerEnds(Exception):
+    """The worker is told to end: let go of the step, another goes on with it."""
 
 
 class Lease:

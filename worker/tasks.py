@@ -12,14 +12,14 @@ from sqlalchemy.orm import Session
 
 from app import broker, jobs, logs
 from app.database import clock
-from app.errors import BlobMissing, LastingError, LeaseLost, WorkerEnds
+from app.errors import BlobMissing, LastingError, LeaseLost
 from app.leases import kind_of
 from app.records import Claim
 from models.synthesis import Stopped
 from models.weights import WeightsError
 from worker.evaluating import train_arm, write_report
 from worker.importing import import_files, unpack
-from worker.lease import Lease, TurnOver
+from worker.lease import Lease, TurnOver, WorkerEnds
 from worker.outages import DATABASE, is_outage
 from worker.packaging import package
 from worker.planning import index, plan
