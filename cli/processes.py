@@ -21,7 +21,11 @@ DAY = timedelta(days=1)  # process 0 may read images for hours while the others 
 
 @contextmanager
 def joined(name: str) -> "Iterator[torch.device]":
-    """Join the processes that `torchrun` started, if it did; yields this one's device. Raises Failure."""
+    """Join the processes that `torchrun` started, if it did; yields this one's device. Raises Failure.
+
+    They part where all went well alone. NCCL's parting waits for every process: after a failure of this one the others
+    would wait in the middle of a step, and this one for them. So it just ends, and torchrun ends the others.
+    """
     import torch
     import torch.distributed as dist
 
@@ -34,10 +38,8 @@ def joined(name: str) -> "Iterator[torch.device]":
     if device.type == "cuda":
         device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=DAY)
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+    yield device
+    dist.destroy_process_group()
 
 
 @contextmanager

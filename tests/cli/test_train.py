@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cli.failure import Failure
 from cli.main import app
-from cli.processes import in_words
+from cli.processes import in_words, joined
 from models.region import load_region
 from models.segmenter import build_segmenter
 from models.training.segmenter import SegmenterTraining
@@ -131,6 +131,20 @@ def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: P
     assert facts["steps"] == 2 and facts["not_among"] == 3 and "canal_retention" in facts
     with Image.open(tmp_path / "own.training" / "vae" / "sheets" / "0000002.png") as sheet:
         assert sheet.size == (3 * 512, (2 * 2 + 2) * (256 + 16))
+
+
+def test_a_process_that_fails_does_not_wait_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With NCCL it would for ever: leaving the group waits for processes that wait for this one."""
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    for name, value in ({"TORCHELASTIC_RUN_ID": "none"} | alone).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(OSError, match="no room"), joined("cpu"):
+        raise OSError("no room")
+    assert torch.distributed.is_initialized()
+    torch.distributed.destroy_process_group()
+    with joined("cpu"):
+        assert torch.distributed.is_initialized()
+    assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.parametrize("kind", ["segmenter", "region"])
