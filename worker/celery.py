@@ -50,12 +50,12 @@ def open_stores() -> None:
     """Open the stores, free an earlier process's leases, show signs of life."""
     from worker.cache import remove_unused
     from worker.heartbeat import Heartbeat
-    from worker.networks import check_device
+    from worker.networks import use_device
     from worker.tasks import release_leases
     from worker.workplace import open_workplace
 
     place = open_workplace(settings, app.conf.pansynth_worker, lambda: told_to_end.value)
-    check_device(place.networks.device)
+    use_device(place.networks.device)
     app.conf.pansynth_place = place
     release_leases(place)
     remove_unused(place.cache)

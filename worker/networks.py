@@ -33,10 +33,10 @@ class WarmNetworks:
     def gpu_memory(self) -> dict[str, int] | None:
         """Bytes `used`, by whoever, and `total` of the GPU; None on a CPU.
 
-        Also None until the first networks are loaded, for asking would take a share of the memory; and where the GPU
+        Also None until something of ours lies there, for asking would take a share of the memory; and where the GPU
         does not answer, which must not look like a worker that died.
         """
-        if self.device.type != "cuda" or not torch.cuda.is_initialized():
+        if self.device.type != "cuda" or not torch.cuda.memory_reserved(self.device):
             return None
         try:
             free, total = torch.cuda.mem_get_info(self.device)
@@ -92,10 +92,17 @@ def batch_size(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 64
 
 
-def check_device(device: torch.device) -> None:
-    """Raises RuntimeError for a GPU that is not there: at a worker's start, or every step that it claims would fail."""
-    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+def use_device(device: torch.device) -> None:
+    """Make a GPU torch's current one, or `torch.cuda.empty_cache` takes a share of the first one's memory.
+
+    Raises RuntimeError for one that is not there, or whose driver is too old, which counting does not tell: at a
+    worker's start, or every step that it claims would fail.
+    """
+    if device.type != "cuda":
+        return
+    if (device.index or 0) >= (count := torch.cuda.device_count()):
         raise RuntimeError(f"PANSYNTH_DEVICE says {device}, and torch finds {count} CUDA GPUs here")
+    torch.cuda.set_device(device.index or 0)
 
 
 def choose_device(device: str) -> torch.device:

@@ -20,7 +20,7 @@ from tests.worker_service import claim, dataset, fill_pool, look, submit, work_o
 from worker import heartbeat, tasks
 from worker.heartbeat import Heartbeat
 from worker.lease import Lease
-from worker.networks import KEPT, check_device, choose_device
+from worker.networks import KEPT, choose_device, use_device
 from worker.planning import index
 from worker.tasks import release_leases, work
 from worker.workplace import Workplace, open_workplace
@@ -189,9 +189,19 @@ def test_the_device_is_the_settings_choice() -> None:
 
 
 def test_a_gpu_that_is_not_there_is_noticed_at_the_start() -> None:
-    check_device(torch.device("cpu"))
+    use_device(torch.device("cpu"))
     with pytest.raises(RuntimeError, match="PANSYNTH_DEVICE says cuda:99, and torch finds"):
-        check_device(torch.device("cuda:99"))
+        use_device(torch.device("cuda:99"))
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_worker_takes_its_gpu_as_torchs_current_one(monkeypatch: pytest.MonkeyPatch, name: str, index: int) -> None:
+    """Of torch the two calls that need a GPU are stood in for."""
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    use_device(torch.device(name))
+    assert taken == [index]
 
 
 def test_wake_ups_reach_the_queue(place: Workplace, radiographs: Sequence[Phantom]) -> None:
