@@ -5,6 +5,9 @@ from typing import TypeVar
 
 import torch
 
+# In what a GPU's driver, its libraries and the CPU's allocator say, which have no error of their own for it.
+WORDS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
+
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 
@@ -29,7 +32,7 @@ def in_halves(make: Callable[[Sequence[Row], int], list[Result]], rows: Sequence
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Python's, a GPU's, or the CPU allocator's, which has no class of its own."""
+    """Python's, torch's, or what WORDS tell of."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)

@@ -27,6 +27,7 @@ from app.records import NewLatent
 from app.tables import Job, PoolImage, PoolLatent
 from models import pixels
 from models.batches import FixedBatches
+from models.memory import in_halves
 from models.weights import Networks
 from worker.lease import Lease
 from worker.networks import batch_size
@@ -114,12 +115,15 @@ def encode(
 ) -> NDArray[np.float32]:
     """Images (256, 512) uint8 -> standardised latents (n, C, 32, 64), one image's the same in any company.
 
-    before_call: may stop it by raising, see `FixedBatches`.
+    As many at once as memory allows. before_call: may stop it by raising, see `FixedBatches`.
     """
-    units = torch.from_numpy(np.stack([pixels.to_unit(image) for image in images]))[:, None]
-    with FixedBatches(batch_size(networks.device), before_call=before_call) as batches:
-        latents: NDArray[np.float32] = batches.run(networks.vae.encode, units.to(networks.device)).float().cpu().numpy()
-    return latents
+
+    def make(some: Sequence[NDArray[np.uint8]], size: int) -> list[NDArray[np.float32]]:
+        units = torch.from_numpy(np.stack([pixels.to_unit(image) for image in some]))[:, None]
+        with FixedBatches(size, before_call=before_call) as batches:
+            return list(batches.run(networks.vae.encode, units.to(networks.device)).float().cpu().numpy())
+
+    return np.stack(in_halves(make, images, batch_size(networks.device)))
 
 
 def keep_shard(

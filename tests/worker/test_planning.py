@@ -105,6 +105,33 @@ def test_an_image_is_encoded_to_the_same_bits_in_any_company(place: Workplace, r
         assert torch.equal(latents_of(place, [alone])[0], together[number])
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["torch", "driver", "library"],
+)
+def test_where_memory_runs_out_fewer_images_are_encoded_at_once(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    alone = latents_of(place, radiographs[:5])
+    sizes = []
+
+    def refuse(_: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        sizes.append(len(given[0]))
+        if sizes[-1] > 2:
+            raise error
+
+    handle = place.networks.get("default").vae.autoencoder.encoder.register_forward_pre_hook(refuse)
+    monkeypatch.setattr(index, "batch_size", lambda _: 8)
+    torch.testing.assert_close(latents_of(place, radiographs[:5]), alone, rtol=1e-4, atol=1e-5)
+    handle.remove()
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+
+
 def test_the_index_holds_the_pool_as_it_was_when_the_job_came(
     place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
 ) -> None:
