@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from kombu.exceptions import OperationalError
 from sqlalchemy.orm import Session
 
@@ -105,11 +106,16 @@ def _do(place: Workplace, lease: Lease) -> tuple[int, Verb | None]:
     except (LastingError, WeightsError, BlobMissing) as error:
         log.error("job %s failed at %s, its `error` says why: %s", claim.job_id, claim.kind, type(error).__name__)
         return 0, partial(jobs.fail, detail=str(error))
+    except torch.AcceleratorError as error:
+        log.exception("job %s, %s, attempt %d", claim.job_id, claim.kind, claim.attempt)
+        _tell(place, claim, _again(place, f"{type(error).__name__}: {error}"))
+        _end_process()  # from then on no call to the GPU succeeds in this one
+        return 0, None
     except Exception as error:
         log.exception("job %s, %s, attempt %d", claim.job_id, claim.kind, claim.attempt)
         if is_outage(error):
             return 0, _wait_out
-        return 0, partial(_retry, place.settings.max_attempts, f"{type(error).__name__}: {error}")
+        return 0, _again(place, f"{type(error).__name__}: {error}")
 
 
 def _tell(place: Workplace, claim: Claim, verb: Verb) -> None:
@@ -134,13 +140,22 @@ def _wait_out(session: Session, claim: Claim) -> None:
     jobs.wait_out(session, claim, now=clock(session))
 
 
-def _retry(max_attempts: int, detail: str, session: Session, claim: Claim) -> None:
-    jobs.retry_later(session, claim, now=clock(session), max_attempts=max_attempts, detail=detail)
+def _again(place: Workplace, detail: str) -> Verb:
+    def retry(session: Session, claim: Claim) -> None:
+        limit = place.settings.max_attempts
+        jobs.retry_later(session, claim, now=clock(session), max_attempts=limit, detail=detail)
+
+    return retry
 
 
 def _end_hung(place: Workplace, claim: Claim) -> None:
-    """Nothing else ends a thread that stands still in native code; Celery forks another process."""
+    """Nothing else ends a thread that stands still in native code."""
     seconds = place.settings.hung_seconds
     log.error("job %s, %s %d: nothing moved for %g s", claim.job_id, claim.kind, claim.first, seconds)
-    _tell(place, claim, partial(_retry, place.settings.max_attempts, f"nothing moved for {seconds:g} s"))
+    _tell(place, claim, _again(place, f"nothing moved for {seconds:g} s"))
+    _end_process()
+
+
+def _end_process() -> None:
+    """Celery forks another."""
     os.kill(os.getpid(), signal.SIGKILL)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +55,10 @@ def too_large(predicted: Tensor) -> Tensor:
     return predicted + torch.empty(1 << 50, dtype=torch.uint8)[0]
 
 
+def assert_fails(_: Tensor) -> Tensor:
+    raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+
 def white(place: Workplace, job_id: str) -> Sample:
     with place.database.read() as session:
         rows = queries.list_samples(session, job_id)[0]
@@ -96,6 +102,22 @@ def test_a_sample_that_needs_more_memory_than_there_is_fails_alone_after_some_tr
     (failed,) = body(place, job_id)["failed_samples"]
     assert failed["index"] == white(place, job_id).position
     assert "tried 5 times" in failed["detail"] and "allocate" in failed["detail"]
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_gpu_that_fails_ends_the_process_and_the_next_one_makes_the_sample(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end is stood in for, and the GPU's error raised by hand."""
+    ends: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda *end: ends.append(end))
+    job_id = submit(place, radiographs[:1], top_k=4)
+    with at_white_images(place, assert_fails):
+        work_off(place)
+    assert ends == [(os.getpid(), signal.SIGKILL)]
+    assert look(place, job_id).status == "running"
+    work_off_impatiently(place)
+    assert len(manifest(dataset(place, job_id))) == 4
 
 
 @pytest.mark.usefixtures("pool")
