@@ -117,7 +117,7 @@ def table1(
     from models.reproduce import Protocol, reproduce
     from models.training.segmenter import SegmenterPlan
     from models.weights import load_networks
-    from worker.networks import batch_size
+    from worker.networks import batch_size, use_device
 
     given: dict[str, Any] = {"guides": guides, "pool": pool, "test": test, "top_ks": tuple(top_k) if top_k else None}
     given |= {"control_top_k": control_top_k, "seeds": seeds, "steps": steps, "batch": batch, "backbone": backbone}
@@ -133,6 +133,7 @@ def table1(
     elif not labeled is unlabeled is test_set is None:
         raise Failure("--labeled and --unlabeled go together; give both, or neither for phantoms")
     chosen = only_device(device)
+    use_device(chosen)
     with in_words(FOR_MEMORY):
         networks = load_networks(weights or shipped_folder() / "default", chosen)
         training = {name: numbers.pop(name) for name in ("steps", "batch", "backbone")}

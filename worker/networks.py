@@ -95,6 +95,7 @@ def batch_size(device: torch.device) -> int:
 def use_device(device: torch.device) -> None:
     """Make a GPU torch's current one, or `torch.cuda.empty_cache` takes a share of the first one's memory.
 
+    Its float32 is then float32: the VAE's latents rank the pool, and its pixels are what is seen.
     Raises RuntimeError for one that is not there, or whose driver is too old, which counting does not tell: at a
     worker's start, or every step that it claims would fail.
     """
@@ -103,6 +104,7 @@ def use_device(device: torch.device) -> None:
     if (device.index or 0) >= (count := torch.cuda.device_count()):
         raise RuntimeError(f"PANSYNTH_DEVICE says {device}, and torch finds {count} CUDA GPUs here")
     torch.cuda.set_device(device.index or 0)
+    torch.backends.cudnn.allow_tf32 = False  # else convolutions in float32, the VAE's, keep 10 bits of the 23
 
 
 def choose_device(device: str) -> torch.device:

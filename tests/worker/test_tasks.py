@@ -200,8 +200,10 @@ def test_a_worker_takes_its_gpu_as_torchs_current_one(monkeypatch: pytest.Monkey
     taken: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     use_device(torch.device(name))
     assert taken == [index]
+    assert not torch.backends.cudnn.allow_tf32, "the VAE computes in float32"
 
 
 def test_wake_ups_reach_the_queue(place: Workplace, radiographs: Sequence[Phantom]) -> None:
