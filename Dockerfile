@@ -1,15 +1,15 @@
 # syntax=docker/dockerfile:1
 #
 #   docker build -t pansynth --build-arg TORCH_INDEX=URL .   # CPU: URL is the package index of PyTorch's CPU builds
-#   docker build -t pansynth:cuda --build-arg DEVICE=cuda .  # NVIDIA GPU; the host brings the driver
+#   docker build -t pansynth:cuda --build-arg DEVICE=cuda .  # NVIDIA GPU; the host brings the driver, see docs/operations.md
 #   docker run --rm -v pansynth:/data pansynth keys create NAME   # once: the key, which clients and the page ask for
 #   docker run --init -p 127.0.0.1:8000:8000 -v pansynth:/data pansynth
 #
 ARG PYTHON_VERSION=3.11
 FROM python:${PYTHON_VERSION}-slim
 
-# Which torch: `cuda` for the one with CUDA's libraries inside, which is what PyPI serves on Linux; `cpu` for that of
-# TORCH_INDEX, gigabytes smaller. Without TORCH_INDEX a CPU image works, too, only larger.
+# Which torch: `cuda` for the one with CUDA's libraries inside, which is what PyPI serves on Linux (TORCH_INDEX for one with
+# an older CUDA); `cpu` for that of TORCH_INDEX, gigabytes smaller. Without TORCH_INDEX a CPU image works, too, only larger.
 ARG DEVICE=cpu
 ARG TORCH_INDEX=
 
@@ -28,8 +28,7 @@ RUN useradd --system --uid 10001 --create-home pansynth \
 WORKDIR /src
 COPY constraints.txt ./
 RUN case "$DEVICE" in \
-        cpu) pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt torch ;; \
-        cuda) pip install -c constraints.txt torch ;; \
+        cpu|cuda) pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt torch ;; \
         *) echo "DEVICE is '$DEVICE'; it must be cpu or cuda" >&2; exit 1 ;; \
     esac
 COPY pyproject.toml README.md LICENSE ./
