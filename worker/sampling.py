@@ -1,5 +1,6 @@
 """Samples made, a batch at a time; what is made and counted is never made again."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -24,6 +25,7 @@ from worker.workplace import Workplace
 
 TURN_CPU = 4  # samples made and counted together
 TURN_CUDA = 64
+STEP_SECONDS = 60.0  # after which the rest is another step's: one that a GPU's worker planned takes a CPU many minutes
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -73,11 +75,16 @@ def make_samples(place: Workplace, lease: Lease) -> int:
     if lease.claim.attempt > 1:
         turn = 1  # what goes wrong again goes wrong for one sample: `app.failures` counts on it, and on their order
     left = [row for row in rows if row.failure is None and row.dropped is None and not _is_made(place, row)]
+    started = time.monotonic()
     while left:
         lease.check()
         pairs = _aligned(networks.device, job, _load(place, lease, job, guides, left[:turn]), lease)
         made = _finite(place, lease, job, pairs, _synthesize(networks, job, pairs, lease)) if pairs else []
         left = _settle(place, lease, job, _judge(networks, job, made, lease)) + left[turn:]
+        if left and time.monotonic() - started > STEP_SECONDS:
+            with place.database.write() as session:
+                jobs.hand_back(session, lease.claim)
+            return 1
     with place.database.write() as session:
         return jobs.sampled(session, lease.claim)
 

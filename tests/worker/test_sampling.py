@@ -109,6 +109,22 @@ def test_every_recipe_goes_from_the_parameters_to_the_manifest(
         assert row[name] == str(parameters[name])
 
 
+def test_a_step_that_takes_long_is_handed_on_and_what_it_made_is_kept(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = submit(place, radiographs[:1])
+    work_off(place)
+    monkeypatch.setattr(sampling, "TURN_CPU", 1)
+    monkeypatch.setattr(sampling, "STEP_SECONDS", 0.0)
+    job_id = submit(place, radiographs[:1])
+    sampling_stage(place, job_id)
+    for done in (1, 2, 3):
+        assert work(place)
+        assert look(place, job_id).done == done
+    work_off(place)
+    assert manifest(dataset(place, job_id)) == manifest(dataset(place, at_once))
+
+
 def test_progress_is_counted_as_samples_are_made(
     place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
 ) -> None:
