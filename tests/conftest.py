@@ -31,6 +31,21 @@ def quick_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alignment, "STAGES", (alignment.Stage(steps=12, pixel=8, reach=40, blur=1.0),))
 
 
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A device, see tests/pretended_gpu.py; its random numbers are the CPU's."""
+    import torch
+
+    from tests.pretended_gpu import pretended_gpu
+
+    generator = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda _device="cpu": generator())
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _device: torch.get_rng_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, _device: torch.set_rng_state(state))
+    with pretended_gpu() as device:
+        yield device
+
+
 @pytest.fixture(scope="session")
 def broker_url() -> Iterator[str]:
     """A real Valkey server on a unix socket."""
