@@ -19,7 +19,7 @@ from models.quality import quality
 from models.synthesis import Recipe, synthesize
 from models.weights import Networks
 from worker.index import encode
-from worker.lease import Lease
+from worker.lease import Lease, TurnOver
 from worker.networks import batch_size
 from worker.workplace import Workplace
 
@@ -82,9 +82,7 @@ def make_samples(place: Workplace, lease: Lease) -> int:
         made = _finite(place, lease, job, pairs, _synthesize(networks, job, pairs, lease)) if pairs else []
         left = _settle(place, lease, job, _judge(networks, job, made, lease)) + left[turn:]
         if left and time.monotonic() - started > STEP_SECONDS:
-            with place.database.write() as session:
-                jobs.hand_back(session, lease.claim)
-            return 1
+            raise TurnOver
     with place.database.write() as session:
         return jobs.sampled(session, lease.claim)
 
