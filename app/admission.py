@@ -8,10 +8,10 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app import pools
+from app.access.tenants import tenant_of
 from app.database import insert_new
 from app.errors import IdempotencyConflict, PoolNotFound, QueueFull
 from app.tables import ACTIVE, IdempotencyKey, Job, Pool
-from app.tenants import tenant_of
 
 
 def check_queue(session: Session, max_queued_jobs: int) -> None:

@@ -24,7 +24,7 @@ class Database:
     """Where sessions come from: `read()` for looking, `write()` for a transaction that commits at the end."""
 
     engine: Engine
-    tenant: str | None = None  # whose rows the sessions see, see `app.tenants`; None: the house's
+    tenant: str | None = None  # whose rows the sessions see, see `app.access.tenants`; None: the house's
 
     def of(self, tenant: str) -> "Database":
         """The same database as one tenant sees it."""

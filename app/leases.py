@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Subquery, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from app.access.tenants import visible
 from app.errors import LeaseLost
 from app.records import Claim
 from app.tables import Job, Step
-from app.tenants import visible
 
 FIRST_STAGE = {"synthesis": "planning", "evaluation": "training"}
 # By kind of job: the stage that follows when all steps are done, and its one step.

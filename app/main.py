@@ -13,15 +13,15 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import problems
-from app.audit import Audit
-from app.bodies import DrainUnreadBody, LimitSmallBodies
-from app.deliveries import keep_delivering
-from app.metrics import Metrics
+from app.access.audit import Audit
+from app.monitoring.metrics import Metrics
 from app.routes import access, evaluations, health, jobs, models, page, pools, synthesis
 from app.schemas import ProblemBody
 from app.service import Service, by_method, make_service
 from app.settings import Settings
 from app.sweeper import keep_sweeping, prepare
+from app.uploads.bodies import DrainUnreadBody, LimitSmallBodies
+from app.webhooks.deliveries import keep_delivering
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.access.tenants import tenant_of
 from app.database import insert_new
 from app.errors import ImageNotFound, PoolExists, PoolInUse, PoolNotFound
 from app.queries import number_of
 from app.records import NewLatent
 from app.tables import ACTIVE, Job, Pool, PoolImage, PoolLatent
-from app.tenants import tenant_of
 
 DEFAULT_POOL = "default"
 

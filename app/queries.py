@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
+from app.access.tenants import sees, tenant_of, visible
 from app.errors import BadCursor, JobNotFound, SampleNotFound
 from app.leases import WORKABLE
 from app.tables import REJECTED, EvaluationImage, Guide, IdempotencyKey, Job, Report, Sample, Step, Upload, Worker
-from app.tenants import sees, tenant_of, visible
 
 ALIVE_SECONDS = 20.0  # a worker gives a sign of life every 3 s
 

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.orm import Session
 
+from app.access.tenants import NAME
 from app.queries import eta_seconds, failed_samples, import_outcome
 from app.tables import Delivery, Guide, Job, Pool, PoolImage, Sample
-from app.tenants import NAME
 from app.trust import quality_summary
 
 

@@ -9,13 +9,13 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app import broker, database
+from app.access.browsers import SAFE_METHODS, refuse_other_sites
+from app.access.callers import ANYBODY, Caller, Callers
 from app.blobs import Blobs
-from app.browsers import SAFE_METHODS, refuse_other_sites
-from app.callers import ANYBODY, Caller, Callers
 from app.database import Database
-from app.decoder import Decoder
-from app.metrics import Metrics
+from app.monitoring.metrics import Metrics
 from app.settings import Settings
+from app.uploads.decoder import Decoder
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.webhook_hosts import receiver_of
+from app.webhooks.hosts import receiver_of
 
 DEVICES = r"auto|cpu|cuda(:\d+)?"
 
@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     weights_dir: Path | None = None  # more weights beside the shipped ones: one folder per name
     device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
     api_keys_required: bool = False  # forced on by `serve` and `up` beyond loopback
-    key_secret: SecretStr = SecretStr("")  # hashes the keys; default: a file in data_dir, see `app.secret`
+    key_secret: SecretStr = SecretStr("")  # hashes the keys; default: a file in data_dir, see `app.access.secret`
     log_format: Literal["text", "json"] = "text"
     max_upload_bytes: int = Field(default=200_000_000, gt=0)
     max_pixels: int = Field(default=60_000_000, gt=0)

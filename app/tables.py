@@ -1,5 +1,5 @@
 """The SQL tables. Every status is changed by a verb of `app.jobs` or `app.evaluations` and nowhere else; a delivery's
-by one of `app.webhooks`.
+by one of `app.webhooks.outbox`.
 """
 
 from datetime import UTC, date, datetime
@@ -214,7 +214,7 @@ class Worker(Base):
     device: Mapped[str] = mapped_column(String(64))
     models: Mapped[list[str]] = mapped_column(JSON)  # names of the weights it holds in memory
     seen_at: Mapped[datetime]
-    figures: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # see `app.figures`
+    figures: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # see `app.monitoring.figures`
 
 
 class Delivery(Base):

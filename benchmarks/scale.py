@@ -32,7 +32,7 @@ from app.presets import PRESETS
 from app.records import Claim, NewImage, Outcome
 from app.settings import Settings
 from app.tables import Guide, Job, PoolImage, PoolLatent, Sample, Step
-from app.uploads import MAX_FILES
+from app.uploads.multipart import MAX_FILES
 from models import pixels
 from models.phantoms import phantoms
 from tests.tiny import make_tiny_weights

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import httpx
 
-from app.webhook_hosts import is_loopback
+from app.webhooks.hosts import is_loopback
 from cli.failure import Failure, Interrupted
 from cli.progress import Show
 

@@ -61,8 +61,8 @@ def _check(real: list[Pair], test: list[Pair], settings: list[dict[str, object]]
     """Raises Failure for what the service would refuse: now, not when hours of synthesis are done."""
     from pydantic import ValidationError
 
-    from app.evaluation_form import MAX_SYNTHESES, EvaluationForm
-    from app.forms import MAX_GUIDES, SynthesisForm, plain_errors
+    from app.uploads.evaluation_form import MAX_SYNTHESES, EvaluationForm
+    from app.uploads.forms import MAX_GUIDES, SynthesisForm, plain_errors
 
     for count, purpose in ((len(real), "train"), (len(test), "test")):
         if count > MAX_GUIDES:

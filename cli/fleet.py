@@ -51,7 +51,7 @@ def configured(settings: "Settings") -> dict[str, Any]:
     """Uvicorn's options for the logs that the settings ask for: as JSON they are ours, and it leaves them alone."""
     if settings.log_format == "text":
         return {}
-    from app.logs import write_json
+    from app.monitoring.logs import write_json
 
     write_json()
     return {"log_config": None}
@@ -163,7 +163,7 @@ def guarded(settings: "Settings", host: str) -> "Settings":
 
     Raises Failure where keys are required and could not be checked, or would let nobody in beyond loopback.
     """
-    from app.webhook_hosts import is_loopback
+    from app.webhooks.hosts import is_loopback
 
     loopback = is_loopback(host)
     if loopback and not settings.api_keys_required:
@@ -180,7 +180,7 @@ def guarded(settings: "Settings", host: str) -> "Settings":
 
 def secret_for(settings: "Settings") -> bytes:
     """The secret under which keys are hashed. Raises Failure where it is missing or too short."""
-    from app.secret import BadSecret, secret_of
+    from app.access.secret import BadSecret, secret_of
 
     try:
         return secret_of(settings)
@@ -194,7 +194,7 @@ def _has_key(settings: "Settings") -> bool:
 
     from sqlalchemy import inspect, make_url
 
-    from app import api_keys
+    from app.access import api_keys
     from app.database import connect
 
     with _database_in_words(settings):

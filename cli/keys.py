@@ -49,7 +49,8 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it: this once, for only a hash of it is kept."""
-    from app import api_keys, audit, pools
+    from app import pools
+    from app.access import api_keys, audit
 
     _check(name, tenant)
     settings = settings_for(data_dir)
@@ -76,7 +77,7 @@ def create(
 @app.command("list")
 def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Every key ever made, by its prefix."""
-    from app import api_keys
+    from app.access import api_keys
 
     with _database(settings_for(data_dir)) as database, database.read() as session:
         keys = [_told(row) for row in api_keys.list_(session)]
@@ -102,7 +103,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Refuse a key from now on; running services notice within 5 seconds. Its jobs and pools stay."""
-    from app import api_keys, audit
+    from app.access import api_keys, audit
 
     prefix = "_".join(key.split("_")[:2])  # without the secret, which the words of a refusal must not repeat
     with _database(settings_for(data_dir)) as database, database.write() as session:
@@ -130,7 +131,7 @@ def _database(settings: "Settings") -> "Iterator[Database]":
 
 
 def _check(name: str, tenant: str) -> None:
-    from app.tenants import NAME
+    from app.access.tenants import NAME
 
     if not (name.isprintable() and 0 < len(name) <= 63):
         raise Failure(f"{name[:80]!r} is no name for a key: 1 to 63 printable characters")
@@ -140,7 +141,7 @@ def _check(name: str, tenant: str) -> None:
 
 def _told(row: "ApiKey") -> dict[str, Any]:
     """A key for people and programs: everything but its hash."""
-    from app.api_keys import is_active
+    from app.access.api_keys import is_active
 
     columns = {column.key: getattr(row, column.key) for column in row.__table__.columns if column.key != "digest"}
     state = "revoked" if row.revoked_at else "active" if is_active(row, datetime.now(UTC)) else "expired"

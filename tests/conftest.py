@@ -203,7 +203,7 @@ LONGEST = (
     "tests/models/training/test_ranks.py",
     "tests/worker/test_planning.py",
     "tests/worker/test_trust.py",
-    "tests/app/test_decoder.py",
+    "tests/app/uploads/test_decoder.py",
     "tests/app/test_openapi.py",
 )
 

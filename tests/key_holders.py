@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx
 
-from app import api_keys, pools
-from app.api_keys import Limits, Scope
+from app import pools
+from app.access import api_keys
+from app.access.api_keys import Limits, Scope
 from app.service import Service
 from tests.serving import Served
 

@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from app.figures import Figures
+from app.monitoring.figures import Figures
 from app.settings import Settings
 from tests.serving import give_sign_of_life, serving, write_weights
 

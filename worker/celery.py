@@ -13,7 +13,8 @@ from typing import Any
 
 from celery import signals
 
-from app import broker, logs
+from app import broker
+from app.monitoring import logs
 from app.settings import Settings
 
 settings = Settings()

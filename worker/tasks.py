@@ -11,10 +11,11 @@ import torch
 from kombu.exceptions import OperationalError
 from sqlalchemy.orm import Session
 
-from app import broker, jobs, logs
+from app import broker, jobs
 from app.database import clock
 from app.errors import BlobMissing, LastingError, LeaseLost
 from app.leases import kind_of
+from app.monitoring import logs
 from app.records import Claim
 from models.synthesis import Stopped
 from models.weights import WeightsError

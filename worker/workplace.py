@@ -9,9 +9,9 @@ from celery import Celery
 from app import broker, database
 from app.blobs import Blobs
 from app.database import Database
-from app.decoder import Decoder
-from app.figures import Figures
+from app.monitoring.figures import Figures
 from app.settings import Settings
+from app.uploads.decoder import Decoder
 from worker.networks import WarmNetworks
 
 

@@ -11,12 +11,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
-from app import broker, keys, webhooks
-from app.guides import GuideFiles
-from app.limits import Allowance, allowance, charge
+from app import broker, keys
+from app.access.limits import Allowance, allowance, charge
 from app.schemas import JobBody
 from app.service import Service
 from app.tables import Job
+from app.uploads.guides import GuideFiles
+from app.webhooks import outbox
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def take_in(
             job = submit(session, job_id)
             if job.id == job_id:
                 charge(session, service.caller, job, upload_bytes, datetime.now(UTC))
-                webhooks.order(session, job, webhook)
+                outbox.order(session, job, webhook)
     except BaseException as error:
         if not (isinstance(error, DBAPIError) and error.connection_invalidated):
             service.blobs.delete_prefix(f"jobs/{job_id}/")

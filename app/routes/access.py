@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from app import audit
+from app.access import audit
+from app.access.tickets import ticket_for
 from app.routes.parameters import Cursor, Limit
 from app.service import HouseDep, ServiceDep, admin, reader
-from app.tickets import ticket_for
 
 router = APIRouter(tags=["access"])
 

@@ -8,15 +8,15 @@ from fastapi import APIRouter, Request, Response
 
 from app import evaluations, keys, queries
 from app.downloads import REVALIDATE, Download, serve
-from app.evaluation_form import evaluation_schema, parse_evaluation, read_set
-from app.forms import openapi_body
-from app.guides import GuideFiles, fingerprint
 from app.problems import Problem
 from app.routes.accepted import put_images, take_in, upload_allowance
 from app.routes.parameters import KNOWN_KEY, IdempotencyKey, JobId
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
-from app.uploads import read_form
+from app.uploads.evaluation_form import evaluation_schema, parse_evaluation, read_set
+from app.uploads.forms import openapi_body
+from app.uploads.guides import GuideFiles, fingerprint
+from app.uploads.multipart import read_form
 
 router = APIRouter(tags=["evaluations"])
 

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Query
 
+from app.access.tenants import NAME
 from app.errors import JobNotFound, PoolNotFound
 from app.problems import FieldError, invalid
 from app.schemas import JobBody
-from app.tenants import NAME
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
 IdempotencyKey = Annotated[

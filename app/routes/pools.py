@@ -11,14 +11,14 @@ from fastapi import APIRouter, Request, Response
 
 from app import jobs, keys, pools
 from app.downloads import REVALIDATE, Download, serve
-from app.forms import openapi_body
-from app.import_form import ImportForm, import_schema, parse_import
 from app.problems import FieldError, invalid
 from app.routes.accepted import take_in, upload_allowance
 from app.routes.parameters import KNOWN_KEY, Cursor, IdempotencyKey, Limit, PoolName
 from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
 from app.service import Service, ServiceDep
-from app.uploads import Form, UploadedFile, read_form
+from app.uploads.forms import openapi_body
+from app.uploads.import_form import ImportForm, import_schema, parse_import
+from app.uploads.multipart import Form, UploadedFile, read_form
 
 router = APIRouter(tags=["pools"])
 

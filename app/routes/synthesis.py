@@ -8,8 +8,6 @@ from fastapi import APIRouter, Request, Response
 
 from app import jobs, pools, queries
 from app.errors import PoolNotFound
-from app.forms import openapi_body, parse_synthesis, synthesis_schema
-from app.guides import GuideFiles, fingerprint, read_guides
 from app.presets import PRESETS, Preset
 from app.problems import FieldError, invalid
 from app.regions import CROP
@@ -17,7 +15,9 @@ from app.routes.accepted import put_images, take_in, upload_allowance
 from app.routes.parameters import KNOWN_KEY, IdempotencyKey
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
-from app.uploads import read_form, shown
+from app.uploads.forms import openapi_body, parse_synthesis, synthesis_schema
+from app.uploads.guides import GuideFiles, fingerprint, read_guides
+from app.uploads.multipart import read_form, shown
 from app.weights import list_weights
 
 router = APIRouter(tags=["synthesis"])

@@ -11,7 +11,7 @@ import pytest
 
 from app.blobs import PIECE, Blobs
 from app.errors import BlobMissing
-from app.uploads import UploadedFile
+from app.uploads.multipart import UploadedFile
 
 
 @pytest.fixture(params=["file", "s3"])

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import httpx
 from sqlalchemy import update
 
-from app.figures import Figures
+from app.monitoring.figures import Figures
 from app.service import Service
 from app.settings import Settings
 from app.tables import Worker

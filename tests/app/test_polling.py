@@ -7,7 +7,7 @@ import httpx
 from sqlalchemy import text
 
 from app import imports, jobs, leases
-from app.callers import BELIEVED_SECONDS
+from app.access.callers import BELIEVED_SECONDS
 from app.database import clock
 from app.records import Outcome
 from app.service import Service

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from typer.testing import CliRunner, Result
 
-from app.api_keys import FORM
+from app.access.api_keys import FORM
 from app.database import connect
 from app.tables import ApiKey, AuditEntry, Pool
 from cli.failure import Failure

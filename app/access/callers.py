@@ -1,0 +1,120 @@
+"""Who asks: what a request shows becomes a Caller, or a refusal in words."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+
+from app.access import api_keys, tickets
+from app.access.api_keys import SCOPES, Limits, Scope
+from app.access.secret import secret_of
+from app.database import Database
+from app.problems import Problem
+from app.settings import Settings
+from app.tables import DEFAULT_TENANT, ApiKey
+
+BELIEVED_SECONDS = 5.0  # so long a key is not looked up again; one that is revoked is refused after that at the latest
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whom a request comes from, and what it may do."""
+
+    tenant: str = DEFAULT_TENANT
+    key: str = ""  # the prefix; "": keys are not asked for here
+    scopes: frozenset[str] = frozenset(SCOPES)
+    limits: Limits = field(default_factory=Limits)
+
+    def require(self, scope: Scope) -> None:
+        """Raises Problem 403 for a key without the scope."""
+        if scope not in self.scopes:
+            raise Problem(
+                403,
+                "forbidden",
+                f"this needs the scope {scope!r}, the key pansynth_{self.key} has {', '.join(sorted(self.scopes))}; "
+                f"use a key made with `pansynth keys create --scope {scope}`",
+                headers={"WWW-Authenticate": f'Bearer realm="pansynth", error="insufficient_scope", scope="{scope}"'},
+            )
+
+
+ANYBODY = Caller()
+
+
+class Callers:
+    """The keys that this process has seen lately."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings = settings
+        self.database = database
+        self._believed: dict[str, tuple[float, ApiKey]] = {}  # prefix -> until when (monotonic), row
+
+    @cached_property
+    def secret(self) -> bytes:
+        return secret_of(self.settings)
+
+    def admit(self, token: str | None, path: str, ticket: str | None) -> Caller:
+        """Whom the key (or, for this path alone, the ticket) was given to. Raises Problem 401. Blocking."""
+        if not self.settings.api_keys_required:
+            return ANYBODY
+        if token is not None:
+            return _caller(self._by_token(token))
+        if ticket is not None:
+            return _caller(self._by_ticket(ticket, path))
+        raise _unauthorized("this service asks for an API key: send it as `Authorization: Bearer pansynth_...`")
+
+    def still_admits(self, caller: Caller) -> bool:
+        """Whether the caller would be let in again: for answers that last. Blocking."""
+        row = self._look_up(caller.key) if caller.key else None
+        return not caller.key or (row is not None and api_keys.is_active(row, datetime.now(UTC)))
+
+    def _by_token(self, token: str) -> ApiKey:
+        row = self._look_up(api_keys.prefix_of(token))
+        if not api_keys.matches(self.secret, token, row) or row is None:
+            raise _unauthorized("the API key is none of this service's; was it copied whole?", "invalid_token")
+        return self._used(row)
+
+    def _by_ticket(self, ticket: str, path: str) -> ApiKey:
+        prefix = tickets.holder(self.secret, ticket, path, datetime.now(UTC))
+        row = self._look_up(prefix) if prefix else None
+        if row is None:
+            raise _unauthorized("the ticket is not for this address or has run out; POST /tickets gives another")
+        return self._used(row)
+
+    def _look_up(self, prefix: str | None) -> ApiKey | None:
+        """One indexed query, or none within BELIEVED_SECONDS of the last."""
+        if prefix is None:
+            return None
+        until, row = self._believed.get(prefix, (0.0, None))
+        if row is not None and time.monotonic() < until:
+            return row
+        with self.database.read() as session:
+            row = session.get(ApiKey, prefix)
+        if row is not None:
+            self._believed[prefix] = (time.monotonic() + BELIEVED_SECONDS, row)
+        return row
+
+    def _used(self, row: ApiKey) -> ApiKey:
+        """The row of a key that lets its holder in, its use written down once a minute. Raises Problem 401."""
+        now = datetime.now(UTC)
+        if api_keys.use_is_news(_active(row), now):
+            with self.database.write() as session:
+                api_keys.use(session, row.prefix, now)
+            row.last_used_at = now  # for those who believe it
+        return row
+
+
+def _caller(row: ApiKey) -> Caller:
+    limits = Limits(row.max_queued_jobs, row.max_bytes_per_day, row.max_samples_per_day)
+    return Caller(row.tenant, row.prefix, frozenset(row.scopes), limits)
+
+
+def _active(row: ApiKey) -> ApiKey:
+    if not api_keys.is_active(row, datetime.now(UTC)):
+        state = "was revoked" if row.revoked_at else f"expired at {row.expires_at:%Y-%m-%d %H:%M} UTC"
+        raise _unauthorized(f"the key pansynth_{row.prefix} {state}; ask for another", "invalid_token")
+    return row
+
+
+def _unauthorized(detail: str, error: str = "") -> Problem:
+    challenge = 'Bearer realm="pansynth"' + (f', error="{error}"' if error else "")
+    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": challenge})

@@ -1,0 +1,83 @@
+"""Guides as they come in: decoded, checked, brought to 512x256, and refused in words that name the file."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+
+from app.problems import FieldError, invalid
+from app.records import NewGuide
+from app.uploads.decoder import Decoded, Decoder
+from app.uploads.multipart import Form, UploadedFile
+from models import pixels
+
+
+@dataclass(frozen=True)
+class GuideFiles:
+    """A guide to store: its row and the two PNGs, 512x256 unless `full_size`, there as long as the form is."""
+
+    row: NewGuide
+    image: UploadedFile
+    mask: UploadedFile
+    full_size: bool = False  # both PNGs at the guide's own size, for a worker to crop
+
+
+async def read_guides(
+    form: Form, decoder: Decoder, decoding: CapacityLimiter, full_size: bool = False
+) -> list[GuideFiles]:
+    """Every guide of the form, decoded off the event loop. Raises Problem 422 naming every bad file."""
+    pairs = list(zip(form.files["image"], form.files["mask"], strict=True))
+    guides: list[GuideFiles] = []
+    wrong: list[FieldError] = []
+    for number, (image, mask) in enumerate(pairs, start=1):
+        place = f"file {number} of {len(pairs)}, {{name!r}}, " if len(pairs) > 1 else "{name!r} "
+        found = await to_thread.run_sync(read_guide, decoder, image, mask, place, full_size, limiter=decoding)
+        if isinstance(found, GuideFiles):
+            guides.append(found)
+        else:
+            wrong += found
+    if wrong:
+        raise invalid(wrong)
+    return guides
+
+
+def read_guide(
+    decoder: Decoder, image: UploadedFile, mask: UploadedFile, place: str, full_size: bool = False
+) -> GuideFiles | list[FieldError]:
+    wrong = []
+    radiograph: Decoded | None = None
+    labels: Decoded | None = None
+    try:
+        radiograph = decoder.read_image(image, full_size)
+    except pixels.ImageError as error:
+        wrong.append(FieldError("image", f"{place.format(name=image.name)}{error}"))
+    try:
+        labels = decoder.read_mask(mask, full_size)
+    except pixels.ImageError as error:
+        wrong.append(FieldError("mask", f"{place.format(name=mask.name)}{error}"))
+    if radiograph is None or labels is None:
+        return wrong
+    try:
+        pixels.check_same_size((radiograph.height, radiograph.width), (labels.height, labels.width))
+    except pixels.ImageError as error:
+        return [FieldError("mask", f"{place.format(name=mask.name)}{error}")]
+
+    if full_size:
+        image_png, mask_png = pixels.full_image_png(radiograph.pixels), pixels.full_mask_png(labels.pixels != 0)
+    else:
+        image_png, mask_png = pixels.image_png(radiograph.pixels), pixels.mask_png(labels.pixels != 0)
+    row = NewGuide(image.name, radiograph.width, radiograph.height, pixels.sha256(image_png), pixels.sha256(mask_png))
+    return GuideFiles(row, image.beside(image_png), mask.beside(mask_png), full_size)
+
+
+def fingerprint(parameters: dict[str, Any], guides: Sequence[GuideFiles], webhook: str | None) -> str:
+    """sha256 of a request's meaning: the same parameters over the same pixels, told to the same receiver."""
+    content = [
+        parameters,
+        [[guide.row.name, guide.row.image_sha256, guide.row.mask_sha256] for guide in guides],
+        *([webhook] if webhook else []),
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

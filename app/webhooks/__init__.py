@@ -1,0 +1,1 @@
+"""Telling others that a job has ended: the outbox, its sender, and whom it may tell."""

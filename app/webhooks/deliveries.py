@@ -1,0 +1,116 @@
+"""The API's second background task: sends the webhooks that are due, signed after Standard Webhooks.
+
+Safe to run in many processes at once. A delivery may reach its receiver twice (an API died between the answer and
+writing it down), with the same `webhook-id`; see https://www.standardwebhooks.com.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import logging
+import time
+from dataclasses import dataclass
+
+import httpx
+from anyio import to_thread
+
+from app.database import clock
+from app.monitoring import logs
+from app.service import Service
+from app.settings import webhook_key
+from app.sweeper import keep_doing
+from app.webhooks import outbox
+from app.webhooks.hosts import refusal
+from app.webhooks.outbox import Due
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 16
+CONNECT_SECONDS = 5.0
+ATTEMPT_SECONDS = 15.0  # from the first look at DNS to the status line
+GONE = 410  # by the standard: the receiver wants no more of this
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed; `lasting`: no further one can succeed."""
+
+    reason: str
+    lasting: bool = False
+
+
+async def keep_delivering(service: Service) -> None:
+    """Until cancelled: send what is due; wait outages of the database out."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # below that it logs whole addresses, which may hold a token
+    # A redirect would lead where nobody looked; a slow receiver must not keep the others waiting.
+    timeout = httpx.Timeout(ATTEMPT_SECONDS, connect=CONNECT_SECONDS)
+    async with httpx.AsyncClient(follow_redirects=False, timeout=timeout) as client:
+        await keep_doing("sending webhooks", lambda: deliver_all_due(service, client))
+
+
+async def deliver_all_due(service: Service, client: httpx.AsyncClient) -> None:
+    while await deliver_due(service, client) == AT_ONCE:
+        pass
+
+
+async def deliver_due(service: Service, client: httpx.AsyncClient) -> int:
+    """Attempt some of the deliveries that are due, together. Returns how many."""
+    claimed = await to_thread.run_sync(claim, service)
+    await asyncio.gather(*(deliver(service, client, due) for due in claimed))
+    return len(claimed)
+
+
+def claim(service: Service) -> list[Due]:
+    with service.database.write() as session:
+        return outbox.claim_due(session, now=clock(session), limit=AT_ONCE)
+
+
+async def deliver(service: Service, client: httpx.AsyncClient, due: Due) -> None:
+    settings = service.settings
+    refused = refusal(due.url, settings.webhook_hosts)  # the operator may have changed them since it was accepted
+    if refused is not None:
+        failure: Failure | None = Failure(refused, lasting=True)
+    else:
+        failure = await attempt(client, due, webhook_key(settings.webhook_secret))
+    outcome = await to_thread.run_sync(write_down, service, due, failure)
+    service.metrics.webhook(outcome)
+    with logs.about(due.job_id):
+        reason = failure.reason if failure else outcome
+        log.info("webhook of job %s, attempt %d: %s", due.job_id, due.attempt, reason)
+
+
+def write_down(service: Service, due: Due, failure: Failure | None) -> str:
+    with service.database.write() as session:
+        if failure is None:
+            return outbox.delivered(session, due)
+        return outbox.not_delivered(session, due, failure.reason, now=clock(session), lasting=failure.lasting)
+
+
+async def attempt(client: httpx.AsyncClient, due: Due, key: bytes) -> Failure | None:
+    """Post the message once; of the answer only the status is read. None: the receiver has it."""
+    headers = signed(key, due.message_id, int(time.time()), due.body)
+    try:
+        async with asyncio.timeout(ATTEMPT_SECONDS):
+            async with client.stream("POST", due.url, content=due.body, headers=headers) as answer:
+                status = answer.status_code
+    except TimeoutError:
+        return Failure(f"no answer within {ATTEMPT_SECONDS:g} s")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Failure(f"{type(error).__name__}: {error}"[:200])
+    if 200 <= status < 300:
+        return None
+    return Failure(f"the receiver answered {status}", lasting=status == GONE)
+
+
+def signed(key: bytes, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The headers of a message. timestamp: seconds since 1970, of this attempt."""
+    content = f"{message_id}.{timestamp}.".encode() + body
+    signature = base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()
+    return {
+        "content-type": "application/json",
+        "user-agent": "pansynth",
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": f"v1,{signature}",
+    }

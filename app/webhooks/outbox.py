@@ -1,0 +1,98 @@
+"""The outbox of webhooks: a delivery for every job that asked for one, due as soon as the job has ended.
+
+Its row is written with the job, and the job's own status makes it due. So it is due by the very transaction that ends
+the job, whichever process does that, and cannot be lost between the two. `app.webhooks.deliveries` sends what is due.
+"""
+
+import json
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from app.database import clock
+from app.schemas import job_links
+from app.tables import Delivery, Job
+
+CLAIM_SECONDS = 60.0  # longer than any attempt takes: after it, the API that claimed the delivery must have died
+FIRST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 4 * 3600.0
+MAX_ATTEMPTS = 14  # with these pauses about a day
+
+
+@dataclass(frozen=True)
+class Due:
+    """A delivery to attempt, and the proof that it is the claimer's."""
+
+    job_id: str
+    attempt: int  # 1 is the first
+    url: str
+    message_id: str  # the same at every attempt: receivers know by it what they have had
+    body: bytes
+
+
+def order(session: Session, job: Job, url: str | None) -> None:
+    """A job that is being submitted is to tell this address, which `webhook_hosts` allows, of its end; None: nobody."""
+    if url is not None:
+        job.webhook = url
+        session.add(Delivery(job_id=job.id, status="pending", due_at=clock(session)))
+
+
+def claim_due(session: Session, *, now: datetime, limit: int) -> list[Due]:
+    """Take on the deliveries that are due, the longest waiting first; each goes to one claimer."""
+    query = (
+        select(Delivery.attempts, Job)
+        .join(Job, Job.id == Delivery.job_id)
+        .where(Delivery.status == "pending", Delivery.due_at <= now, Job.finished_at.is_not(None))
+        .order_by(Delivery.due_at, Delivery.job_id)
+        .limit(limit)
+    )
+    claimed = []
+    for attempts, job in session.execute(query).all():
+        values = {"attempts": attempts + 1, "due_at": now + timedelta(seconds=CLAIM_SECONDS)}
+        if _change(session, job.id, attempts, values):
+            claimed.append(Due(job.id, attempts + 1, job.webhook or "", f"msg_{job.id}", message(job)))
+    return claimed
+
+
+def delivered(session: Session, due: Due) -> str:
+    """The receiver has it."""
+    _change(session, due.job_id, due.attempt, {"status": "delivered", "last_error": None})
+    return "delivered"
+
+
+def not_delivered(session: Session, due: Due, reason: str, *, now: datetime, lasting: bool) -> str:
+    """An attempt failed: try again later, longer each time; where that is of no use, give up. -> what was done."""
+    if lasting or due.attempt >= MAX_ATTEMPTS:
+        _change(session, due.job_id, due.attempt, {"status": "given_up", "last_error": reason})
+        return "given_up"
+    due_at = now + timedelta(seconds=pause_seconds(due.attempt) * random.uniform(0.8, 1.2))
+    _change(session, due.job_id, due.attempt, {"due_at": due_at, "last_error": reason})
+    return "failed"
+
+
+def pause_seconds(attempt: int) -> float:
+    """After the attempt of this number, before jitter: 5, 15, 45 ... up to 4 hours."""
+    return min(FIRST_PAUSE_SECONDS * 3.0 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
+
+
+def message(job: Job) -> bytes:
+    """What the receiver is told of an ended job: where to look, and nothing that a client named."""
+    status, ended_at = job.status, job.finished_at
+    data = {"id": job.id, "kind": job.kind, "status": status, "links": job_links(job)}
+    content = {"type": f"job.{status}", "timestamp": ended_at and ended_at.isoformat(), "data": data}
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _change(session: Session, job_id: str, attempts: int, values: dict[str, Any]) -> bool:
+    """Only if nobody else has attempted the delivery since."""
+    guarded = (
+        update(Delivery)
+        .where(Delivery.job_id == job_id, Delivery.status == "pending", Delivery.attempts == attempts)
+        .values(values)
+        .returning(Delivery.job_id)
+    )
+    return session.scalar(guarded) is not None
