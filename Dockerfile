@@ -31,8 +31,9 @@ RUN case "$DEVICE" in \
         cpu|cuda) pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} -c constraints.txt torch ;; \
         *) echo "DEVICE is '$DEVICE'; it must be cpu or cuda" >&2; exit 1 ;; \
     esac
-COPY pyproject.toml README.md LICENSE ./
-RUN mkdir app worker models cli && pip install -c constraints.txt .
+COPY pyproject.toml ./
+RUN touch README.md LICENSE && mkdir app worker models cli && pip install -c constraints.txt .
+COPY README.md LICENSE ./
 COPY app app
 COPY worker worker
 COPY models models
