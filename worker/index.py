@@ -123,7 +123,8 @@ def encode(
         with FixedBatches(size, before_call=before_call) as batches:
             return list(batches.run(networks.vae.encode, units.to(networks.device)).float().cpu().numpy())
 
-    return np.stack(in_halves(make, images, batch_size(networks.device)))
+    latents: list[NDArray[np.float32]] = in_halves(make, images, batch_size(networks.device))
+    return np.stack(latents)
 
 
 def keep_shard(
