@@ -80,7 +80,7 @@ def build_report(results: Sequence[ArmResult], facts: Mapping[str, Any]) -> dict
     """Every arm's summary and its comparison with `real`, as JSON; arms in the order of their first result.
 
     All arms need the same seeds and test images. `gap_closed` is the arm's Dice above real's as a share of the
-    oracle's; None where there is no oracle, or none that is better than real. Raises ValueError.
+    oracle's; None where there is no oracle, or its interval does not lie above real. Raises ValueError.
     """
     by_arm: dict[str, dict[int, ArmResult]] = {}
     for result in results:
@@ -125,8 +125,11 @@ def _arm_body(arm: str, first: ArmResult, values: Mapping[str, Any]) -> dict[str
 def _gap_closed(arm: str, values: Mapping[str, Any]) -> float | None:
     if arm == REFERENCE or REFERENCE not in values or ORACLE not in values:
         return None
-    real, oracle, own = (float(values[name]["dice"].mean()) for name in (REFERENCE, ORACLE, arm))
-    return round((own - real) / (oracle - real), 4) if oracle > real else None
+    real, oracle, own = (values[name]["dice"] for name in (REFERENCE, ORACLE, arm))
+    gap = compare(oracle, real)
+    if not gap.low > 0:  # a share of what may be nothing says nothing
+        return None
+    return round(float(own.mean() - real.mean()) / gap.difference, 4)
 
 
 def _rounded(figures: Mapping[str, float | None]) -> dict[str, float | None]:

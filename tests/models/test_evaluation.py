@@ -41,6 +41,14 @@ def test_each_arm_is_compared_with_real_and_with_the_oracle() -> None:
     assert synthetic["seed_means"]["dice"] == pytest.approx([0.6, 0.6])
 
 
+def test_where_the_oracle_is_not_surely_better_than_real_there_is_no_gap_to_close() -> None:
+    oracle = [result("oracle", 0, [0.45, 0.55, 0.55]), result("oracle", 1, [0.40, 0.45, 0.65])]
+    report = build_report([*RESULTS[:4], *oracle], {})
+    assert report["arms"][2]["against_real"]["dice"]["difference"] > 0
+    assert [arm["gap_closed"] for arm in report["arms"]] == [None, None, None]
+    assert "gap closed" not in report_markdown(report)
+
+
 def test_without_real_there_is_nothing_to_compare_with() -> None:
     report = build_report(RESULTS[2:4], {})
     assert report["reference"] is None and report["arms"][0]["against_real"] is None
