@@ -90,7 +90,8 @@ def build_report(results: Sequence[ArmResult], facts: Mapping[str, Any]) -> dict
         if sorted(found) != seeds:
             raise ValueError(f"arm {arm!r} has the seeds {sorted(found)}, the first arm {seeds}; finish every arm")
     values = {arm: {name: _values(found, seeds, name) for name in METRICS} for arm, found in by_arm.items()}
-    arms = [_arm_body(arm, by_arm[arm][seeds[0]], values) for arm in by_arm]
+    gap = _gap(values)
+    arms = [_arm_body(arm, by_arm[arm][seeds[0]], values, gap) for arm in by_arm]
     return {
         **facts,
         "seeds": seeds,
@@ -106,11 +107,20 @@ def _values(found: Mapping[int, ArmResult], seeds: Sequence[int], metric: str) -
     return np.array([[row[metric] for row in found[seed].images] for seed in seeds], dtype=np.float64)
 
 
-def _arm_body(arm: str, first: ArmResult, values: Mapping[str, Any]) -> dict[str, Any]:
+def _gap(values: Mapping[str, Any]) -> float | None:
+    """The oracle's Dice above real's; None without them, or where it may be nothing: a share of that says nothing."""
+    if REFERENCE not in values or ORACLE not in values:
+        return None
+    gap = compare(values[ORACLE]["dice"], values[REFERENCE]["dice"])
+    return gap.difference if gap.low > 0 else None
+
+
+def _arm_body(arm: str, first: ArmResult, values: Mapping[str, Any], gap: float | None) -> dict[str, Any]:
     own, real = values[arm], values.get(REFERENCE)
-    against = None
+    against = closed = None
     if real is not None and arm != REFERENCE:
         against = {name: _rounded(asdict(compare(own[name], real[name]))) for name in METRICS}
+        closed = None if gap is None else round(float(own["dice"].mean() - real["dice"].mean()) / gap, 4)
     return {
         "name": arm,
         "steps": first.steps,
@@ -118,18 +128,8 @@ def _arm_body(arm: str, first: ArmResult, values: Mapping[str, Any]) -> dict[str
         "summary": {name: _rounded(asdict(summarize(own[name]))) for name in METRICS},
         "seed_means": {name: [round(float(v), _DECIMALS) for v in own[name].mean(axis=1)] for name in METRICS},
         "against_real": against,
-        "gap_closed": _gap_closed(arm, values),
+        "gap_closed": closed,
     }
-
-
-def _gap_closed(arm: str, values: Mapping[str, Any]) -> float | None:
-    if arm == REFERENCE or REFERENCE not in values or ORACLE not in values:
-        return None
-    real, oracle, own = (values[name]["dice"] for name in (REFERENCE, ORACLE, arm))
-    gap = compare(oracle, real)
-    if not gap.low > 0:  # a share of what may be nothing says nothing
-        return None
-    return round(float(own.mean() - real.mean()) / gap.difference, 4)
 
 
 def _rounded(figures: Mapping[str, float | None]) -> dict[str, float | None]:

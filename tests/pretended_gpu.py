@@ -15,12 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 GPU = torch.device("cuda:0")
-MAY_MIX = (
-    "aten.copy_",
-    "aten._to_copy",
-    "aten.index.",
-    "aten.index_put",
-)  # the first tensor says where the result lies
+# The first tensor says where the result lies.
+MAY_MIX = ("aten.copy_", "aten._to_copy", "aten.index.", "aten.index_put")
 DEVICE, IS_CUDA = torch.Tensor.device.__get__, torch.Tensor.is_cuda.__get__  # type: ignore[attr-defined]
 
 

@@ -49,12 +49,11 @@ def train_arm(place: Workplace, lease: Lease) -> int:
     def between_steps(training: SegmenterTraining) -> None:
         try:
             lease.check()
-        except WorkerEnds:
+            if time.monotonic() - began > turn_seconds and not training.done:
+                raise TurnOver
+        except (TurnOver, WorkerEnds):
             place.blobs.put(checkpoint, training.save())
             raise
-        if time.monotonic() - began > turn_seconds and not training.done:
-            place.blobs.put(checkpoint, training.save())
-            raise TurnOver
 
     try:
         result = run_arm(

@@ -107,16 +107,16 @@ def _do(place: Workplace, lease: Lease) -> tuple[int, Verb | None]:
     except (LastingError, WeightsError, BlobMissing) as error:
         log.error("job %s failed at %s, its `error` says why: %s", claim.job_id, claim.kind, type(error).__name__)
         return 0, partial(jobs.fail, detail=str(error))
-    except torch.AcceleratorError as error:
-        log.exception("job %s, %s, attempt %d", claim.job_id, claim.kind, claim.attempt)
-        _tell(place, claim, _again(place, f"{type(error).__name__}: {error}"))
-        _end_process()  # from then on no call to the GPU succeeds in this one
-        return 0, None
     except Exception as error:
         log.exception("job %s, %s, attempt %d", claim.job_id, claim.kind, claim.attempt)
         if is_outage(error):
             return 0, _wait_out
-        return 0, _again(place, f"{type(error).__name__}: {error}")
+        again = _again(place, f"{type(error).__name__}: {error}")
+        if not isinstance(error, torch.AcceleratorError):
+            return 0, again
+        _tell(place, claim, again)
+        _end_process()  # from then on no call to the GPU succeeds in this one
+        return 0, None
 
 
 def _tell(place: Workplace, claim: Claim, verb: Verb) -> None:
