@@ -1,11 +1,8 @@
 """`pansynth phantoms`: write procedural radiographs with their true masks."""
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +12,6 @@ from cli.failure import Failure
 from cli.progress import Show, progress
 
 KINDS = ("images", "masks", "regions")
-WORTH_PROCESSES = 64
 
 
 def phantoms(
@@ -53,32 +49,15 @@ class Written:
 
 def write_phantoms(out: Path, count: int, seed: int, looks: Sequence[str], show: Show) -> Written:
     """Write a set of phantoms under `out`; the same arguments give the same bytes."""
+    from models.phantoms.parallel import in_parallel
+
     for kind in KINDS:
         (out / kind).mkdir(parents=True, exist_ok=True)
-    write = partial(_write_phantom, out, seed, tuple(looks))
     names = []
-    with ExitStack() as stack:
-        for name in _in_parallel(stack, write, count):
-            names.append(name)
-            show(len(names), count)
+    for name in in_parallel(partial(_write_phantom, out, seed, tuple(looks)), count):
+        names.append(name)
+        show(len(names), count)
     return Written([out / "images" / name for name in names], [out / "masks" / name for name in names])
-
-
-def _in_parallel(stack: ExitStack, write: Callable[[int], str], count: int) -> Iterable[str]:
-    """`write` of 0 ... count - 1 in order, on all cores where that is worth starting processes for."""
-    if count < WORTH_PROCESSES:
-        return map(write, range(count))
-    spawn = get_context("spawn")
-    pool = stack.enter_context(ProcessPoolExecutor(mp_context=spawn, initializer=_keep_freed_memory))
-    return pool.map(write, range(count), chunksize=8)
-
-
-def _keep_freed_memory() -> None:
-    """Free one large block: from then on glibc keeps what is freed for the next array, instead of handing each back to
-    the system, which costs a phantom a tenth of its time."""
-    import numpy as np
-
-    np.empty(24 << 20, np.uint8)
 
 
 def _write_phantom(out: Path, seed: int, looks: Sequence[str], index: int) -> str:

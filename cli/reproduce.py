@@ -107,7 +107,10 @@ def table1(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Table 1 with intervals, and what it lacks: paste, blend, random selection, harmonize, masks alone, the oracle."""
+    """Table 1 with intervals, and what it lacks: paste, blend, random selection, harmonize, masks alone, the oracle.
+
+    Given again while it runs, in another terminal or on another GPU, the same command shares the work.
+    """
     from dataclasses import replace
 
     from app.weights import shipped_folder
@@ -141,13 +144,13 @@ def table1(
         numbers["seeds"] = tuple(range(numbers["seeds"]))
         protocol = Protocol(**numbers, plan=plan, guide_looks=looks, phantom_seed=seed, budget=budget)  # type: ignore[arg-type]
         counts = (protocol.guides, protocol.pool, protocol.test)
+        arms = _chosen(_arms(protocol, oracle=own is None or own[1][0][1] is not None), row)
         with progress("table 1") as show:
-            sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show)
+            sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show, out / "phantoms")
             if left_out := protocol.pool - len(sets.pool):
                 told = "have the pixels of another or of a guide and are left out"
                 typer.echo(f"{left_out} of {protocol.pool} pool images {told}")
             protocol = replace(protocol, pool=len(sets.pool))
-            arms = _chosen(_arms(protocol, sets.pool_has_truth), row)
             reproduce(out, networks, protocol, arms, sets, show, batch_size(chosen))
     typer.echo((out / "report.md").read_text() + f"\n{out}/report.json, report.csv, report.md and report.png")
 

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 
 from models import pixels
 from models.duplicates import Known, known, leaks
-from models.phantoms import phantoms
+from models.phantoms import Phantom, nth_phantom
+from models.phantoms.parallel import in_parallel
 from models.segmenter import Labeled
+from models.sharing import alone
 
 GUIDES_SET, POOL_SET, TEST_SET = 1, 2, 3  # added to a phantom seed: the sets share no anatomy
 SEEDS_APART = 4  # between two comparisons: at neighbouring seeds one's pool would be the other's guides
@@ -60,12 +63,17 @@ def phantom_sets(
     guide_looks: Sequence[str],
     looks: Sequence[str],
     show: Show,
+    folder: Path | None = None,
 ) -> Sets:
-    """Guides, pool and test of `counts`, none sharing an anatomy; the guides in looks of their own."""
+    """Guides, pool and test of `counts`, none sharing an anatomy; the guides in looks of their own.
+
+    With a `folder` they are kept there and memory-mapped, so that several processes, and a run that goes on, need not
+    draw them again. Raises NotLockable.
+    """
     parts = (
-        _phantoms(seed + GUIDES_SET, counts[0], guide_looks, "guide", show),
-        _phantoms(seed + POOL_SET, counts[1], looks, "pool image", show),
-        _phantoms(seed + TEST_SET, counts[2], looks, "test image", show),
+        _phantoms(seed + GUIDES_SET, counts[0], guide_looks, "guide", show, folder),
+        _phantoms(seed + POOL_SET, counts[1], looks, "pool image", show, folder),
+        _phantoms(seed + TEST_SET, counts[2], looks, "test image", show, folder),
     )
     return Sets(*parts, pool_has_truth=True)
 
@@ -103,12 +111,32 @@ def _known(part: Labeled) -> list[Known]:
     return [known(name, image) for image, name in zip(part.images, part.groups, strict=True)]
 
 
-def _phantoms(seed: int, count: int, looks: Sequence[str], label: str, show: Show) -> Labeled:
-    images, masks = _room(count)
-    for number, phantom in enumerate(phantoms(seed, count, looks)):
+def _phantoms(seed: int, count: int, looks: Sequence[str], label: str, show: Show, folder: Path | None) -> Labeled:
+    names = tuple(f"{label} {number}" for number in range(count))
+    draw = partial(nth_phantom, seed, looks=tuple(looks))
+    if folder is None:
+        images, masks = _room(count)
+        _draw(draw, images, masks, f"{label}s", show)
+        return Labeled(images, masks, names)
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = folder / f"{seed}-{count}-{'-'.join(looks)}.npy"
+    with alone(folder):
+        if not stored.exists():
+            aside = stored.with_suffix(".new.npy")
+            both = np.lib.format.open_memmap(aside, "w+", np.uint8, (2, count, pixels.HEIGHT, pixels.WIDTH))
+            _draw(draw, both[0], both[1].view(bool), f"{label}s", show)
+            both.flush()
+            aside.replace(stored)
+    images, masks = np.load(stored, mmap_mode="r+")  # nothing is written to it, but torch warns of "r"
+    return Labeled(images, masks.view(bool), names)
+
+
+def _draw(
+    draw: Callable[[int], Phantom], images: NDArray[np.uint8], masks: NDArray[np.bool_], label: str, show: Show
+) -> None:
+    for number, phantom in enumerate(in_parallel(draw, len(images))):
         images[number], masks[number] = phantom.image, phantom.mask
-        show(number + 1, count, f"{label}s")
-    return Labeled(images, masks, tuple(f"{label} {number}" for number in range(count)))
+        show(number + 1, len(images), label)
 
 
 def read_labeled(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:

@@ -1,13 +1,15 @@
 """The paper's Table 1, with the controls it lacks: paste, blend, random selection and the oracle.
 
-Everything is kept under one folder, a file per guide and
-method and a file per arm and seed, so a run that was stopped goes on where it was.
+Everything is kept under one folder, a file per guide and method and a file per arm and seed, so a run that was stopped
+goes on where it was, and several processes share the work, each making what no other is at.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,10 +26,13 @@ from models.moved_guides import move_guides
 from models.phantoms import LOOKS, PLAIN
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled, to_images
+from models.sharing import each_once
 from models.synthesis import Recipe, sample_seed, synthesize
 from models.training.checkpoint import Checkpoint
 from models.training.segmenter import SegmenterPlan
 from models.weights import Networks
+
+BATCHES_AT_ONCE = 4  # of a GPU: the last may be padded
 
 
 @dataclass(frozen=True)
@@ -111,24 +116,24 @@ def reproduce(
     _same_run(folder, stated, arms)
     guides, pool, test = sets.guides, sets.pool, sets.test
     _synthesize_all(folder, networks, guides, pool, arms, show, batch_size)
-    total = len(arms) * len(protocol.seeds)
-    results: list[ArmResult] = []
-    for arm in arms:
-        sources = None
-        for seed in protocol.seeds:
-            label = f"{arm.name}, seed {seed}"
-            show(len(results), total, label)
-            kept = folder / "arms" / f"{_slug(arm.name)}.seed{seed}.json"
-            if not kept.exists():
-                sources = sources or _sources(folder, arm, guides, pool)
-                _run_kept(kept, arm, sources, _plan(protocol, sources, len(guides), seed), test, networks.device)
-            results.append(ArmResult(**json.loads(kept.read_text())))
-    show(total, total, "report")
+    runs = [(arm, seed) for arm in arms for seed in protocol.seeds]
+    kept = [folder / "arms" / f"{_slug(arm.name)}.seed{seed}.json" for arm, seed in runs]
+    sources_of = lru_cache(1)(partial(_sources, folder, guides=guides, pool=pool))  # an arm's seeds follow one another
+
+    def run(number: int) -> None:
+        arm, seed = runs[number]
+        show(number, len(runs), f"{arm.name}, seed {seed}")
+        sources = sources_of(arm)
+        _run_kept(kept[number], arm, sources, _plan(protocol, sources, len(guides), seed), test, networks.device)
+
+    each_once(folder / "arms.lock", [[path] for path in kept], run)
+    results = [ArmResult(**json.loads(path.read_text())) for path in kept]
+    show(len(runs), len(runs), "report")
     report = build_report(results, stated)
     _write(folder / "report.json", json.dumps(report, indent=2) + "\n")
     _write(folder / "report.csv", report_csv(results))
     _write(folder / "report.md", report_markdown(report))
-    (folder / "report.png").write_bytes(report_png(report))
+    _write(folder / "report.png", report_png(report))
     return report
 
 
@@ -187,31 +192,41 @@ def _synthesize_all(
         if arm.method is not None:
             k = max(arm.top_k, wanted.get(arm.method.name, (arm.method, 0))[1])
             wanted[arm.method.name] = (arm.method, k)
-    todo = [
-        (method, guide, k)
+    tasks = [
+        (method, k, range(len(guides))[some])
         for method, k in wanted.values()
-        for guide in range(len(guides))
-        if not _made(folder, method, guide).exists()
+        for some in _chunks(len(guides), max(1, BATCHES_AT_ONCE * batch_size // k))
     ]
-    if not todo:
+    files = [[_made(folder, method, guide) for guide in some] for method, _, some in tasks]
+    if all(path.exists() for paths in files for path in paths):
         return
     digests = [pixels.sha256(image.tobytes()) for image in pool.images]
-    most = max((k for method, _, k in todo if method.selection == "ssim"), default=0)
-    ranked = nearest(networks, guides, pool, digests, most, batch_size, show) if most else []
     where = {digest: row for row, digest in enumerate(digests)}
-    for number, (method, guide, k) in enumerate(todo):
-        show(number, len(todo), f"synthesis, {method.name}")
+    most = max((k for method, k in wanted.values() if method.selection == "ssim"), default=0)
+    ranked = nearest(networks, guides, pool, digests, most, batch_size, show) if most else []
+
+    def chosen(method: Method, guide: int, k: int) -> list[tuple[int, int]]:
+        """Rows of the pool, the most similar first, each with its sample's seed."""
         digest = pixels.sha256(guides.images[guide].tobytes())
         drawn = method.selection == "random"
-        chosen = random_selection(0, digest, digests, k) if drawn else ranked[guide][:k]
-        rows = [where[sha256] for sha256 in chosen]
-        seeds = [sample_seed(0, digest, sha256) for sha256 in chosen]
-        samples, masks = _samples(networks, guides, guide, pool.images[rows], method, seeds, batch_size)
-        path = _made(folder, method, guide)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".new").open("wb") as file:
-            np.savez(file, images=samples, masks=np.packbits(masks, axis=-1))
-        path.with_suffix(".new").replace(path)
+        found = random_selection(0, digest, digests, k) if drawn else ranked[guide][:k]
+        return [(where[sha256], sample_seed(0, digest, sha256)) for sha256 in found]
+
+    def make(number: int) -> None:
+        method, k, some = tasks[number]
+        show(number, len(tasks), f"synthesis, {method.name}")
+        missing = [guide for guide in some if not _made(folder, method, guide).exists()]
+        pairs = [(guide, row, seed) for guide in missing for row, seed in chosen(method, guide, k)]
+        of, rows, seeds = zip(*pairs, strict=True)
+        samples, masks = _samples(networks, guides.rows(of), pool.images[list(rows)], method, seeds, batch_size)
+        for guide, own in zip(missing, _chunks(len(pairs), k), strict=True):
+            path = _made(folder, method, guide)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.with_suffix(".new").open("wb") as file:
+                np.savez(file, images=samples[own], masks=np.packbits(masks[own], axis=-1))
+            path.with_suffix(".new").replace(path)
+
+    each_once(folder / "synthesis.lock", files, make)
 
 
 def nearest(
@@ -242,14 +257,13 @@ def nearest(
 def _samples(
     networks: Networks,
     guides: Labeled,
-    guide: int,
     unlabeled: NDArray[np.uint8],
     method: Method,
     seeds: Sequence[int],
     batch_size: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The guide's anatomy in each of the unlabeled images, (K, 256, 512) uint8, and the masks, bool."""
-    images, masks = (np.repeat(part[guide][None], len(unlabeled), axis=0) for part in (guides.images, guides.masks))
+    """Each guide's anatomy in the unlabeled image of its row, (B, 256, 512) uint8, and the masks, bool."""
+    images, masks = guides.images, guides.masks
     if method.align:
         images, masks, _ = move_guides(images, masks, unlabeled, networks.device)
     if method.recipe is None:
@@ -300,6 +314,6 @@ def _slug(name: str) -> str:
 
 def _write(path: Path, content: str | bytes) -> None:
     """Aside, then renamed: what is there is whole."""
-    aside = path.with_name(path.name + ".new")
+    aside = path.with_name(f"{path.name}.{os.getpid()}.new")  # several processes write the report
     aside.write_bytes(content.encode() if isinstance(content, str) else content)
     aside.replace(path)

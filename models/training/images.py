@@ -1,12 +1,10 @@
 """A folder of radiographs as one memory-mapped array, read once."""
 
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from models.duplicates import Known, known
 from models.pixels import HEIGHT, WIDTH, ImageError, read_image, resize_image, sha256
+from models.sharing import alone
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
 LEAST = 8
@@ -92,19 +91,6 @@ def describe(paths: Sequence[Path], names: Sequence[str], show: Show) -> Iterato
             for path, (_, entry) in zip(paths[part], pool.map(_read, paths[part], names[part]), strict=True):
                 yield entry | {"sha256": file_sha256(path)}
             show(min(start + CHUNK, len(paths)), len(paths))
-
-
-@contextmanager
-def alone(cache: Path) -> Iterator[None]:
-    """Wait until no other process works in `cache`, and keep others out. Raises TrainingDataError."""
-    with (cache / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets go of it when the process ends, however it ends
-        except OSError as error:  # some network disks
-            raise TrainingDataError(
-                f"{cache}: its disk locks no files ({error.strerror}); take another --out"
-            ) from None
-        yield
 
 
 def _digests(paths: Sequence[Path], stored: Path) -> list[str]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from models.memorisation import MAX_IMAGES, TrainingLatents, describe_training
 from models.precision import autocast
-from models.training.images import TrainingImages, alone
+from models.sharing import alone
+from models.training.images import TrainingImages
 from models.vae import Vae
 
 BATCH = 8

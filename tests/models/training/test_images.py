@@ -1,6 +1,5 @@
 """models/training/images.py: a folder is read once, whatever happens meanwhile."""
 
-import errno
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ from PIL import Image
 
 from models.pixels import read_image, resize_image
 from models.training import images as module
-from models.training.images import TrainingDataError, TrainingImages, alone, image_paths, open_images
+from models.training.images import TrainingImages, image_paths, open_images
 from tests.bad_files import dicom_dataset, dicom_file, gradient
 
 RANDOM = np.random.default_rng(0)
@@ -159,12 +158,3 @@ def test_the_same_folder_elsewhere_has_the_same_key(tmp_path: Path, monkeypatch:
     shutil.copytree(folder, tmp_path / "moved")
     forbid_reading(monkeypatch)
     assert len(opened(tmp_path / "moved", tmp_path / "cache").pixels) == 9
-
-
-def test_a_disk_that_locks_no_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(TrainingDataError, match=f"{tmp_path}: its disk locks no files"), alone(tmp_path):
-        pass

@@ -1,0 +1,63 @@
+"""Several processes at work in one folder: who does what, by locks of the system.
+
+The system lets go of a lock when its process ends, however it ends; so what a killed process left undone is done by
+another.
+"""
+
+import fcntl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+class NotLockable(ValueError):
+    """A folder on a disk that locks no files, as some network disks."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process works in `folder`, and keep others out. Raises NotLockable."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise _not_lockable(folder, error) from None
+        yield
+
+
+def each_once(locks: Path, tasks: Sequence[Sequence[Path]], make: Callable[[int], None]) -> None:
+    """Have every task's files made, each by whichever process comes to it first; all are there at the end.
+
+    locks: a file, made if need be; tasks: the files of each, the same in every process. `make(task)` makes what is
+    missing of them. What another process is at is left to it, and waited for at the end. Raises NotLockable.
+    """
+    with locks.open("w") as lock:
+        for wait in (False, True):
+            for task, files in enumerate(tasks):
+                if _there(files) or not _taken(lock, task, wait):
+                    continue
+                try:
+                    if not _there(files):
+                        make(task)
+                finally:
+                    fcntl.lockf(lock, fcntl.LOCK_UN, 1, task)
+
+
+def _there(files: Sequence[Path]) -> bool:
+    return all(file.exists() for file in files)
+
+
+def _taken(lock: IO[str], task: int, wait: bool) -> bool:
+    """A task's lock is the byte of its number."""
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB, 1, task)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise _not_lockable(Path(lock.name).parent, error) from None
+    return True
+
+
+def _not_lockable(folder: Path, error: OSError) -> NotLockable:
+    return NotLockable(f"{folder}: its disk locks no files ({error.strerror}); take another --out")
