@@ -25,11 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.denoiser import Denoiser, build_unet
 from models.phantoms import phantoms
-from models.precision import autocast
+from models.precision import autocast, memory_format
 from models.schedule import Schedule
 from models.training.denoiser import draw_row as draw_latent
 from models.training.denoiser import noise_error
-from models.training.loop import average_weights, memory_format
+from models.training.loop import average_weights
 from models.training.ranks import Batches
 from models.training.vae import draw_row as draw_crop
 from models.training.vae import reconstruction_loss

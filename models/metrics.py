@@ -26,6 +26,7 @@ def scores(predicted: Mask, truth: Mask) -> dict[str, float]:
         share = float(predicted.any() == truth.any())
         distance = 0.0 if share else hypot(*truth.shape)
         return dict.fromkeys(METRICS[:-1], share) | {"hd95": distance}
+    predicted, truth = _cropped(predicted, truth)
     both = float(np.count_nonzero(predicted & truth))
     precision, recall = both / np.count_nonzero(predicted), both / np.count_nonzero(truth)
     return {
@@ -37,8 +38,16 @@ def scores(predicted: Mask, truth: Mask) -> dict[str, float]:
     }
 
 
+def _cropped(first: Mask, second: Mask) -> tuple[Mask, Mask]:
+    """Both to the box of what is in either, and a pixel around it: the metrics are the same, in a third of the time."""
+    either = first | second
+    rows, columns = (np.flatnonzero(either.any(axis=axis)) for axis in (1, 0))
+    box = (slice(max(0, rows[0] - 1), rows[-1] + 2), slice(max(0, columns[0] - 1), columns[-1] + 2))
+    return first[box], second[box]
+
+
 def dice(predicted: Mask, truth: Mask) -> float:
-    """The `dice` of `scores` alone, which takes a hundredth of the time."""
+    """The `dice` of `scores` alone, which takes a fraction of the time."""
     total = np.count_nonzero(predicted) + np.count_nonzero(truth)
     return 2 * float(np.count_nonzero(predicted & truth)) / total if total else 1.0
 

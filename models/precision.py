@@ -1,4 +1,4 @@
-"""In which precision networks compute."""
+"""In which precision and layout networks compute."""
 
 import torch
 
@@ -9,3 +9,8 @@ def autocast(device: torch.device) -> torch.autocast:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.autocast("cuda", torch.bfloat16, enabled=native)
     return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The layout of convolutions' weights: channels last for a GPU's matrix units; on a CPU it costs a tenth."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format

@@ -1,6 +1,8 @@
 """The reverse process: from a noisy latent to a clean one, by a network that predicts the noise."""
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import sqrt
 from typing import Literal
@@ -12,6 +14,7 @@ from models.blending import blend
 from models.schedule import Schedule
 
 Sampler = Literal["ddpm", "ddim"]
+MANY_SAMPLES = 16  # made at once by a GPU alone, which would wait if one core drew the noise
 
 # (noisy (B, C, H, W), timesteps (B,) int64) -> predicted noise (B, C, H, W)
 NoisePredictor = Callable[[Tensor, Tensor], Tensor]
@@ -31,7 +34,14 @@ def timestep_pairs(start_timestep: int, steps: int) -> list[tuple[int, int]]:
 
 def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
     """Standard normal (len(generators), *shape) float32 on the CPU, each sample's from its own generator."""
-    return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
+
+    def draw(generator: torch.Generator) -> Tensor:
+        return torch.randn(tuple(shape), generator=generator)
+
+    if len(generators) < MANY_SAMPLES:
+        return torch.stack([draw(generator) for generator in generators])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return torch.stack(list(pool.map(draw, generators)))
 
 
 def ddpm_step(

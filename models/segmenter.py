@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from models.precision import autocast
+from models.precision import autocast, memory_format
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Segmenter(nn.Module):
         for feature, share, layer in zip(features, shares, head.linear_projections, strict=True):
             linear: nn.Linear = layer.proj  # type: ignore[assignment]
             weight, bias = share @ linear.weight, share @ linear.bias
+            feature = feature.contiguous(memory_format=memory_format(feature.device))  # which upsampling is faster in
             mixed = mixed + upsample(functional.conv2d(feature, weight[:, :, None, None], bias), features[0])
         logits: Tensor = head.classifier(head.dropout(head.activation(head.batch_norm(mixed))))
         return logits

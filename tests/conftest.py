@@ -33,11 +33,14 @@ def quick_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A device, see tests/pretended_gpu.py; its random numbers are the CPU's."""
+    """The machine's GPU. Without one a pretended one, see tests/pretended_gpu.py; its random numbers are the CPU's."""
     import torch
 
-    from tests.pretended_gpu import pretended_gpu
+    from tests.pretended_gpu import GPU, pretended_gpu
 
+    if torch.cuda.is_available():
+        yield GPU
+        return
     generator = torch.Generator
     monkeypatch.setattr(torch, "Generator", lambda _device="cpu": generator())
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda _device: torch.get_rng_state())

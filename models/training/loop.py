@@ -215,8 +215,3 @@ def _lay_out(optimizer: torch.optim.Optimizer) -> None:
         for name, moment in moments.items():
             if moment.shape == weight.shape:
                 moments[name] = torch.empty_like(weight).copy_(moment)
-
-
-def memory_format(device: torch.device) -> torch.memory_format:
-    """The layout of convolutions' weights: channels last for a GPU's matrix units; on a CPU it costs a tenth."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format

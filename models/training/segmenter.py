@@ -68,7 +68,10 @@ class SegmenterTraining:
         self._segmenter = build_segmenter(plan.backbone, plan.seed).to(self.device)
         self._peak_rate = plan.learning_rate or learning_rate(plan.backbone)
         self._optimizer = torch.optim.AdamW(
-            self._segmenter.parameters(), lr=self._peak_rate, weight_decay=plan.weight_decay
+            self._segmenter.parameters(),
+            lr=self._peak_rate,
+            weight_decay=plan.weight_decay,
+            fused=self.device.type == "cuda",  # else a sixth of a GPU's time goes into the optimiser
         )
         self._best: dict[str, Tensor] = {}
         self.best_dice = -math.inf

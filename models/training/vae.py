@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
 from models.pixels import from_unit
-from models.precision import autocast
+from models.precision import autocast, memory_format
 from models.quality import contrast, retention
 from models.segmenter import Labeled
 from models.training.latents import encode
-from models.training.loop import Plan, Progress, memory_format, train
+from models.training.loop import Plan, Progress, train
 from models.training.ranks import Batches
 from models.training.sheets import SHEET_IMAGES, reconstruction_sheet
 from models.vae import Vae, build_autoencoder

@@ -1,4 +1,4 @@
-"""A worker whose networks are on a GPU, as far as one that is not there can tell: see tests/pretended_gpu.py."""
+"""A worker whose networks are on the machine's GPU; without one see tests/pretended_gpu.py for what it can tell."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
