@@ -25,11 +25,11 @@ import numpy as np
 from app.presets import PRESETS
 from models.labeled_sets import phantom_sets
 from models.matching import random_selection
+from models.methods import Method, nearest, synthesized
 from models.metrics import dice
 from models.moved_guides import move_guides
 from models.phantoms import LOOKS, PLAIN
 from models.quality import dilated_mask, quality
-from models.reproduce import Method, nearest, synthesized
 from models.segmenter import Labeled, Segmenter, build_segmenter, predict
 from models.synthesis import Recipe
 from models.weights import Networks, load_networks

@@ -18,10 +18,10 @@ import torch
 
 from app.presets import PRESETS
 from models.batches import FixedBatches
+from models.methods import synthesized
 from models.moved_guides import move_guides
 from models.phantoms import phantoms
 from models.precision import autocast
-from models.reproduce import synthesized
 from models.segmenter import to_images
 from models.synthesis import Recipe
 from models.weights import Networks, load_networks

@@ -16,11 +16,11 @@ import torch
 
 from app.presets import PRESETS
 from models.matching import top_k
+from models.methods import synthesized
 from models.moved_guides import move_guides
 from models.phantoms import Phantom, phantoms
 from models.pixels import from_unit, read_image, resize_image
 from models.quality import contrast, quality, retention
-from models.reproduce import synthesized
 from models.segmenter import to_images
 from models.synthesis import Recipe
 from models.training.images import image_paths

@@ -182,7 +182,8 @@ def _own(
 def _arms(protocol: "Protocol", oracle: bool) -> "list[Arm]":
     """The paper's rows with the preset `paper`, and the controls beside it."""
     from app.presets import PRESETS
-    from models.reproduce import Method, table1_arms
+    from models.methods import Method
+    from models.reproduce import table1_arms
     from models.synthesis import Recipe
 
     paper, harmonize = PRESETS["paper"].recipe(), PRESETS["harmonize"].recipe()

@@ -12,8 +12,8 @@ import torch
 
 from app.presets import PRESETS
 from models.matching import better
+from models.methods import synthesized
 from models.moved_guides import move_guides
-from models.reproduce import synthesized
 from models.schedule import Schedule
 from models.segmenter import Labeled, predict
 from models.synthesis import Recipe

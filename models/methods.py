@@ -1,0 +1,182 @@
+"""The ways to make labeled images that a comparison compares, and what they made: a file per method and guide."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import pixels
+from models.batches import FixedBatches
+from models.labeled_sets import Show
+from models.matching import random_selection, top_k
+from models.moved_guides import move_guides
+from models.segmenter import Labeled, to_images
+from models.sharing import each_once
+from models.synthesis import Recipe, sample_seed, synthesize
+from models.weights import Networks
+
+BATCHES_AT_ONCE = 4  # of a GPU: the last may be padded
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make labeled images from a guide: a recipe and how pool images are chosen.
+
+    recipe: None leaves the pool image as it is; the guide gives no more than its mask.
+    align: the guide is moved onto the pool image's anatomy first; the label is its moved mask.
+    """
+
+    name: str
+    recipe: Recipe | None
+    selection: Literal["ssim", "random"] = "ssim"
+    align: bool = False
+
+
+def make_samples(
+    folder: Path,
+    networks: Networks,
+    guides: Labeled,
+    pool: Labeled,
+    wanted: Mapping[Method, int],
+    show: Show,
+    batch_size: int,
+) -> None:
+    """For every wanted method and guide the file of its top k samples, by rank; what is there is left as it is."""
+    tasks = [
+        (method, k, range(len(guides))[some])
+        for method, k in wanted.items()
+        for some in _chunks(len(guides), max(1, BATCHES_AT_ONCE * batch_size // k))
+    ]
+    files = [[samples_file(folder, method, guide) for guide in some] for method, _, some in tasks]
+    if all(path.exists() for paths in files for path in paths):
+        return
+    rows = {pixels.sha256(image.tobytes()): row for row, image in enumerate(pool.images)}
+    most = max((k for method, k in wanted.items() if method.selection == "ssim"), default=0)
+    ranked = nearest(networks, guides, pool, list(rows), most, batch_size, show) if most else []
+    recipients = Recipients(rows, ranked)
+
+    def make(number: int) -> None:
+        method, k, some = tasks[number]
+        show(number, len(tasks), f"synthesis, {method.name}")
+        missing = [guide for guide in some if not samples_file(folder, method, guide).exists()]
+        pairs = [(guide, *pair) for guide in missing for pair in recipients.of(guides.images[guide], guide, method, k)]
+        of, backgrounds, seeds = zip(*pairs, strict=True)
+        unlabeled = pool.images[list(backgrounds)]
+        images, masks = _samples(networks, guides.rows(of), unlabeled, method, seeds, batch_size)
+        for guide, own in zip(missing, _chunks(len(pairs), k), strict=True):
+            _write_samples(samples_file(folder, method, guide), images[own], masks[own])
+
+    each_once(folder.with_suffix(".lock"), files, make)
+
+
+@dataclass(frozen=True)
+class Recipients:
+    """The pool images that guides are put into. rows: the pool's, by their images' sha256, none of them twice; ranked:
+    the sha256 of those most similar to each guide, if a method asks for them."""
+
+    rows: Mapping[str, int]
+    ranked: Sequence[Sequence[str]]
+
+    def of(self, image: NDArray[np.uint8], guide: int, method: Method, k: int) -> list[tuple[int, int]]:
+        """k rows of the pool for a guide (256, 512), the first in rank first, each with its sample's seed."""
+        digest = pixels.sha256(image.tobytes())
+        drawn = method.selection == "random"
+        chosen = random_selection(0, digest, list(self.rows), k) if drawn else self.ranked[guide][:k]
+        return [(self.rows[sha256], sample_seed(0, digest, sha256)) for sha256 in chosen]
+
+
+def nearest(
+    networks: Networks,
+    guides: Labeled,
+    pool: Labeled,
+    digests: Sequence[str],
+    k: int,
+    batch_size: int,
+    show: Show = lambda *_: None,
+) -> list[list[str]]:
+    """For each guide the sha256 of its k most similar pool images, the best first; `digests`: the pool's, in order."""
+    latents = []
+    done, total = 0, len(guides) + len(pool)
+    with FixedBatches(batch_size) as batches:
+        for images in (guides.images, pool.images):
+            parts = []
+            for rows in _chunks(len(images), 64):
+                parts.append(batches.run(networks.vae.encode, to_images(images[rows], networks.device)).cpu())
+                done += len(parts[-1])
+                show(done, total, "comparing")
+            latents.append(torch.cat(parts))
+    data_range = float(latents[1].max() - latents[1].min())
+    found = top_k(latents[0].to(networks.device), [(latents[1], digests)], k, data_range)
+    return [[match.sha256 for match in matches] for matches in found]
+
+
+def _samples(
+    networks: Networks,
+    guides: Labeled,
+    unlabeled: NDArray[np.uint8],
+    method: Method,
+    seeds: Sequence[int],
+    batch_size: int,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Each guide's anatomy in the unlabeled image of its row, (B, 256, 512) uint8, and the masks, bool."""
+    images, masks = guides.images, guides.masks
+    if method.align:
+        images, masks, _ = move_guides(images, masks, unlabeled, networks.device)
+    if method.recipe is None:
+        return unlabeled, masks
+    return synthesized(networks, images, masks, unlabeled, method.recipe, seeds, batch_size), masks
+
+
+def synthesized(
+    networks: Networks,
+    guides: NDArray[np.uint8],
+    masks: NDArray[np.bool_],
+    unlabeled: NDArray[np.uint8],
+    recipe: Recipe,
+    seeds: Sequence[int],
+    batch_size: int = 1,
+) -> NDArray[np.uint8]:
+    """`synthesize` in pixels: (N, 256, 512) uint8, masks bool, -> one sample per row, uint8."""
+    cpu = torch.device("cpu")
+    made = synthesize(
+        networks,
+        guide_images=to_images(guides, cpu),
+        guide_masks=torch.from_numpy(masks)[:, None],
+        unlabeled_images=to_images(unlabeled, cpu),
+        recipe=recipe,
+        seeds=seeds,
+        batch_size=batch_size,
+    )
+    return np.stack([pixels.from_unit(image) for image in made[:, 0].numpy()])
+
+
+def samples_file(folder: Path, method: Method, guide: int) -> Path:
+    return folder / slug(method.name) / f"{guide:04d}.npz"
+
+
+def slug(name: str) -> str:
+    """A name as files have it."""
+    return re.sub(r"[^a-z0-9+]+", "-", name.lower()).strip("-")
+
+
+def _write_samples(path: Path, images: NDArray[np.uint8], masks: NDArray[np.bool_]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".new")
+    with aside.open("wb") as file:
+        np.savez(file, images=images, masks=np.packbits(masks, axis=-1))
+    aside.replace(path)
+
+
+def read_samples(path: Path, k: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The first `k` samples (k, 256, 512) uint8 of a file, and their masks, bool."""
+    with np.load(path) as kept:
+        return kept["images"][:k], np.unpackbits(kept["masks"][:k], axis=-1).astype(bool)
+
+
+def _chunks(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
