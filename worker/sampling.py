@@ -27,7 +27,7 @@ from worker.networks import batch_size
 from worker.workplace import Workplace
 
 TURN_CPU = 4  # samples made and counted together
-TURN_CUDA = 64
+TURN_CUDA = 128
 STEP_SECONDS = 60.0  # after which the rest is another step's: one that a GPU's worker planned takes a CPU many minutes
 
 Pixels = NDArray[np.uint8]
@@ -206,6 +206,7 @@ def _judge(networks: Networks, job: Job, made: Sequence[tuple[Pair, Pixels]], le
         distances = networks.training_latents.distances(latents[: len(images)], latents[len(images) :])
 
     def judge(one: tuple[Pair, Pixels], distance: float | None) -> Judged:
+        lease.check()
         pair, image = one
         figures = quality(image, pair.guide, pair.mask, pair.unlabeled, job.parameters["dilation"])
         figures |= {"training_distance": None if distance is None else round(distance, 4)}
