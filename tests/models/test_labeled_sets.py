@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from cli.labeled import labeled_pairs
 from cli.phantoms import write_phantoms
-from models.labeled_sets import folder_sets, pixels_sha256, read_labeled
-from models.phantoms import LOOKS
+from models.labeled_sets import folder_sets, phantom_sets, pixels_sha256, read_labeled
+from models.phantoms import LOOKS, PLAIN
 from models.pixels import sha256
 
 
@@ -42,3 +43,15 @@ def test_the_digest_is_that_of_all_images_and_then_of_all_masks(tmp_path: Path) 
     part = read_labeled([*pairs[:2], (pairs[2][0], None)], "images", lambda *_: None)
     assert part.masks[:2].any(axis=(1, 2)).all() and not part.masks[2].any()
     assert pixels_sha256(part) == sha256(part.images.tobytes() + np.packbits(part.masks).tobytes())
+
+
+def test_phantoms_kept_in_a_folder_are_the_same_and_not_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(folder: Path | None) -> str:
+        return phantom_sets(908, (1, 2, 1), [PLAIN], LOOKS, lambda *_: None, folder).sha256()
+
+    drawn = draw(None)
+    assert draw(tmp_path / "kept") == drawn
+    monkeypatch.setattr("models.labeled_sets.nth_phantom", lambda *_, **__: pytest.fail("drawn again"))
+    assert draw(tmp_path / "kept") == drawn

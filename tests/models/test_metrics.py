@@ -62,6 +62,12 @@ def test_every_metric_is_what_counting_pixels_gives(seed: int) -> None:
     assert scores(predicted, truth) == pytest.approx(reference(predicted, truth), abs=1e-12)
 
 
+@pytest.mark.parametrize("moved", [(-18, 0), (17, 0), (0, -5), (0, 5), (-18, 5)])
+def test_masks_that_the_edge_cuts_are_measured_as_they_are(moved: tuple[int, int]) -> None:
+    predicted, truth = (np.roll(blob(seed), moved, axis=(0, 1)) for seed in (1, 101))
+    assert scores(predicted, truth) == pytest.approx(reference(predicted, truth), abs=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_dice_alone_is_the_dice_of_the_scores(seed: int) -> None:
     pairs = [(blob(seed), blob(seed + 100)), (blob(seed), np.zeros_like(blob(0))), (np.zeros((2, 2), bool),) * 2]

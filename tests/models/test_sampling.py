@@ -44,6 +44,13 @@ def start(seeds: Sequence[int]) -> Tensor:
     return draw_noise(SHAPE, generators(*(seed + 1000 for seed in seeds)))
 
 
+def test_a_samples_noise_is_its_own_however_many_are_drawn_at_once() -> None:
+    seeds = range(40)
+    with torch.inference_mode():
+        together = draw_noise(SHAPE, generators(*seeds))
+    assert torch.equal(together, torch.cat([draw_noise(SHAPE, generators(seed)) for seed in seeds]))
+
+
 def test_the_last_25_steps_pass_every_level() -> None:
     assert timestep_pairs(25, 25) == [(t, t - 1) for t in range(25, 0, -1)]
 
