@@ -58,7 +58,7 @@ def main() -> None:
     for name, preset in PRESETS.items():
         recipe = Recipe(method="diffusion", **preset.recipe())
         make = partial(synthesized, networks, guides, masks, unlabeled, recipe, range(count), batch)
-        tell(f"samples by {name}, aligned guides given", count, make)
+        tell(f"samples by {name}, without alignment", count, make)
 
 
 def denoise(networks: Networks, latents: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:

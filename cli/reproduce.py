@@ -144,7 +144,8 @@ def table1(
         numbers["seeds"] = tuple(range(numbers["seeds"]))
         protocol = Protocol(**numbers, plan=plan, guide_looks=looks, phantom_seed=seed, budget=budget)  # type: ignore[arg-type]
         counts = (protocol.guides, protocol.pool, protocol.test)
-        arms = _chosen(_arms(protocol, oracle=own is None or own[1][0][1] is not None), row)
+        pool_has_truth = own is None or all(mask is not None for _, mask in own[1])
+        arms = _chosen(_arms(protocol, pool_has_truth), row)
         with progress("table 1") as show:
             sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show, out / "phantoms")
             if left_out := protocol.pool - len(sets.pool):

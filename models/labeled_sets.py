@@ -1,7 +1,7 @@
 """The sets of a comparison: guides, pool and test, from phantoms or from a user's folders."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -112,31 +112,36 @@ def _known(part: Labeled) -> list[Known]:
 
 
 def _phantoms(seed: int, count: int, looks: Sequence[str], label: str, show: Show, folder: Path | None) -> Labeled:
+    def drawn() -> Iterator[Phantom]:
+        for number, phantom in enumerate(in_parallel(partial(nth_phantom, seed, looks=tuple(looks)), count)):
+            yield phantom
+            show(number + 1, count, f"{label}s")
+
     names = tuple(f"{label} {number}" for number in range(count))
-    draw = partial(nth_phantom, seed, looks=tuple(looks))
     if folder is None:
         images, masks = _room(count)
-        _draw(draw, images, masks, f"{label}s", show)
+        for number, phantom in enumerate(drawn()):
+            images[number], masks[number] = phantom.image, phantom.mask
         return Labeled(images, masks, names)
     folder.mkdir(parents=True, exist_ok=True)
     stored = folder / f"{seed}-{count}-{'-'.join(looks)}.npy"
     with alone(folder):
         if not stored.exists():
-            aside = stored.with_suffix(".new.npy")
-            both = np.lib.format.open_memmap(aside, "w+", np.uint8, (2, count, pixels.HEIGHT, pixels.WIDTH))
-            _draw(draw, both[0], both[1].view(bool), f"{label}s", show)
-            both.flush()
-            aside.replace(stored)
-    images, masks = np.load(stored, mmap_mode="r+")  # nothing is written to it, but torch warns of "r"
-    return Labeled(images, masks.view(bool), names)
+            _keep(drawn(), count, stored)
+    pairs = np.load(stored, mmap_mode="r+")  # nothing is written to it, but torch warns of "r"
+    return Labeled(pairs[:, 0], pairs[:, 1].view(bool), names)
 
 
-def _draw(
-    draw: Callable[[int], Phantom], images: NDArray[np.uint8], masks: NDArray[np.bool_], label: str, show: Show
-) -> None:
-    for number, phantom in enumerate(in_parallel(draw, len(images))):
-        images[number], masks[number] = phantom.image, phantom.mask
-        show(number + 1, len(images), label)
+def _keep(phantoms: Iterator[Phantom], count: int, stored: Path) -> None:
+    """Write images and masks (count, 2, 256, 512) uint8, one after the other: on a full disk that is an error, where a
+    file mapped into memory would end the process."""
+    aside = stored.with_suffix(".new")
+    with aside.open("wb") as file:
+        shape = (count, 2, pixels.HEIGHT, pixels.WIDTH)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for phantom in phantoms:
+            file.write(phantom.image.tobytes() + phantom.mask.tobytes())
+    aside.replace(stored)
 
 
 def read_labeled(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:

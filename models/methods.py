@@ -1,8 +1,9 @@
 """The ways to make labeled images that a comparison compares, and what they made: a file per method and guide."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +20,6 @@ from models.segmenter import Labeled, to_images
 from models.sharing import each_once
 from models.synthesis import Recipe, sample_seed, synthesize
 from models.weights import Networks
-
-BATCHES_AT_ONCE = 4  # of a GPU: the last may be padded
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,12 @@ def make_samples(
     tasks = [
         (method, k, range(len(guides))[some])
         for method, k in wanted.items()
-        for some in _chunks(len(guides), max(1, BATCHES_AT_ONCE * batch_size // k))
+        for some in _chunks(len(guides), max(1, batch_size // k))  # few samples of a guide do not fill a GPU
     ]
     files = [[samples_file(folder, method, guide) for guide in some] for method, _, some in tasks]
-    if all(path.exists() for paths in files for path in paths):
-        return
     rows = {pixels.sha256(image.tobytes()): row for row, image in enumerate(pool.images)}
     most = max((k for method, k in wanted.items() if method.selection == "ssim"), default=0)
-    ranked = nearest(networks, guides, pool, list(rows), most, batch_size, show) if most else []
-    recipients = Recipients(rows, ranked)
+    recipients = Recipients(rows, cache(lambda: nearest(networks, guides, pool, list(rows), most, batch_size, show)))
 
     def make(number: int) -> None:
         method, k, some = tasks[number]
@@ -76,17 +72,17 @@ def make_samples(
 
 @dataclass(frozen=True)
 class Recipients:
-    """The pool images that guides are put into. rows: the pool's, by their images' sha256, none of them twice; ranked:
-    the sha256 of those most similar to each guide, if a method asks for them."""
+    """The pool images that guides are put into. rows: the pool's, by their images' sha256, none of them twice;
+    ranked(): the sha256 of those most similar to each guide, asked for by methods that take them."""
 
     rows: Mapping[str, int]
-    ranked: Sequence[Sequence[str]]
+    ranked: Callable[[], Sequence[Sequence[str]]]
 
     def of(self, image: NDArray[np.uint8], guide: int, method: Method, k: int) -> list[tuple[int, int]]:
         """k rows of the pool for a guide (256, 512), the first in rank first, each with its sample's seed."""
         digest = pixels.sha256(image.tobytes())
         drawn = method.selection == "random"
-        chosen = random_selection(0, digest, list(self.rows), k) if drawn else self.ranked[guide][:k]
+        chosen = random_selection(0, digest, list(self.rows), k) if drawn else self.ranked()[guide][:k]
         return [(self.rows[sha256], sample_seed(0, digest, sha256)) for sha256 in chosen]
 
 

@@ -12,5 +12,5 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """The layout of convolutions' weights: channels last for a GPU's matrix units; on a CPU it costs a tenth."""
+    """The layout for convolutions: channels last for a GPU's matrix units; on a CPU it costs a tenth."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format

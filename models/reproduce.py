@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from models.methods import Method, make_samples, read_samples, samples_file, slu
 from models.phantoms import LOOKS, PLAIN
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled
-from models.sharing import each_once
+from models.sharing import alone, each_once
 from models.training.checkpoint import Checkpoint
 from models.training.segmenter import SegmenterPlan
 from models.weights import Networks
@@ -96,12 +95,11 @@ def reproduce(
     make_samples(folder / "synthetic", networks, guides, pool, _wanted(arms), show, batch_size)
     runs = [(arm, seed) for arm in arms for seed in protocol.seeds]
     kept = [folder / "arms" / f"{slug(arm.name)}.seed{seed}.json" for arm, seed in runs]
-    sources_of = lru_cache(1)(partial(_sources, folder, guides=guides, pool=pool))  # an arm's seeds follow one another
 
     def run(number: int) -> None:
         arm, seed = runs[number]
         show(number, len(runs), f"{arm.name}, seed {seed}")
-        sources = sources_of(arm)
+        sources = _sources(folder, arm, guides, pool)
         _run_kept(kept[number], arm, sources, _plan(protocol, sources, len(guides), seed), test, networks.device)
 
     each_once(folder / "arms.lock", [[path] for path in kept], run)
@@ -128,10 +126,11 @@ def _same_run(folder: Path, stated: Mapping[str, Any], arms: Sequence[Arm]) -> N
     """A folder belongs to one protocol: its numbers must be comparable."""
     run = json.loads(json.dumps({**stated, "arms": [asdict(arm) for arm in arms]}))
     path = folder / "run.json"
-    if path.exists() and json.loads(path.read_text()) != run:
-        raise ValueError(f"{folder} holds a run with other sizes, arms, data or weights; choose another folder")
     (folder / "arms").mkdir(parents=True, exist_ok=True)
-    _write(path, json.dumps(run, indent=2) + "\n")
+    with alone(folder):
+        if path.exists() and json.loads(path.read_text()) != run:
+            raise ValueError(f"{folder} holds a run with other sizes, arms, data or weights; choose another folder")
+        _write(path, json.dumps(run, indent=2) + "\n")
 
 
 def _plan(protocol: Protocol, sources: Mapping[str, Labeled], real: int, seed: int) -> SegmenterPlan:

@@ -1,6 +1,5 @@
 """The reverse process: from a noisy latent to a clean one, by a network that predicts the noise."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -14,7 +13,7 @@ from models.blending import blend
 from models.schedule import Schedule
 
 Sampler = Literal["ddpm", "ddim"]
-MANY_SAMPLES = 16  # made at once by a GPU alone, which would wait if one core drew the noise
+MANY_SAMPLES = 16  # at once: a GPU would wait if one core drew the noise of all
 
 # (noisy (B, C, H, W), timesteps (B,) int64) -> predicted noise (B, C, H, W)
 NoisePredictor = Callable[[Tensor, Tensor], Tensor]
@@ -40,7 +39,7 @@ def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> T
 
     if len(generators) < MANY_SAMPLES:
         return torch.stack([draw(generator) for generator in generators])
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return torch.stack(list(pool.map(draw, generators)))
 
 

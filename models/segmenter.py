@@ -102,7 +102,8 @@ class Segmenter(nn.Module):
         for feature, share, layer in zip(features, shares, head.linear_projections, strict=True):
             linear: nn.Linear = layer.proj  # type: ignore[assignment]
             weight, bias = share @ linear.weight, share @ linear.bias
-            feature = feature.contiguous(memory_format=memory_format(feature.device))  # which upsampling is faster in
+            # On a GPU upsampling is slow in any other layout.
+            feature = feature.contiguous(memory_format=memory_format(feature.device))
             mixed = mixed + upsample(functional.conv2d(feature, weight[:, :, None, None], bias), features[0])
         logits: Tensor = head.classifier(head.dropout(head.activation(head.batch_norm(mixed))))
         return logits

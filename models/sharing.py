@@ -7,6 +7,7 @@ another.
 import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import IO
 
@@ -29,29 +30,31 @@ def alone(folder: Path) -> Iterator[None]:
 def each_once(locks: Path, tasks: Sequence[Sequence[Path]], make: Callable[[int], None]) -> None:
     """Have every task's files made, each by whichever process comes to it first; all are there at the end.
 
-    locks: a file, made if need be; tasks: the files of each, the same in every process. `make(task)` makes what is
-    missing of them. What another process is at is left to it, and waited for at the end. Raises NotLockable.
+    locks: a file, made if need be. tasks: the files of each; all tasks together have the same files in the same order
+    in every process, however each cuts them into tasks. `make(task)` makes what is missing of them. What another
+    process is at is left to it, and waited for at the end. Raises NotLockable.
     """
+    firsts = [0, *accumulate(map(len, tasks))]
     with locks.open("w") as lock:
         for wait in (False, True):
             for task, files in enumerate(tasks):
-                if _there(files) or not _taken(lock, task, wait):
+                if _there(files) or not _taken(lock, firsts[task], len(files), wait):
                     continue
                 try:
                     if not _there(files):
                         make(task)
                 finally:
-                    fcntl.lockf(lock, fcntl.LOCK_UN, 1, task)
+                    fcntl.lockf(lock, fcntl.LOCK_UN, len(files), firsts[task])
 
 
 def _there(files: Sequence[Path]) -> bool:
     return all(file.exists() for file in files)
 
 
-def _taken(lock: IO[str], task: int, wait: bool) -> bool:
-    """A task's lock is the byte of its number."""
+def _taken(lock: IO[str], first: int, count: int, wait: bool) -> bool:
+    """A file's lock is the byte of its number."""
     try:
-        fcntl.lockf(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB, 1, task)
+        fcntl.lockf(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB, count, first)
     except BlockingIOError:
         return False
     except OSError as error:

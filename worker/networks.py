@@ -88,7 +88,7 @@ def check_same_weights(weights: Weights, sha256: str | None) -> None:
 
 
 def batch_size(device: torch.device) -> int:
-    """Images to a call of the networks: always the same, see `models.batches`. 64 keep an H100 half idle."""
+    """Images to a call of the networks: always the same, see `models.batches`. With 64 an H100 waits for its CPU."""
     return 1 if device.type == "cpu" else 128
 
 

@@ -1,11 +1,9 @@
 """Samples made, a batch at a time; what is made and counted is never made again."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from functools import partial
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +30,6 @@ STEP_SECONDS = 60.0  # after which the rest is another step's: one that a GPU's 
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -99,38 +96,32 @@ def _is_made(place: Workplace, row: Sample) -> bool:
 
 def _load(place: Workplace, lease: Lease, job: Job, guides: Sequence[Guide], rows: Sequence[Sample]) -> list[Pair]:
     """What the samples are made of; one whose images the store has lost fails."""
+    with _threads() as pool:
+        found = [pool.submit(_load_one, place, job, guides[row.guide], row) for row in rows]
     pairs = []
-    for row, found in zip(rows, _in_threads(partial(_load_one, place, job, guides), rows), strict=True):
-        if isinstance(found, BlobMissing):
-            _fail(place, lease, row, str(found))
-        else:
-            pairs.append(found)
+    for row, pair in zip(rows, found, strict=True):
+        try:
+            pairs.append(pair.result())
+        except BlobMissing as error:
+            _fail(place, lease, row, str(error))
     return pairs
 
 
-def _in_threads(work: Callable[..., Result], *rows: Iterable[Any]) -> list[Result]:
-    """`work` of every row, in order, on as many cores as torch has: a GPU makes samples faster than one core reads,
-    judges and writes them."""
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, "samples", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(work, *rows))
+def _threads() -> ThreadPoolExecutor:
+    """As many as torch has: a GPU makes samples faster than one core fetches, judges and writes them."""
+    return ThreadPoolExecutor(torch.get_num_threads(), "samples", initializer=torch.set_num_threads, initargs=(1,))
 
 
-def _load_one(place: Workplace, job: Job, guides: Sequence[Guide], row: Sample) -> Pair | BlobMissing:
-    guide = guides[row.guide]
-
+def _load_one(place: Workplace, job: Job, guide: Guide, row: Sample) -> Pair:
     def read(key: Callable[[str, str], str], home: str, sha256: str) -> bytes:
         return place.blobs.get(key(home, sha256), sha256)
 
-    try:
-        return Pair(
-            sample=row,
-            guide=pixels.image_from_png(read(keys.guide, job.id, guide.image_sha256)),
-            mask=pixels.mask_from_png(read(keys.guide, job.id, guide.mask_sha256)),
-            unlabeled=pixels.image_from_png(read(keys.pool_image, job.pool_id or "", row.pool_image_sha256)),
-        )
-    except BlobMissing as error:
-        return error
+    return Pair(
+        sample=row,
+        guide=pixels.image_from_png(read(keys.guide, job.id, guide.image_sha256)),
+        mask=pixels.mask_from_png(read(keys.guide, job.id, guide.mask_sha256)),
+        unlabeled=pixels.image_from_png(read(keys.pool_image, job.pool_id or "", row.pool_image_sha256)),
+    )
 
 
 def _aligned(device: torch.device, job: Job, pairs: Sequence[Pair], lease: Lease) -> list[Pair]:
@@ -205,9 +196,9 @@ def _judge(networks: Networks, job: Job, made: Sequence[tuple[Pair, Pixels]], le
         latents = torch.from_numpy(encode(networks, both_ways, lease.check))
         distances = networks.training_latents.distances(latents[: len(images)], latents[len(images) :])
 
-    def judge(one: tuple[Pair, Pixels], distance: float | None) -> Judged:
+    def judge(one: tuple[tuple[Pair, Pixels], float | None]) -> Judged:
         lease.check()
-        pair, image = one
+        (pair, image), distance = one
         figures = quality(image, pair.guide, pair.mask, pair.unlabeled, job.parameters["dilation"])
         figures |= {"training_distance": None if distance is None else round(distance, 4)}
         if job.parameters.get("align"):
@@ -215,7 +206,8 @@ def _judge(networks: Networks, job: Job, made: Sequence[tuple[Pair, Pixels]], le
         own_mask = None if pair.fit is None else pair.mask
         return Judged(pair.sample, image, own_mask, figures, trust.shortcomings(job.parameters, figures))
 
-    return _in_threads(judge, made, distances)
+    with _threads() as pool:
+        return list(pool.map(judge, zip(made, distances, strict=True)))
 
 
 def _settle(place: Workplace, lease: Lease, job: Job, judged: Sequence[Judged]) -> list[Sample]:
@@ -223,7 +215,8 @@ def _settle(place: Workplace, lease: Lease, job: Job, judged: Sequence[Judged]) 
 
     Blobs first, then the rows that name them: a row never names a blob that is not there.
     """
-    stored = _in_threads(lambda one: None if one.shortcomings else _store(place, job, one), judged)
+    with _threads() as pool:
+        stored = list(pool.map(lambda one: None if one.shortcomings else _store(place, job, one), judged))
     again = []
     with place.database.write() as session:
         for one, sha256s in zip(judged, stored, strict=True):

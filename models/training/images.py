@@ -63,7 +63,7 @@ def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LE
     The file's name follows from names and content of the folder's files, so that another folder, or a changed one,
     never gets it. A call that was killed goes on where it was; of several at once one reads and the others wait.
     Unreadable files are named to `say` and left out. Raises TrainingDataError when fewer than `least` radiographs are
-    left.
+    left, NotLockable.
     """
     paths = image_paths(folder)
     cache.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ def open_latents(
     """-> latents (2N, C, 32, 64) float16 of N images, memory-mapped: each image, each mirrored.
 
     Standardised posterior means. Kept in `cache` under a name that follows from the VAE's weights and the images'
-    pixels; of several processes one makes them and the others wait.
+    pixels; of several processes one makes them and the others wait. Raises NotLockable.
     """
     named = "".join(known.pixels_sha256 for known in images.known) + vae_sha256(vae)
     stored = cache / f"latents-{hashlib.sha256(named.encode()).hexdigest()[:16]}.npy"

@@ -140,6 +140,8 @@ class SegmenterTraining:
         self.step, self.best_dice, self.best_step = state["step"], state["best_dice"], state["best_step"]
         self._best = state["best"]
         self._segmenter.load_state_dict(state["segmenter"])
+        for group in state["optimizer"]["param_groups"]:
+            group["fused"] = self.device.type == "cuda"  # as here, not as where it was saved
         self._optimizer.load_state_dict(state["optimizer"])
 
     def _batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:

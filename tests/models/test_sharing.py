@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import time
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -12,60 +13,69 @@ import pytest
 from models.sharing import NotLockable, alone, each_once
 
 SPAWN = get_context("spawn")
-TASKS = 12
+FILES = 12
+SECONDS = 60.0  # for two processes to start on a busy machine
 
 
-def files(folder: Path) -> list[list[Path]]:
-    return [[folder / f"{task}-{part}" for part in range(2)] for task in range(TASKS)]
+def tasks(folder: Path, size: int) -> list[list[Path]]:
+    """The same files for every size of a task."""
+    files = [folder / f"file-{number}" for number in range(FILES)]
+    return [files[start : start + size] for start in range(0, FILES, size)]
 
 
-def work(folder: Path, seconds: float) -> None:
+def work(folder: Path, size: int = 1, seconds: float = 0.0, together: int = 1) -> None:
+    """Make the files, once so many processes are ready to."""
+
     def make(task: int) -> None:
         time.sleep(seconds)
-        with (folder / "log").open("a") as log:
-            log.write(f"{task} {os.getpid()}\n")
-        for path in files(folder)[task]:
-            path.touch()
+        for path in tasks(folder, size)[task]:
+            if not path.exists():
+                with path.open("x") as file:  # which fails if another process is at it
+                    file.write(str(os.getpid()))
 
-    each_once(folder / "locks", files(folder), make)
-    assert all(path.exists() for paths in files(folder) for path in paths)
-
-
-def done(folder: Path) -> list[tuple[int, int]]:
-    """Which task was done by which process."""
-    lines = (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
-    return [(int(task), int(process)) for task, process in map(str.split, lines)]
+    (folder / f"ready-{os.getpid()}").touch()
+    until(lambda: len(list(folder.glob("ready-*"))) >= together)
+    each_once(folder / "locks", tasks(folder, size), make)
+    assert None not in makers(folder)
 
 
-def test_processes_share_the_tasks_and_each_ends_when_all_are_done(tmp_path: Path) -> None:
-    (tmp_path / "3-0").touch()
-    (tmp_path / "3-1").touch()
-    processes = [SPAWN.Process(target=work, args=(tmp_path, 0.1)) for _ in range(2)]
+def makers(folder: Path) -> list[int | None]:
+    """Which process made each file, None where there is none."""
+    (files,) = tasks(folder, FILES)
+    return [int(path.read_text() or 0) if path.exists() else None for path in files]
+
+
+def until(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 5), (3, 2)])
+def test_processes_share_the_tasks_and_each_ends_when_all_are_done(tmp_path: Path, sizes: tuple[int, int]) -> None:
+    (tmp_path / "file-3").write_text("0")
+    processes = [SPAWN.Process(target=work, args=(tmp_path, size, 0.1, 2), daemon=True) for size in sizes]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(SECONDS)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert sorted(task for task, _ in done(tmp_path)) == [task for task in range(TASKS) if task != 3]
-    assert {process for _, process in done(tmp_path)} == {process.pid for process in processes}
+    assert set(makers(tmp_path)) == {0, *(process.pid for process in processes)}
 
 
 def test_what_a_killed_process_was_at_is_done_by_another(tmp_path: Path) -> None:
-    stuck = SPAWN.Process(target=work, args=(tmp_path, 600))
+    stuck, other = (SPAWN.Process(target=work, args=(tmp_path, 1, seconds), daemon=True) for seconds in (600.0, 0.0))
     stuck.start()
-    while not (tmp_path / "locks").exists():
-        time.sleep(0.01)
+    until((tmp_path / "locks").exists)
     time.sleep(0.5)
-    other = SPAWN.Process(target=work, args=(tmp_path, 0))
     other.start()
-    while len(done(tmp_path)) < TASKS - 1:
-        time.sleep(0.01)
-    assert 0 not in [task for task, _ in done(tmp_path)]  # it waits for that one
+    until(lambda: makers(tmp_path).count(None) == 1)
+    assert makers(tmp_path)[0] is None  # it waits for that one
     assert stuck.pid is not None
     os.kill(stuck.pid, signal.SIGKILL)
-    other.join(60)
-    assert other.exitcode == 0
-    assert sorted(done(tmp_path)) == [(task, other.pid) for task in range(TASKS)]
+    other.join(SECONDS)
+    assert (other.exitcode, makers(tmp_path)) == (0, [other.pid] * FILES)
 
 
 def test_a_task_that_fails_is_free_for_another_try(tmp_path: Path) -> None:
@@ -73,9 +83,8 @@ def test_a_task_that_fails_is_free_for_another_try(tmp_path: Path) -> None:
         raise RuntimeError(f"task {task}")
 
     with pytest.raises(RuntimeError, match="task 0"):
-        each_once(tmp_path / "locks", files(tmp_path), fail)
-    work(tmp_path, 0)
-    assert len(done(tmp_path)) == TASKS
+        each_once(tmp_path / "locks", tasks(tmp_path, 1), fail)
+    work(tmp_path)
 
 
 @pytest.mark.parametrize("call", ["flock", "lockf"])
@@ -89,4 +98,4 @@ def test_a_disk_that_locks_no_files_is_named(tmp_path: Path, monkeypatch: pytest
             with alone(tmp_path):
                 pass
         else:
-            work(tmp_path, 0)
+            work(tmp_path)
