@@ -101,7 +101,7 @@ def nearest(
     with FixedBatches(batch_size) as batches:
         for images in (guides.images, pool.images):
             parts = []
-            for rows in _chunks(len(images), 64):
+            for rows in _chunks(len(images), max(64, batch_size)):
                 parts.append(batches.run(networks.vae.encode, to_images(images[rows], networks.device)).cpu())
                 done += len(parts[-1])
                 show(done, total, "comparing")
