@@ -21,10 +21,9 @@ from models.batches import FixedBatches
 from models.methods import synthesized
 from models.moved_guides import move_guides
 from models.phantoms import phantoms
-from models.precision import autocast
 from models.segmenter import to_images
-from models.synthesis import Recipe
-from models.weights import Networks, load_networks
+from models.synthesis import Recipe, predict_noise
+from models.weights import load_networks
 from worker.networks import batch_size, use_device
 
 SEED = 900_004
@@ -53,18 +52,12 @@ def main() -> None:
         latents, levels = batches.run(networks.vae.encode, images), torch.full((count,), 25, device=device)
         tell("encoding", count, lambda: batches.run(networks.vae.encode, images))
         tell("decoding", count, lambda: batches.run(networks.vae.decode, latents))
-        tell("one of 25 steps", count, lambda: batches.run(partial(denoise, networks), latents, levels))
+        tell("one of 25 steps", count, lambda: batches.run(partial(predict_noise, networks), latents, levels))
     tell("alignment", count, lambda: move_guides(guides, masks, unlabeled, device))
     for name, preset in PRESETS.items():
         recipe = Recipe(method="diffusion", **preset.recipe())
         make = partial(synthesized, networks, guides, masks, unlabeled, recipe, range(count), batch)
         tell(f"samples by {name}, without alignment", count, make)
-
-
-def denoise(networks: Networks, latents: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
-    with autocast(latents.device):
-        noise: torch.Tensor = networks.denoiser(latents, levels)
-    return noise
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:

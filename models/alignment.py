@@ -9,13 +9,13 @@ normalised cross-correlation of the locally normalised images near the anatomy, 
 neighbourhood: first the jaw, at last the canal.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.batches import threads_of_one_core
 from models.moved_masks import move_masks
 
 
@@ -62,9 +62,7 @@ def align(guides: Tensor, masks: Tensor, unlabeled: Tensor, threads: int | None 
     """
     if guides.is_cuda:
         return _align(guides, masks, unlabeled)
-    with ThreadPoolExecutor(
-        threads or torch.get_num_threads(), "align", initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with threads_of_one_core("align", threads) as pool:
         rows = list(pool.map(_align, *(torch.split(images, 1) for images in (guides, masks, unlabeled))))
     return Aligned(*(torch.cat([getattr(row, name) for row in rows]) for name in ("images", "masks", "fit")))
 

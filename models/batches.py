@@ -11,6 +11,11 @@ from torch import Tensor
 Network = Callable[..., Tensor]
 
 
+def threads_of_one_core(name: str, count: int | None = None) -> ThreadPoolExecutor:
+    """Threads in each of which torch computes on one core: `count`, or as many as torch has in the calling one."""
+    return ThreadPoolExecutor(count or torch.get_num_threads(), name, initializer=torch.set_num_threads, initargs=(1,))
+
+
 class FixedBatches:
     """Runs networks on batches of one fixed size, the last one padded.
 
@@ -31,9 +36,7 @@ class FixedBatches:
             raise ValueError(f"batch_size is {batch_size} and threads {threads}; give 1 or more")
         self._batch_size = batch_size
         self._before_call = before_call
-        self._pool = ThreadPoolExecutor(
-            threads or torch.get_num_threads(), "networks", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._pool = threads_of_one_core("networks", threads)
 
     def run(self, network: Network, *rows: Tensor) -> Tensor:
         """`network(*rows)` without gradients, for any number of rows above 0: (N, ...) each -> (N, ...)."""

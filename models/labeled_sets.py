@@ -14,7 +14,7 @@ from models.duplicates import Known, known, leaks
 from models.phantoms import Phantom, nth_phantom
 from models.phantoms.parallel import in_parallel
 from models.segmenter import Labeled
-from models.sharing import alone
+from models.sharing import alone, whole
 
 GUIDES_SET, POOL_SET, TEST_SET = 1, 2, 3  # added to a phantom seed: the sets share no anatomy
 SEEDS_APART = 4  # between two comparisons: at neighbouring seeds one's pool would be the other's guides
@@ -27,14 +27,13 @@ Pair = tuple[Path, Path | None]  # a radiograph and its mask, if there is one
 class Sets:
     """guides: labeled, to train on and to synthesise from; pool: backgrounds; test: labeled, used nowhere else.
 
-    pool_has_truth: the pool's masks are true ones (otherwise they are empty), so that there can be an oracle. Raises
-    ValueError for a test image that is also a guide or in the pool, or nearly the same as one.
+    The pool's masks are true ones, so that there can be an oracle, or empty. Raises ValueError for a test image that is
+    also a guide or in the pool, or nearly the same as one.
     """
 
     guides: Labeled
     pool: Labeled
     test: Labeled
-    pool_has_truth: bool
 
     def __post_init__(self) -> None:
         used = [one for part in (self.guides, self.pool) for one in _known(part)]
@@ -75,7 +74,7 @@ def phantom_sets(
         _phantoms(seed + POOL_SET, counts[1], looks, "pool image", show, folder),
         _phantoms(seed + TEST_SET, counts[2], looks, "test image", show, folder),
     )
-    return Sets(*parts, pool_has_truth=True)
+    return Sets(*parts)
 
 
 def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pair], show: Show) -> Sets:
@@ -92,7 +91,6 @@ def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pai
         labeled,
         replace(backgrounds, groups=names),
         read_labeled(test, "test images", show),
-        pool_has_truth=all(mask is not None for _, mask in pool),
     )
 
 
@@ -135,13 +133,11 @@ def _phantoms(seed: int, count: int, looks: Sequence[str], label: str, show: Sho
 def _keep(phantoms: Iterator[Phantom], count: int, stored: Path) -> None:
     """Write images and masks (count, 2, 256, 512) uint8, one after the other: on a full disk that is an error, where a
     file mapped into memory would end the process."""
-    aside = stored.with_suffix(".new")
-    with aside.open("wb") as file:
+    with whole(stored) as file:
         shape = (count, 2, pixels.HEIGHT, pixels.WIDTH)
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for phantom in phantoms:
             file.write(phantom.image.tobytes() + phantom.mask.tobytes())
-    aside.replace(stored)
 
 
 def read_labeled(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:

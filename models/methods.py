@@ -17,7 +17,7 @@ from models.labeled_sets import Show
 from models.matching import random_selection, top_k
 from models.moved_guides import move_guides
 from models.segmenter import Labeled, to_images
-from models.sharing import each_once
+from models.sharing import each_once, whole
 from models.synthesis import Recipe, sample_seed, synthesize
 from models.weights import Networks
 
@@ -162,10 +162,8 @@ def slug(name: str) -> str:
 
 def _write_samples(path: Path, images: NDArray[np.uint8], masks: NDArray[np.bool_]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".new")
-    with aside.open("wb") as file:
+    with whole(path) as file:
         np.savez(file, images=images, masks=np.packbits(masks, axis=-1))
-    aside.replace(path)
 
 
 def read_samples(path: Path, k: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

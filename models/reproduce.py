@@ -5,7 +5,6 @@ goes on where it was, and several processes share the work, each making what no 
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from models.methods import Method, make_samples, read_samples, samples_file, slu
 from models.phantoms import LOOKS, PLAIN
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled
-from models.sharing import alone, each_once
+from models.sharing import alone, each_once, whole
 from models.training.checkpoint import Checkpoint
 from models.training.segmenter import SegmenterPlan
 from models.weights import Networks
@@ -106,10 +105,11 @@ def reproduce(
     results = [ArmResult(**json.loads(path.read_text())) for path in kept]
     show(len(runs), len(runs), "report")
     report = build_report(results, stated)
-    _write(folder / "report.json", json.dumps(report, indent=2) + "\n")
-    _write(folder / "report.csv", report_csv(results))
-    _write(folder / "report.md", report_markdown(report))
-    _write(folder / "report.png", report_png(report))
+    with alone(folder):
+        _write(folder / "report.json", json.dumps(report, indent=2) + "\n")
+        _write(folder / "report.csv", report_csv(results))
+        _write(folder / "report.md", report_markdown(report))
+        _write(folder / "report.png", report_png(report))
     return report
 
 
@@ -165,7 +165,5 @@ def _sources(folder: Path, arm: Arm, guides: Labeled, pool: Labeled) -> dict[str
 
 
 def _write(path: Path, content: str | bytes) -> None:
-    """Aside, then renamed: what is there is whole."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.new")  # several processes write the report
-    aside.write_bytes(content.encode() if isinstance(content, str) else content)
-    aside.replace(path)
+    with whole(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)

@@ -1,7 +1,6 @@
 """The reverse process: from a noisy latent to a clean one, by a network that predicts the noise."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from math import sqrt
 from typing import Literal
@@ -9,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from models.batches import threads_of_one_core
 from models.blending import blend
 from models.schedule import Schedule
 
@@ -39,7 +39,7 @@ def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> T
 
     if len(generators) < MANY_SAMPLES:
         return torch.stack([draw(generator) for generator in generators])
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    with threads_of_one_core("noise") as pool:
         return torch.stack(list(pool.map(draw, generators)))
 
 

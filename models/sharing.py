@@ -27,6 +27,15 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which lies at `path` once all is written: what is there is whole. One process at a time."""
+    aside = path.with_name(path.name + ".new")
+    with aside.open("wb") as file:
+        yield file
+    aside.replace(path)
+
+
 def each_once(locks: Path, tasks: Sequence[Sequence[Path]], make: Callable[[int], None]) -> None:
     """Have every task's files made, each by whichever process comes to it first; all are there at the end.
 

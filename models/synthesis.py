@@ -90,7 +90,7 @@ def synthesize(
     with torch.inference_mode(), FixedBatches(batch_size, threads, partial(_stop_if, should_stop)) as batches:
         encode = partial(batches.run, networks.vae.encode)
         decode = partial(batches.run, networks.vae.decode)
-        denoiser = partial(batches.run, partial(_denoise, networks))
+        denoiser = partial(batches.run, partial(predict_noise, networks))
 
         if recipe.method == "paste":
             image = _paste(unlabeled, guides, anatomy_mask, recipe)
@@ -148,8 +148,11 @@ def _detail(unlabeled_detail: Tensor, guide_detail: Tensor, anatomy_mask: Tensor
     return blend(unlabeled_detail, guide_detail, soft_band(anatomy_mask))
 
 
-def _denoise(networks: Networks, noisy: Tensor, timesteps: Tensor) -> Tensor:
-    """The denoiser's noise. Most of a sample's time goes here; the VAE, whose pixels are seen, keeps its float32."""
+def predict_noise(networks: Networks, noisy: Tensor, timesteps: Tensor) -> Tensor:
+    """The denoiser's noise for latents (B, C, 32, 64), in float32.
+
+    Most of a sample's time goes here; the VAE, whose pixels are seen, keeps its float32.
+    """
     with autocast(networks.device):
         noise: Tensor = networks.denoiser(noisy, timesteps)
     return noise.float()

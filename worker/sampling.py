@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -14,6 +13,7 @@ from app import jobs, keys, queries, trust
 from app.errors import BlobMissing
 from app.tables import Guide, Job, Sample
 from models import pixels
+from models.batches import threads_of_one_core
 from models.memory import in_halves
 from models.moved_guides import move_guides
 from models.quality import quality
@@ -95,8 +95,11 @@ def _is_made(place: Workplace, row: Sample) -> bool:
 
 
 def _load(place: Workplace, lease: Lease, job: Job, guides: Sequence[Guide], rows: Sequence[Sample]) -> list[Pair]:
-    """What the samples are made of; one whose images the store has lost fails."""
-    with _threads() as pool:
+    """What the samples are made of; one whose images the store has lost fails.
+
+    Samples are fetched, judged and written by several threads: a GPU makes them faster than one core does that.
+    """
+    with threads_of_one_core("samples") as pool:
         found = [pool.submit(_load_one, place, job, guides[row.guide], row) for row in rows]
     pairs = []
     for row, pair in zip(rows, found, strict=True):
@@ -105,11 +108,6 @@ def _load(place: Workplace, lease: Lease, job: Job, guides: Sequence[Guide], row
         except BlobMissing as error:
             _fail(place, lease, row, str(error))
     return pairs
-
-
-def _threads() -> ThreadPoolExecutor:
-    """As many as torch has: a GPU makes samples faster than one core fetches, judges and writes them."""
-    return ThreadPoolExecutor(torch.get_num_threads(), "samples", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _load_one(place: Workplace, job: Job, guide: Guide, row: Sample) -> Pair:
@@ -206,7 +204,7 @@ def _judge(networks: Networks, job: Job, made: Sequence[tuple[Pair, Pixels]], le
         own_mask = None if pair.fit is None else pair.mask
         return Judged(pair.sample, image, own_mask, figures, trust.shortcomings(job.parameters, figures))
 
-    with _threads() as pool:
+    with threads_of_one_core("samples") as pool:
         return list(pool.map(judge, zip(made, distances, strict=True)))
 
 
@@ -215,7 +213,7 @@ def _settle(place: Workplace, lease: Lease, job: Job, judged: Sequence[Judged]) 
 
     Blobs first, then the rows that name them: a row never names a blob that is not there.
     """
-    with _threads() as pool:
+    with threads_of_one_core("samples") as pool:
         stored = list(pool.map(lambda one: None if one.shortcomings else _store(place, job, one), judged))
     again = []
     with place.database.write() as session:
