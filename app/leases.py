@@ -97,10 +97,12 @@ def leave(step: Step, until: datetime) -> None:
 def kind_of(kind: str, parameters: Mapping[str, Any]) -> str:
     """What a step of this kind is called in a job with these parameters.
 
-    A worker of a version that does not know `align` would give a sample of a moved guide the guide's unmoved mask, one
-    that does not know `hold_anatomy` would make another sample. They leave steps whose names they do not know.
+    A worker of a version that does not know `hold_anatomy` would make another sample, one that does not align as this
+    one does would move the guide elsewhere. They leave steps whose names they do not know.
     """
-    return f"{kind}-2" if parameters.get("align") or parameters.get("hold_anatomy") else kind
+    if parameters.get("align"):
+        return f"{kind}-3"
+    return f"{kind}-2" if parameters.get("hold_anatomy") else kind
 
 
 def add_steps(session: Session, job_id: str, kind: str, first: int, last: int, chunk: int) -> int:

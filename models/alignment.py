@@ -6,7 +6,9 @@ the two fit.
 
 The movement is a cubic polynomial over the image: 20 numbers, smooth by construction. They are found by Adam on the
 normalised cross-correlation of the locally normalised images near the anatomy, coarse to fine, in an ever narrower
-neighbourhood: first the jaw, at last the canal.
+neighbourhood: first the jaw, at last the canal. A thin canal is seen by a descent only from within its own width, and
+teeth look alike from one to the next; so once the jaw fits, either half of the anatomy is looked for wherever it may
+be, by template matching, and the last stages start from every pair of likely places. The best fit of all wins.
 """
 
 from dataclasses import dataclass
@@ -22,15 +24,19 @@ from models.moved_masks import move_masks
 @dataclass(frozen=True)
 class Stage:
     """steps: of the optimiser; pixel: image pixels per pixel compared; reach: image pixels around the anatomy that
-    are compared; blur: sd of the smoothing, in pixels compared."""
+    are compared; blur: sd of the smoothing, in pixels compared; kept: how many movements go on from here."""
 
     steps: int
     pixel: int
     reach: int
     blur: float
+    kept: int = 1
 
 
-STAGES = (Stage(60, 4, 40, 2.0), Stage(60, 4, 24, 1.0), Stage(60, 4, 12, 0.5), Stage(40, 2, 8, 0.5))
+JAW = (Stage(60, 4, 40, 2.0), Stage(60, 4, 24, 1.0))
+CANAL = (Stage(60, 4, 8, 0.5, kept=3), Stage(60, 2, 8, 0.5))
+SEARCH = (40, 32)  # image pixels up and down, left and right
+PLACES = 3  # of either half that are tried
 NORMALISATION = 6  # sd of the window of local normalisation, in sd of the blur
 LEAST_VARIANCE = 4e-4  # of a window, images in [-1, 1]: below it there is only noise to amplify
 STEP_SIZE = 0.02
@@ -68,35 +74,92 @@ def align(guides: Tensor, masks: Tensor, unlabeled: Tensor, threads: int | None 
 
 
 def _align(guides: Tensor, masks: Tensor, unlabeled: Tensor) -> Aligned:
-    coefficients = torch.zeros(len(guides), 2, len(POWERS), device=guides.device)
     with torch.inference_mode(mode=False), torch.enable_grad():
-        for stage in STAGES:
-            coefficients, fit = _fitted(coefficients, guides.clone(), masks.clone(), unlabeled.clone(), stage)
-    grid = _grid(coefficients, _terms(guides))
+        images = guides.clone(), masks.clone(), unlabeled.clone()
+        movements = torch.zeros(len(guides), 1, 2, len(POWERS), device=guides.device)
+        for stage in JAW:
+            movements, fit = _fitted(movements, *images, stage)
+        movements = torch.cat([movements, movements + _places(movements[:, 0], *images, CANAL[0])], dim=1)
+        for stage in CANAL:
+            movements, fit = _fitted(movements, *images, stage)
+    grid = _grid(movements[:, 0], _terms(guides))
     return Aligned(
         images=F.grid_sample(guides, grid, padding_mode="border", align_corners=True),
         masks=move_masks(masks, grid, align_corners=True),
-        fit=fit,
+        fit=fit[:, 0],
     )
 
 
 def _fitted(start: Tensor, guides: Tensor, masks: Tensor, unlabeled: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
-    """Coefficients (B, 2, 10) from `start` on, improved at one stage, and the fit (B,) they reach."""
-    moving, fixed = (_normalised(F.avg_pool2d(images, stage.pixel), stage.blur) for images in (guides, unlabeled))
-    near = _neighbourhood(masks, stage)
+    """Movements (B, M, 2, 10) from `start` on, improved at one stage: the `kept` best of each row and their fits."""
+    count = start.shape[1]
+    moving, fixed, near = (part.repeat_interleave(count, dim=0) for part in _compared(guides, masks, unlabeled, stage))
     terms = _terms(moving)
-    coefficients = start.clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([coefficients], lr=STEP_SIZE)
+    movements = start.flatten(0, 1).requires_grad_(True)
+    optimizer = torch.optim.Adam([movements], lr=STEP_SIZE)
     for _ in range(stage.steps):
-        grid = _grid(coefficients, terms)
+        grid = _grid(movements, terms)
         moved = F.grid_sample(moving, grid, padding_mode="border", align_corners=True)
         # The neighbourhood moves along, but is no way to a better fit by itself.
         fit = _correlation(moved, fixed, F.grid_sample(near, grid.detach(), align_corners=True))
-        loss = (1 - fit).sum() + STIFFNESS * (coefficients**2).sum()
+        loss = (1 - fit).sum() + STIFFNESS * (movements**2).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return coefficients.detach(), fit.detach()
+    fits, best = fit.detach().view(-1, count).topk(min(stage.kept, count), dim=1)
+    return movements.detach().view_as(start)[torch.arange(len(best))[:, None], best], fits
+
+
+def _places(movements: Tensor, guides: Tensor, masks: Tensor, unlabeled: Tensor, stage: Stage) -> Tensor:
+    """What to add to movements (B, 2, 10), so that the halves of the anatomy come to likely places: (B, M, 2, 10).
+
+    Left and right of its middle the anatomy is looked for in the recipient by itself, unchanged in shape; PLACES
+    maxima of the correlation for each half.
+    """
+    moving, fixed, near = _compared(guides, masks, unlabeled, stage)
+    grid = _grid(movements, _terms(moving))
+    moved = F.grid_sample(moving, grid, padding_mode="border", align_corners=True)
+    near = F.grid_sample(near, grid, align_corners=True)
+    x = torch.linspace(-1, 1, near.shape[-1], device=near.device)
+    left = x < _middle(near, x)[:, None, None, None]
+    halves = [near * left, near * ~left]
+    first, second = (_middle(half, x)[:, None] for half in halves)
+    one, other = (_shifts(moved, fixed, half, stage.pixel) for half in halves)
+    one, other = one.repeat_interleave(PLACES, dim=1), other.repeat(1, PLACES, 1)  # every pair of them
+    slope = (other - one) / (second - first).clamp(min=0.1)[..., None]
+    added = torch.zeros(*one.shape, len(POWERS), device=near.device)
+    added[..., 0] = (one - slope * first[..., None]) / REACHES[0]
+    added[..., 1] = slope / REACHES[1]
+    return -added  # a grid says where to look, and what is to come from there looks back
+
+
+def _shifts(moved: Tensor, fixed: Tensor, weights: Tensor, pixel: int) -> Tensor:
+    """The likeliest movements of what lies under the weights: (B, PLACES, 2), x and y in half images."""
+    height, width = moved.shape[-2:]
+    up, left = (reach // pixel for reach in SEARCH)
+    around = F.pad(fixed, (left, left, up, up), mode="replicate").transpose(0, 1)
+
+    def slid(values: Tensor, template: Tensor) -> Tensor:
+        return F.conv2d(values, template, groups=len(template)).transpose(0, 1)
+
+    energy = slid(around**2, weights) * (weights * moved**2).sum(dim=(2, 3), keepdim=True)
+    correlation = slid(around, weights * moved) / (energy + 1e-6).sqrt()
+    peaks = torch.where(correlation == F.max_pool2d(correlation, 3, 1, 1), correlation, -2.0)
+    found = peaks.flatten(1).topk(PLACES, dim=1).indices
+    row, column = found // correlation.shape[-1], found % correlation.shape[-1]
+    return torch.stack([(column - left) * (2 / (width - 1)), (row - up) * (2 / (height - 1))], dim=-1)
+
+
+def _compared(guides: Tensor, masks: Tensor, unlabeled: Tensor, stage: Stage) -> tuple[Tensor, Tensor, Tensor]:
+    """What a stage compares: guides and recipients without their look (B, 1, h, w), and where, weights in [0, 1]."""
+    moving, fixed = (_normalised(F.avg_pool2d(images, stage.pixel), stage.blur) for images in (guides, unlabeled))
+    return moving, fixed, _neighbourhood(masks, stage)
+
+
+def _middle(weights: Tensor, x: Tensor) -> Tensor:
+    """(B,): the mean x of weights (B, 1, h, w); 0 without any."""
+    columns = weights.sum(dim=(1, 2))
+    return (columns * x).sum(dim=1) / (columns.sum(dim=1) + 1e-6)
 
 
 def _terms(images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,7 +29,9 @@ def quick_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Guides are moved in few and coarse steps: not well, but far enough to be seen."""
     from models import alignment
 
-    monkeypatch.setattr(alignment, "STAGES", (alignment.Stage(steps=12, pixel=8, reach=40, blur=1.0),))
+    stage = alignment.Stage(steps=12, pixel=8, reach=40, blur=1.0)
+    monkeypatch.setattr(alignment, "JAW", (stage,))
+    monkeypatch.setattr(alignment, "CANAL", (replace(stage, steps=1),))
 
 
 @pytest.fixture

@@ -46,7 +46,11 @@ DOING: dict[str, Doing] = {
     "arm": train_arm,
     "report": write_report,
 }
-DOING |= {kind_of(kind, {"align": True}): DOING[kind] for kind in ("index", "plan", "sample", "package", "arm")}
+DOING |= {
+    kind_of(kind, {remedy: True}): DOING[kind]
+    for remedy in ("align", "hold_anatomy")
+    for kind in ("index", "plan", "sample", "package", "arm")
+}
 DATABASE_PAUSE_SECONDS = 1.0
 MAX_WAKES = 64  # the sweeper sends the rest as these are used up
 

@@ -62,7 +62,7 @@ def test_a_moved_mask_covers_much_more_of_the_recipients_own_canal(
 ) -> None:
     truth = masks_of(*(radiographs[recipient] for _, recipient in PAIRS))
     before, after = dice(rows[1], truth), dice(aligned.masks, truth)
-    assert after > before + 0.15, f"{before:.3f} before, {after:.3f} after"
+    assert after > before + 0.4, f"{before:.3f} before, {after:.3f} after"
     assert float(aligned.fit.max()) <= 1
 
 
@@ -86,6 +86,16 @@ def test_a_known_movement_is_found_again(radiographs: list[Phantom]) -> None:
     truth = moved_by(mask.float(), **movement) >= 0.5
     assert dice(mask, truth) < 0.5
     assert dice(align(image, mask, moved_by(image, **movement)).masks, truth) > 0.8
+
+
+def test_a_canal_that_lies_elsewhere_in_the_same_jaw_is_found(radiographs: list[Phantom]) -> None:
+    """Ten pixels lower, twice its width: a descent from where the jaw fits ends on the bone in between."""
+    image, mask = radiographs[0].image, radiographs[0].mask
+    truth = np.roll(mask, 10, axis=0)
+    bone = np.where(mask, np.roll(image, 12, axis=0), image)
+    recipient = np.where(truth, np.roll(image, 10, axis=0), bone)
+    _, masks, _ = move_guides(image[None], mask[None], recipient[None], CPU)
+    assert dice(torch.from_numpy(masks)[:, None], torch.from_numpy(truth)[None, None]) > 0.8
 
 
 def test_a_guide_stays_where_it_is_on_its_own_picture(radiographs: list[Phantom]) -> None:
