@@ -51,6 +51,8 @@ def evaluate(
     ]
     training: dict[str, object] = {"steps": steps, "seeds": seeds, "backbone": backbone}
     _check(real, test, settings, training)
+    with progress("reading") as show:
+        _check_images(real, test, show)
     with connect(url) as client, progress("queued") as show:
         made = [_synthesis(client, real, setting, show) for setting in settings]
         report = _report(client, real, test, made, training, out, show)
@@ -79,6 +81,23 @@ def _check(real: list[Pair], test: list[Pair], settings: list[dict[str, object]]
     except ValidationError as error:
         wrong = plain_errors(error, ())[0]
         raise Failure(f"--{wrong.field.replace('_', '-')}: {wrong.detail}") from None
+
+
+def _check_images(real: list[Pair], test: list[Pair], show: Show) -> None:
+    """Raises Failure for images, masks and copies on two sides that the service would refuse, again before all else."""
+    from models.duplicates import known, leaks
+    from models.labeled_sets import read_labeled
+
+    try:
+        read = [read_labeled(pairs, "reading", show) for pairs in (real, test)]
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    trained, tested = ([known(*one) for one in zip(part.groups, part.images, strict=True)] for part in read)
+    if found := leaks(tested, trained):
+        raise Failure(
+            f"test image {found[0]} to train on ({len(found)} such); a copy on either side tells nothing: keep one of "
+            "each, or try another --seed"
+        )
 
 
 def _synthesis(client: "httpx.Client", real: list[Pair], fields: dict[str, object], show: Show) -> str:

@@ -1,6 +1,7 @@
 """Is one arm better than another? Means, a paired test and an interval, over the same test images."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def summarize(values: Values) -> Summary:
     return Summary(float(values.mean()), sd, seed_sd)
 
 
-def compare(arm: Values, reference: Values, seed: int = 0) -> Comparison:
+def compare(arm: Values, reference: Values) -> Comparison:
     """Arm against reference: (seeds, images) each, the same images in the same order and the same seeds.
 
     The interval is a percentile bootstrap of RESAMPLES draws that resamples seeds *and* images, so that it covers
@@ -54,14 +55,21 @@ def compare(arm: Values, reference: Values, seed: int = 0) -> Comparison:
     if arm.shape != reference.shape:
         raise ValueError(f"the arm has {arm.shape} (seeds, images), its reference {reference.shape}; pair them")
     differences = arm - reference
-    seeds, images = differences.shape
-    rng = np.random.default_rng(seed)
-    seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
-    image_weights = rng.multinomial(images, np.full(images, 1 / images), RESAMPLES) / images
-    means = np.einsum("rs,si,ri->r", seed_weights, differences, image_weights, optimize=True)
+    of_seeds, of_images = _resampled(*differences.shape)
+    means = np.einsum(
+        "rs,si,ri->r", of_seeds / len(differences), differences, of_images / differences.shape[1], optimize=True
+    )
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return Comparison(float(differences.mean()), float(low), float(high), _wilcoxon(differences.mean(axis=0)))
+
+
+@lru_cache(maxsize=1)  # a report of 200 comparisons would spend minutes on drawing the same again
+def _resampled(seeds: int, images: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """How often each seed (RESAMPLES, seeds) and each image (RESAMPLES, images) is drawn; always the same."""
+    rng = np.random.default_rng(0)
+    drawn = [rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) for count in (seeds, images)]
+    return drawn[0].astype(np.uint16), drawn[1].astype(np.uint16)
 
 
 def _wilcoxon(differences: NDArray[np.float64]) -> float | None:

@@ -66,6 +66,25 @@ def test_what_would_be_refused_after_the_syntheses_is_refused_before(
         run(["evaluate", "--labeled", str(labeled), "--out", str(tmp_path / "out"), "--url", NOWHERE, *options])
 
 
+def test_a_bad_mask_is_named_before_the_syntheses_on_whichever_side_it_is(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "labeled", 2, 902, LOOKS, lambda *_: None)
+    for mask in (tmp_path / "labeled" / "masks").iterdir():
+        good = mask.read_bytes()
+        mask.write_bytes((tmp_path / "labeled" / "images" / mask.name).read_bytes())
+        with pytest.raises(Failure, match=rf"{mask.name} or its mask: the mask holds"):
+            run(["evaluate", "--labeled", str(tmp_path / "labeled"), "--out", str(tmp_path / "out"), "--url", NOWHERE])
+        mask.write_bytes(good)
+
+
+def test_a_copy_among_those_to_test_on_is_named_before_the_syntheses(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "labeled", 1, 902, LOOKS, lambda *_: None)
+    for part in ("images", "masks"):
+        (only,) = (tmp_path / "labeled" / part).iterdir()
+        only.with_stem("copy").write_bytes(only.read_bytes())
+    with pytest.raises(Failure, match=r"^test image .* \(the same pixels as .*\) to train on"):
+        run(["evaluate", "--labeled", str(tmp_path / "labeled"), "--out", str(tmp_path / "out"), "--url", NOWHERE])
+
+
 def test_more_images_than_a_job_takes_are_refused_before_anything_is_sent(labeled: Path, tmp_path: Path) -> None:
     for part in ("images", "masks"):
         for number in range(4, 1003):
