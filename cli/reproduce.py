@@ -16,42 +16,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Reproduce the paper's results, on phantoms or on your own radiographs.", no_args_is_help=True)
 
-SIZES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "guides": 2,
-        "pool": 4,
-        "test": 4,
-        "top_ks": (1, 2),
-        "control_top_k": 2,
-        "seeds": 1,
-        "steps": 4,
-        "batch": 2,
-        "backbone": "tiny",
-    },
-    "small": {
-        "guides": 30,
-        "pool": 500,
-        "test": 240,
-        "top_ks": (5, 10, 20),
-        "control_top_k": 10,
-        "seeds": 3,
-        "steps": 2000,
-        "batch": 8,
-        "backbone": "b0",
-    },
-    "paper": {
-        "guides": 210,
-        "pool": 1550,
-        "test": 1890,
-        "top_ks": (5, 10, 20, 50),
-        "control_top_k": 20,
-        "seeds": 3,
-        "steps": 20_000,
-        "batch": 16,
-        "backbone": "b0",
-    },
-}
-
 FOR_MEMORY = (
     "a smaller --batch helps where an arm is trained, --device cpu where a GPU makes samples, "
     "else fewer images or a smaller --top-k"
@@ -117,32 +81,33 @@ def table1(
     from cli.phantoms import looks_of
     from models.labeled_sets import SEEDS_APART, folder_sets, phantom_sets
     from models.phantoms import LOOKS
-    from models.reproduce import Protocol, reproduce
-    from models.training.segmenter import SegmenterPlan
+    from models.reproduce import reproduce
     from models.weights import load_networks
     from worker.networks import batch_size, use_device
 
-    given: dict[str, Any] = {"guides": guides, "pool": pool, "test": test, "top_ks": tuple(top_k) if top_k else None}
-    given |= {"control_top_k": control_top_k, "seeds": seeds, "steps": steps, "batch": batch, "backbone": backbone}
-    numbers = _numbers(size, given)
-    if budget not in ("steps", "epochs"):
-        raise Failure(f"--budget {budget!r}; choose steps or epochs")
     looks = looks_of("--guide-looks", guide_looks)
     seed *= SEEDS_APART
     own = None
     if labeled is not None and unlabeled is not None:
         own = _own(labeled, unlabeled, test_set, guides, seed)
-        numbers |= dict(zip(("guides", "pool", "test"), map(len, own), strict=True))
+        guides, pool, test = map(len, own)
     elif not labeled is unlabeled is test_set is None:
         raise Failure("--labeled and --unlabeled go together; give both, or neither for phantoms")
+    known = _size(size)
     chosen = only_device(device)
     use_device(chosen)
     with in_words(FOR_MEMORY):
         networks = load_networks(weights or shipped_folder() / "default", chosen)
-        training = {name: numbers.pop(name) for name in ("steps", "batch", "backbone")}
-        plan = SegmenterPlan(**training, learning_rate=learning_rate, equal_weights=equal_weights)
-        numbers["seeds"] = tuple(range(numbers["seeds"]))
-        protocol = Protocol(**numbers, plan=plan, guide_looks=looks, phantom_seed=seed, budget=budget)  # type: ignore[arg-type]
+        training = _given(steps=steps, batch=batch, backbone=backbone, learning_rate=learning_rate)
+        protocol = replace(
+            known,
+            **_given(guides=guides, pool=pool, test=test, control_top_k=control_top_k),
+            **_given(top_ks=top_k and tuple(top_k), seeds=seeds and tuple(range(seeds))),
+            plan=replace(known.plan, **training, equal_weights=equal_weights),
+            guide_looks=looks,
+            phantom_seed=seed,
+            budget=budget,
+        )
         counts = (protocol.guides, protocol.pool, protocol.test)
         pool_has_truth = own is None or all(mask is not None for _, mask in own[1])
         arms = _chosen(_arms(protocol, pool_has_truth), row)
@@ -156,10 +121,23 @@ def table1(
     typer.echo((out / "report.md").read_text() + f"\n{out}/report.json, report.csv, report.md and report.png")
 
 
-def _numbers(size: str, given: dict[str, Any]) -> dict[str, Any]:
-    if size not in SIZES:
-        raise Failure(f"--size {size!r}; choose from {', '.join(SIZES)}")
-    return SIZES[size] | {name: value for name, value in given.items() if value is not None}
+def _size(name: str) -> "Protocol":
+    """Guides, pool, test images, top ks, the controls' top k, seeds; the segmenter's backbone, steps and batch."""
+    from models.reproduce import Protocol
+    from models.training.segmenter import SegmenterPlan
+
+    sizes = {
+        "smoke": Protocol(2, 4, 4, (1, 2), 2, (0,), SegmenterPlan("tiny", 4, 2)),
+        "small": Protocol(30, 500, 240, (5, 10, 20), 10, (0, 1, 2), SegmenterPlan("b0", 2000, 8)),
+        "paper": Protocol(210, 1550, 1890, (5, 10, 20, 50), 20, (0, 1, 2), SegmenterPlan("b0", 20_000, 16)),
+    }
+    if name not in sizes:
+        raise Failure(f"--size {name!r}; choose from {', '.join(sizes)}")
+    return sizes[name]
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _own(

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ import torch
 from models.evaluation import ORACLE, REFERENCE, ArmResult, build_report, run_arm
 from models.labeled_sets import Sets, Show
 from models.methods import Method, make_samples, read_samples, samples_file, slug
-from models.phantoms import LOOKS, PLAIN
+from models.phantoms import PLAIN
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled
 from models.sharing import alone, each_once, whole
@@ -30,8 +30,8 @@ class Protocol:
     """What is compared with what, on which sets. Raises ValueError for what does not go together.
 
     top_ks: of the paper's recipe; the controls have `control_top_k`. budget: `steps` gives every arm the same
-    optimiser steps; `epochs` gives an arm as many more as it has more images than `real`. guide_looks, looks and
-    phantom_seed are for phantoms alone.
+    optimiser steps; `epochs` gives an arm as many more as it has more images than `real`. guide_looks and phantom_seed
+    are told of phantoms alone.
     """
 
     guides: int
@@ -42,11 +42,12 @@ class Protocol:
     seeds: tuple[int, ...]
     plan: SegmenterPlan
     guide_looks: tuple[str, ...] = (PLAIN,)
-    looks: tuple[str, ...] = LOOKS
     phantom_seed: int = 1_000_000
-    budget: Literal["steps", "epochs"] = "steps"
+    budget: str = "steps"
 
     def __post_init__(self) -> None:
+        if self.budget not in ("steps", "epochs"):
+            raise ValueError(f"budget {self.budget!r}; choose steps or epochs")
         for k in (*self.top_ks, self.control_top_k):
             if not 1 <= k <= self.pool:
                 raise ValueError(f"top k is {k}, the pool has {self.pool} images; give 1 to {self.pool}")

@@ -175,7 +175,7 @@ def test_wrong_options_are_refused_before_anything_is_made(tmp_path: Path, weigh
         (["--top-k", "4"], "top k is 4, the pool has 3"),
         (["--size", "huge"], "choose from smoke, small, paper"),
         (["--guide-looks", "blue"], "unknown look 'blue'"),
-        (["--budget", "hours"], "choose steps or epochs"),
+        (["--budget", "hours"], "budget .hours.; choose steps or epochs"),
         (["--device", "abacus"], "give auto, cpu, cuda or cuda:N"),
         (["--backbone", "b9"], "'b9' is neither"),
         (["--labeled", "x"], "go together"),
