@@ -25,20 +25,20 @@ import numpy as np
 from app.presets import PRESETS
 from models.labeled_sets import phantom_sets
 from models.matching import random_selection
-from models.methods import Method, nearest, synthesized
 from models.metrics import dice
 from models.moved_guides import move_guides
 from models.phantoms import LOOKS, PLAIN
 from models.quality import dilated_mask, quality
 from models.segmenter import Labeled, Segmenter, build_segmenter, predict
 from models.synthesis import Recipe
+from models.ways import Way, nearest, synthesized
 from models.weights import Networks, load_networks
 
 SEED = 900_003
 COLUMNS = ("overlap", "ghost", "retention", "texture", "seam", "read", "seconds")
 
 
-def ways() -> list[Method]:
+def ways() -> list[Way]:
     """The paper's, each remedy added to it alone, all together, and all but one."""
     paper, best = (Recipe(method="diffusion", **PRESETS[name].recipe()) for name in ("paper", "harmonize"))
     alone = {
@@ -64,14 +64,14 @@ def ways() -> list[Method]:
         "harmonize without diffusion": replace(best, method="blend"),
     }
     return [
-        Method("paper", paper),
-        Method("paper, random selection", paper, "random"),
-        Method("copy-paste", replace(paper, method="paste")),
-        Method("blend without diffusion", replace(paper, method="blend")),
-        *(Method(f"paper + {name}", recipe) for name, recipe in alone.items()),
-        Method("paper + alignment", paper, align=True),
-        Method("harmonize, not aligned", best),
-        *(Method(name, recipe, align=True) for name, recipe in together.items()),
+        Way("paper", paper),
+        Way("paper, random selection", paper, "random"),
+        Way("copy-paste", replace(paper, method="paste")),
+        Way("blend without diffusion", replace(paper, method="blend")),
+        *(Way(f"paper + {name}", recipe) for name, recipe in alone.items()),
+        Way("paper + alignment", paper, align=True),
+        Way("harmonize, not aligned", best),
+        *(Way(name, recipe, align=True) for name, recipe in together.items()),
     ]
 
 
@@ -113,7 +113,7 @@ def measured(
     guides: Labeled,
     pool: Labeled,
     chosen: list[list[int]],
-    way: Method,
+    way: Way,
 ) -> list[float | None]:
     """The COLUMNS of one way."""
     assert way.recipe is not None

@@ -16,7 +16,6 @@ import torch
 
 from app.presets import PRESETS
 from models.matching import top_k
-from models.methods import synthesized
 from models.moved_guides import move_guides
 from models.phantoms import Phantom, phantoms
 from models.pixels import from_unit, read_image, resize_image
@@ -25,6 +24,7 @@ from models.segmenter import to_images
 from models.synthesis import Recipe
 from models.training.images import image_paths
 from models.training.vae import psnr
+from models.ways import synthesized
 from models.weights import Networks, load_networks
 
 SEED = 900_001

@@ -161,20 +161,20 @@ def _own(
 def _arms(protocol: "Protocol", oracle: bool) -> "list[Arm]":
     """The paper's rows with the preset `paper`, and the controls beside it."""
     from app.presets import PRESETS
-    from models.methods import Method
     from models.reproduce import table1_arms
     from models.synthesis import Recipe
+    from models.ways import Way
 
     paper, harmonize = PRESETS["paper"].recipe(), PRESETS["harmonize"].recipe()
     controls = [
-        Method("paste", Recipe(method="paste", **paper)),
-        Method("blend", Recipe(method="blend", **paper)),
-        Method("random selection", Recipe(method="diffusion", **paper), "random"),
-        Method("harmonize", Recipe(method="diffusion", **harmonize), align=PRESETS["harmonize"].align),
+        Way("paste", Recipe(method="paste", **paper)),
+        Way("blend", Recipe(method="blend", **paper)),
+        Way("random selection", Recipe(method="diffusion", **paper), "random"),
+        Way("harmonize", Recipe(method="diffusion", **harmonize), align=PRESETS["harmonize"].align),
         # Label propagation: what a synthesis with alignment must be better than.
-        Method("aligned mask alone", None, align=True),
+        Way("aligned mask alone", None, align=True),
     ]
-    return table1_arms(protocol, Method("synthetic", Recipe(method="diffusion", **paper)), controls, oracle)
+    return table1_arms(protocol, Way("synthetic", Recipe(method="diffusion", **paper)), controls, oracle)
 
 
 def _chosen(arms: "list[Arm]", rows: list[str] | None) -> "list[Arm]":

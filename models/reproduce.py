@@ -1,6 +1,6 @@
 """The paper's Table 1, with the controls it lacks: paste, blend, random selection and the oracle.
 
-Everything is kept under one folder, a file per guide and method and a file per arm and seed, so a run that was stopped
+Everything is kept under one folder, a file per guide and way and a file per arm and seed, so a run that was stopped
 goes on where it was, and several processes share the work, each making what no other is at.
 """
 
@@ -15,13 +15,13 @@ import torch
 
 from models.evaluation import ORACLE, REFERENCE, ArmResult, build_report, run_arm
 from models.labeled_sets import Sets, Show
-from models.methods import Method, make_samples, read_samples, samples_file, slug
 from models.phantoms import PLAIN
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled
 from models.sharing import alone, each_once, whole
 from models.training.checkpoint import Checkpoint
 from models.training.segmenter import SegmenterPlan
+from models.ways import Way, make_samples, read_samples, samples_file, slug
 from models.weights import Networks
 
 
@@ -59,19 +59,19 @@ class Protocol:
 class Arm:
     name: str
     real: bool
-    method: Method | None = None
+    way: Way | None = None
     top_k: int = 0
     pool_with_truth: bool = False
 
 
-def table1_arms(protocol: Protocol, paper: Method, controls: Sequence[Method], oracle: bool = True) -> list[Arm]:
+def table1_arms(protocol: Protocol, paper: Way, controls: Sequence[Way], oracle: bool = True) -> list[Arm]:
     """The paper's rows in its order, then the controls, each with the real images, then the oracle if asked for."""
     arms = [Arm(REFERENCE, real=True)]
     for k in protocol.top_ks:
-        arms.append(Arm(f"top {k}, synthetic", real=False, method=paper, top_k=k))
-        arms.append(Arm(f"top {k}, real+synthetic", real=True, method=paper, top_k=k))
+        arms.append(Arm(f"top {k}, synthetic", real=False, way=paper, top_k=k))
+        arms.append(Arm(f"top {k}, real+synthetic", real=True, way=paper, top_k=k))
     k = protocol.control_top_k
-    arms += [Arm(f"top {k}, real+{method.name}", real=True, method=method, top_k=k) for method in controls]
+    arms += [Arm(f"top {k}, real+{way.name}", real=True, way=way, top_k=k) for way in controls]
     return [*arms, Arm(ORACLE, real=True, pool_with_truth=True)] if oracle else arms
 
 
@@ -114,12 +114,12 @@ def reproduce(
     return report
 
 
-def _wanted(arms: Sequence[Arm]) -> dict[Method, int]:
-    """Every method that arms are made by, and how many samples of each guide the largest of them takes."""
-    wanted: dict[Method, int] = {}
+def _wanted(arms: Sequence[Arm]) -> dict[Way, int]:
+    """Every way that arms are made by, and how many samples of each guide the largest of them takes."""
+    wanted: dict[Way, int] = {}
     for arm in arms:
-        if arm.method is not None:
-            wanted[arm.method] = max(arm.top_k, wanted.get(arm.method, 0))
+        if arm.way is not None:
+            wanted[arm.way] = max(arm.top_k, wanted.get(arm.way, 0))
     return wanted
 
 
@@ -156,9 +156,9 @@ def _sources(folder: Path, arm: Arm, guides: Labeled, pool: Labeled) -> dict[str
     sources = {"real": guides} if arm.real else {}
     if arm.pool_with_truth:
         sources["pool"] = pool
-    if arm.method is not None:
+    if arm.way is not None:
         home = folder / "synthetic"
-        made = [read_samples(samples_file(home, arm.method, guide), arm.top_k) for guide in range(len(guides))]
+        made = [read_samples(samples_file(home, arm.way, guide), arm.top_k) for guide in range(len(guides))]
         images, masks = (np.concatenate(column) for column in zip(*made, strict=True))
         groups = tuple(group for group in guides.groups for _ in range(arm.top_k))
         sources["synthetic"] = Labeled(images, masks, groups)

@@ -12,7 +12,6 @@ import torch
 
 from app.presets import PRESETS
 from models.matching import better
-from models.methods import synthesized
 from models.moved_guides import move_guides
 from models.schedule import Schedule
 from models.segmenter import Labeled, predict
@@ -20,6 +19,7 @@ from models.synthesis import Recipe
 from models.training import denoiser, vae
 from models.training.loop import Budget, Plan
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
+from models.ways import synthesized
 from models.weights import load_networks, save_vae
 from tests.tiny import make_tiny_weights, tiny_autoencoder, tiny_unet
 

@@ -1,4 +1,4 @@
-"""The ways to make labeled images that a comparison compares, and what they made: a file per method and guide."""
+"""The ways to make labeled images that a comparison compares, and what they made: a file per way and guide."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from models.weights import Networks
 
 
 @dataclass(frozen=True)
-class Method:
+class Way:
     """A way to make labeled images from a guide: a recipe and how pool images are chosen.
 
     recipe: None leaves the pool image as it is; the guide gives no more than its mask.
@@ -41,31 +41,31 @@ def make_samples(
     networks: Networks,
     guides: Labeled,
     pool: Labeled,
-    wanted: Mapping[Method, int],
+    wanted: Mapping[Way, int],
     show: Show,
     batch_size: int,
 ) -> None:
-    """For every wanted method and guide the file of its top k samples, by rank; what is there is left as it is."""
+    """For every wanted way and guide the file of its top k samples, by rank; what is there is left as it is."""
     tasks = [
-        (method, k, range(len(guides))[some])
-        for method, k in wanted.items()
+        (way, k, range(len(guides))[some])
+        for way, k in wanted.items()
         for some in _chunks(len(guides), max(1, batch_size // k))  # few samples of a guide do not fill a GPU
     ]
-    files = [[samples_file(folder, method, guide) for guide in some] for method, _, some in tasks]
+    files = [[samples_file(folder, way, guide) for guide in some] for way, _, some in tasks]
     rows = {pixels.sha256(image.tobytes()): row for row, image in enumerate(pool.images)}
-    most = max((k for method, k in wanted.items() if method.selection == "ssim"), default=0)
+    most = max((k for way, k in wanted.items() if way.selection == "ssim"), default=0)
     recipients = Recipients(rows, cache(lambda: nearest(networks, guides, pool, list(rows), most, batch_size, show)))
 
     def make(number: int) -> None:
-        method, k, some = tasks[number]
-        show(number, len(tasks), f"synthesis, {method.name}")
-        missing = [guide for guide in some if not samples_file(folder, method, guide).exists()]
-        pairs = [(guide, *pair) for guide in missing for pair in recipients.of(guides.images[guide], guide, method, k)]
+        way, k, some = tasks[number]
+        show(number, len(tasks), f"synthesis, {way.name}")
+        missing = [guide for guide in some if not samples_file(folder, way, guide).exists()]
+        pairs = [(guide, *pair) for guide in missing for pair in recipients.of(guides.images[guide], guide, way, k)]
         of, backgrounds, seeds = zip(*pairs, strict=True)
         unlabeled = pool.images[list(backgrounds)]
-        images, masks = _samples(networks, guides.rows(of), unlabeled, method, seeds, batch_size)
+        images, masks = _samples(networks, guides.rows(of), unlabeled, way, seeds, batch_size)
         for guide, own in zip(missing, _chunks(len(pairs), k), strict=True):
-            _write_samples(samples_file(folder, method, guide), images[own], masks[own])
+            _write_samples(samples_file(folder, way, guide), images[own], masks[own])
 
     each_once(folder.with_suffix(".lock"), files, make)
 
@@ -73,15 +73,15 @@ def make_samples(
 @dataclass(frozen=True)
 class Recipients:
     """The pool images that guides are put into. rows: the pool's, by their images' sha256, none of them twice;
-    ranked(): the sha256 of those most similar to each guide, asked for by methods that take them."""
+    ranked(): the sha256 of those most similar to each guide, asked for by ways that take them."""
 
     rows: Mapping[str, int]
     ranked: Callable[[], Sequence[Sequence[str]]]
 
-    def of(self, image: NDArray[np.uint8], guide: int, method: Method, k: int) -> list[tuple[int, int]]:
+    def of(self, image: NDArray[np.uint8], guide: int, way: Way, k: int) -> list[tuple[int, int]]:
         """k rows of the pool for a guide (256, 512), the first in rank first, each with its sample's seed."""
         digest = pixels.sha256(image.tobytes())
-        drawn = method.selection == "random"
+        drawn = way.selection == "random"
         chosen = random_selection(0, digest, list(self.rows), k) if drawn else self.ranked()[guide][:k]
         return [(self.rows[sha256], sample_seed(0, digest, sha256)) for sha256 in chosen]
 
@@ -115,17 +115,17 @@ def _samples(
     networks: Networks,
     guides: Labeled,
     unlabeled: NDArray[np.uint8],
-    method: Method,
+    way: Way,
     seeds: Sequence[int],
     batch_size: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Each guide's anatomy in the unlabeled image of its row, (B, 256, 512) uint8, and the masks, bool."""
     images, masks = guides.images, guides.masks
-    if method.align:
+    if way.align:
         images, masks, _ = move_guides(images, masks, unlabeled, networks.device)
-    if method.recipe is None:
+    if way.recipe is None:
         return unlabeled, masks
-    return synthesized(networks, images, masks, unlabeled, method.recipe, seeds, batch_size), masks
+    return synthesized(networks, images, masks, unlabeled, way.recipe, seeds, batch_size), masks
 
 
 def synthesized(
@@ -151,8 +151,8 @@ def synthesized(
     return np.stack([pixels.from_unit(image) for image in made[:, 0].numpy()])
 
 
-def samples_file(folder: Path, method: Method, guide: int) -> Path:
-    return folder / slug(method.name) / f"{guide:04d}.npz"
+def samples_file(folder: Path, way: Way, guide: int) -> Path:
+    return folder / slug(way.name) / f"{guide:04d}.npz"
 
 
 def slug(name: str) -> str:
