@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -115,6 +116,20 @@ def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     bucket = f"b{uuid4().hex}"
     boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1").create_bucket(Bucket=bucket)
     return f"s3://{bucket}/prefix"
+
+
+@pytest.fixture
+def full_device(tmp_path: Path) -> Path:
+    """A device on which every write finds the disk full, whatever became of this machine's /dev/full."""
+    device = Path("/dev/full")
+    if device.is_char_device():
+        return device
+    try:
+        os.mknod(tmp_path / "full", stat.S_IFCHR | 0o666, os.makedev(1, 7))
+        (tmp_path / "full").open("wb").close()
+    except PermissionError:
+        pytest.skip("/dev/full is no device here, and none can be made")
+    return tmp_path / "full"
 
 
 def free_port() -> int:

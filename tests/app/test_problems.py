@@ -100,9 +100,9 @@ def test_a_mistake_of_the_service_says_nothing_of_its_inside(
 
 
 def test_an_upload_for_which_there_is_no_room_may_come_again(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, full_device: Path
 ) -> None:
-    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Path("/dev/full").open("r+b", 0))  # noqa: SIM115
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full_device.open("r+b", 0))
     answer = client.post("/pools/default/images", files={"images": ("a.png", b"pixels")})
     assert answer.status_code == 503
     assert answer.headers["Content-Type"] == "application/problem+json"

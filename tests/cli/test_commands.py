@@ -117,8 +117,8 @@ def test_a_folder_that_cannot_be_made_is_a_line_and_no_traceback(
     assert said.startswith(f"pansynth: {tmp_path / 'file'}") and said.count("\n") == 1
 
 
-def test_a_full_disk_is_a_line_and_no_traceback() -> None:
-    with Path("/dev/full").open("w") as full:
+def test_a_full_disk_is_a_line_and_no_traceback(full_device: Path) -> None:
+    with full_device.open("w") as full:
         done = subprocess.run(pansynth("keys", "--help"), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode != 0
     assert done.stderr.startswith("pansynth: No space left on device\n")

@@ -208,7 +208,7 @@ def test_the_child_ends_with_its_parent_however_that_ends(tmp_path: Path, busy: 
     ) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
-        until(lambda: not busy or child.cpu_times().user > 0.8)
+        until(lambda: not busy or child.memory_info().rss > IN_THE_MIDDLE)
         parent.kill()
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
