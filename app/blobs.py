@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import obstore
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 
 from app.errors import BlobDamaged, BlobMissing
 
 if TYPE_CHECKING:
+    from obstore import GetResult
     from obstore.store import RetryConfig
 
 PIECE = 1 << 20
@@ -59,11 +60,30 @@ class Blobs:
         """The bytes start <= i < end (default: to the end) in pieces of 1 MB or so. Raises BlobMissing."""
         size = self.size(key)
         end = size if end is None else min(end, size)
-        if start >= end:
-            return iter(())
+        return self._pieces(key, self._open(key, start, end), start, end) if start < end else iter(())
+
+    def _open(self, key: str, start: int, end: int) -> "GetResult":
         with _named(key):
-            found = obstore.get(self._store, key, options={"range": (start, end)})
-        return (bytes(piece) for piece in found.stream(min_chunk_size=PIECE))
+            return obstore.get(self._store, key, options={"range": (start, end)})
+
+    def _pieces(self, key: str, found: "GetResult", start: int, end: int) -> Iterator[bytes]:
+        """What was found; where it breaks off, the rest is asked for, as long as some bytes come each time.
+
+        A bucket's answer breaks off after 30 s, the client's limit for a whole request. A large blob takes longer, and
+        so does any that is handed on to a slow reader.
+        """
+        while True:
+            before = start
+            try:
+                for piece in found.stream(min_chunk_size=PIECE):
+                    yield bytes(piece)
+                    start += len(piece)
+            except BaseError:
+                if start == before:
+                    raise
+            if start >= end or start == before:
+                return
+            found = self._open(key, start, end)
 
     def size(self, key: str) -> int:
         """A blob's bytes. Raises BlobMissing."""

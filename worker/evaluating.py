@@ -39,7 +39,7 @@ def train_arm(place: Workplace, lease: Lease) -> int:
     sources = _sources(place, lease.check, job, guides, arm)
     test = _load(place, lease.check, job.id, tests)
     checkpoint = keys.checkpoint(job.id, lease.claim.first)
-    saved = place.blobs.get(checkpoint) if place.blobs.exists(checkpoint) else None
+    saved = b"".join(place.blobs.stream(checkpoint)) if place.blobs.exists(checkpoint) else None  # up to 1 GB
     if saved is None:  # a later turn has the same images
         _check_leaks(test, [row.name for row in tests], sources)
     lease.check()

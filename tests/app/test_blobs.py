@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.blobs import PIECE, Blobs
+from app.blobs import PIECE, RETRIES, Blobs
 from app.errors import BlobMissing
 from app.uploads.multipart import UploadedFile
 
@@ -52,6 +53,33 @@ def test_any_range_of_bytes_is_streamed(store: Blobs, tmp_path: Path) -> None:
     for start, end in ((0, 1), (100, 200), (PIECE - 1, 2 * PIECE + 1), (len(content) - 3, len(content) + 9)):
         assert b"".join(store.stream("jobs/1/big", start, end)) == content[start:end]
     assert list(store.stream("jobs/1/big", 5, 5)) == []
+
+
+@pytest.fixture
+def impatient(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Blobs:
+    """A bucket's client that gives a request 2 s, with its body, where the service's gives 30."""
+    monkeypatch.setenv("AWS_TIMEOUT", "2s")
+    monkeypatch.setitem(RETRIES, "retry_timeout", timedelta(seconds=1))
+    return Blobs(s3_url)
+
+
+def test_a_reader_may_take_longer_than_a_request_to_the_bucket(impatient: Blobs) -> None:
+    content = bytes(range(256)) * (4 * PIECE // 256)
+    impatient.put("jobs/1/big", content)
+    pieces = impatient.stream("jobs/1/big", 100)
+    read = next(pieces)
+    time.sleep(2.2)
+    assert read + b"".join(pieces) == content[100:]
+
+
+def test_a_blob_that_goes_while_it_is_read_ends_the_reading(impatient: Blobs) -> None:
+    impatient.put("jobs/1/big", bytes(4 * PIECE))
+    pieces = impatient.stream("jobs/1/big")
+    next(pieces)
+    impatient.delete("jobs/1/big")
+    time.sleep(2.2)
+    with pytest.raises(BlobMissing, match="jobs/1/big"):
+        list(pieces)
 
 
 def test_a_prefix_is_a_folder_and_not_the_beginning_of_a_name(store: Blobs) -> None:
