@@ -14,6 +14,7 @@ from app.leases import WORKABLE
 from app.tables import REJECTED, EvaluationImage, Guide, IdempotencyKey, Job, Report, Sample, Step, Upload, Worker
 
 ALIVE_SECONDS = 20.0  # a worker gives a sign of life every 3 s
+MAX_POSITION = 2**31 - 1  # PostgreSQL compares the column with nothing larger
 
 
 def find_job(session: Session, job_id: str) -> Job:
@@ -63,7 +64,7 @@ def list_samples(
     if made_only:
         query = query.where(Sample.image_sha256.is_not(None))
     if cursor:
-        query = query.where(Sample.position > number_of(cursor))
+        query = query.where(Sample.position > min(number_of(cursor), MAX_POSITION))
     rows = session.scalars(query).all()
     return rows[:limit], str(rows[limit - 1].position) if len(rows) > limit else None
 
@@ -95,7 +96,7 @@ def report_sha256(session: Session, job_id: str, form: str) -> str | None:
 def find_sample(session: Session, job_id: str, position: int) -> Sample:
     """Raises JobNotFound, SampleNotFound."""
     find_job(session, job_id)
-    sample = session.get(Sample, (job_id, position)) if 0 <= position < 1 << 31 else None
+    sample = session.get(Sample, (job_id, position)) if 0 <= position <= MAX_POSITION else None
     if sample is None:
         raise SampleNotFound(f"job {job_id} has no sample {position}; GET /jobs/{job_id}/samples lists them")
     return sample

@@ -282,6 +282,7 @@ def test_samples_come_page_by_page(db: Database) -> None:
         assert [row.position for row in rows] == list(range(6))
         assert len(queries.list_samples(session, job.id, made_only=True)[0]) == 4
         assert queries.find_sample(session, job.id, 5).rank == 3
+        assert queries.list_samples(session, job.id, cursor="9" * 18) == ([], None)
 
 
 def test_the_remaining_time_follows_the_pace_so_far() -> None:
