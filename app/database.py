@@ -16,6 +16,15 @@ from app.tables import Base
 
 HIDE = True  # errors go to the logs, and a statement's values hold the names of files
 WRITING = {"pansynth_writing": True}
+# A PostgreSQL server that has vanished is given up within a minute; by TCP's own rules that may take two hours. What
+# the URL itself says of these comes first.
+PATIENCE = {
+    "connect_timeout": "10",  # s
+    "tcp_user_timeout": "30000",  # ms
+    "keepalives_idle": "30",  # s, as the next
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
 MIGRATIONS_LOCK = 0x70616E73  # any constant: the advisory lock under which PostgreSQL's schema is changed
 
 
@@ -62,6 +71,7 @@ def connect(url: str) -> Database:
         return Database(_connect_sqlite(url))
     if address.drivername in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
+    address = address.set(query={**PATIENCE, **address.query})
     return Database(create_engine(address, pool_pre_ping=True, hide_parameters=HIDE))
 
 

@@ -21,8 +21,8 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/livez")
-def livez() -> dict[str, str]:
-    """The process answers."""
+async def livez() -> dict[str, str]:
+    """The process answers, though all its threads may wait for a store."""
     return {"status": "alive"}
 
 

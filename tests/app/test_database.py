@@ -1,5 +1,6 @@
 """app/database.py: both kinds of database, brought up to date and written to by several at once."""
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -9,15 +10,32 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import OperationalError
 
 from app import database, pools, queries
-from app.database import Database, insert_new
+from app.database import Database, clock, insert_new
 from app.errors import PoolNotFound
 from app.tables import Base, IdempotencyKey, Pool, Step
 
 
 def pool(name: str) -> Pool:
     return Pool(id=name, name=name, created_at=datetime.now(UTC))
+
+
+def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(database.PATIENCE, "connect_timeout", "2")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        opened = database.connect(f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/none")
+        with pytest.raises(OperationalError, match="timeout"), opened.read() as session:
+            clock(session)
+
+
+def test_how_soon_a_server_that_vanishes_is_given_up_is_the_urls_to_say(postgres_url: str) -> None:
+    opened = database.connect(f"{postgres_url}&keepalives_idle=5")
+    with opened.engine.connect() as connection:
+        given = connection.connection.driver_connection.info.get_parameters()
+    assert (given["keepalives_idle"], given["tcp_user_timeout"]) == ("5", database.PATIENCE["tcp_user_timeout"])
+    opened.dispose()
 
 
 def test_the_migrations_make_the_tables_that_the_code_expects(db: Database) -> None:

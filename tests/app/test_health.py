@@ -1,8 +1,12 @@
+import socket
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 import httpx
+import pytest
 from sqlalchemy import update
 
+from app import database
 from app.monitoring.figures import Figures
 from app.service import Service
 from app.settings import Settings
@@ -17,6 +21,23 @@ def figures(client: httpx.Client) -> dict[str, float]:
 
 def test_it_is_alive(client: httpx.Client) -> None:
     assert client.get("/livez").json() == {"status": "alive"}
+
+
+def test_it_is_alive_while_all_its_threads_wait_for_a_database_that_says_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(database.PATIENCE, "connect_timeout", "60")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    away = settings.model_copy(update={"database_url": f"postgresql://nobody@127.0.0.1:{port}/none"})
+    with serving(away) as served, socket.create_server(("127.0.0.1", port)), ExitStack() as waiting:
+        for _ in range(50):  # there are 40 threads
+            asked = waiting.enter_context(socket.create_connection(("127.0.0.1", served.port)))
+            asked.sendall(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with pytest.raises(httpx.ReadTimeout):
+            while True:
+                served.client.get("/presets", timeout=0.5)
+        assert served.client.get("/livez").status_code == 200
 
 
 def test_it_is_ready_with_a_live_worker(client: httpx.Client, service: Service) -> None:
