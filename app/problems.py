@@ -113,6 +113,7 @@ FIELD_OF_KIND = {
     "bad-cursor": "cursor",
 }
 
+PHRASES = {413: "Request Entity Too Large"}  # Python 3.13 says it otherwise, and a problem's kind is to be the same
 RETRY_AFTER = {"queue-full": "30", "decoder-away": str(RETRY_SECONDS)}
 
 
@@ -139,7 +140,7 @@ def from_validation(error: RequestValidationError) -> Problem:
 
 
 def from_http(error: HTTPException) -> Problem:
-    phrase = HTTPStatus(error.status_code).phrase
+    phrase = PHRASES.get(error.status_code) or HTTPStatus(error.status_code).phrase
     details = {
         404: "there is nothing at this address; /docs lists what there is",
         405: f"this method is not allowed here; allowed: {(error.headers or {}).get('Allow')}",

@@ -50,6 +50,7 @@ def test_a_large_body_is_refused_where_none_is_expected_whatever_it_calls_itself
     answer = client.post("/pools", content=b'{"name": "' + b"a" * 1_000_000, headers={"Content-Type": kind})
     assert answer.status_code == 413
     assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["type"] == "urn:pansynth:problem:request-entity-too-large"  # under any version of Python
 
 
 def test_every_error_of_the_domain_has_its_status() -> None:
