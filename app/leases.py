@@ -34,9 +34,13 @@ def hold(session: Session, claim: Claim) -> tuple[Job, Step]:
     return job, step
 
 
-def leased(now: datetime) -> ColumnElement[bool]:
-    """Whether a step's lease lasts. One that lasts longer than any lease is from before the clock was set back."""
-    return and_(Step.status == "leased", Step.leased_until.between(now, now + LONGEST_LEASE))
+def is_worked_at(now: datetime) -> ColumnElement[bool]:
+    """Whether a worker holds a step, which is not only left for a while (`leave`).
+
+    A lease that lasts longer than any is from before the clock was set back.
+    """
+    lasts = Step.leased_until.between(now, now + LONGEST_LEASE)
+    return and_(Step.status == "leased", lasts, Step.lease.is_not(None))
 
 
 def claimable(now: datetime) -> ColumnElement[bool]:
@@ -71,12 +75,12 @@ def fairest(session: Session, now: datetime, kinds: Collection[str] | None) -> t
 def _leased_by(now: datetime, *columns: InstrumentedAttribute[str]) -> Subquery:
     """How many steps workers are at, by these columns of their jobs."""
     held = select(*columns, func.count().label("leases")).join(Step, Step.job_id == Job.id)
-    return held.where(leased(now)).group_by(*columns).subquery()
+    return held.where(is_worked_at(now)).group_by(*columns).subquery()
 
 
 def is_held(session: Session, job_id: str, now: datetime) -> bool:
     """Whether a worker is at one of the job's steps."""
-    held = exists().where(Step.job_id == job_id, Step.lease.is_not(None), leased(now))
+    held = exists().where(Step.job_id == job_id, is_worked_at(now))
     return bool(session.scalar(select(held)))
 
 

@@ -166,6 +166,17 @@ def test_tenants_take_turns_however_many_jobs_one_has(db: Database) -> None:
     assert look(db, late.id).status == "running"
 
 
+def test_a_step_that_waits_for_a_store_takes_no_turn_from_its_tenant(db: Database) -> None:
+    early, late = db.of("early"), db.of("late")
+    for tenant in (early, late):
+        make_pool(tenant)
+    waits, next_one, _ = submit(early), submit(early), submit(late)
+    waiting = must_claim(db)
+    do(db, jobs.wait_out, waiting, now=NOW)
+    assert waiting.job_id == waits.id
+    assert must_claim(db).job_id == next_one.id
+
+
 def test_within_a_tenant_its_keys_take_turns_and_then_their_jobs(db: Database) -> None:
     make_pool(db)
     busy = [submit(db, guides=1) for _ in range(4)]
