@@ -81,12 +81,12 @@ def import_files(place: Workplace, lease: Lease) -> int:
     for upload in uploads:
         lease.check()
         try:
-            outcome, image = _read(place, job, upload)
+            row, image = _read(place, job, upload)
         except pixels.ImageError as error:
             outcomes.append(Outcome(upload.position, None, str(error)))
-            continue
-        outcomes.append(outcome)
-        images[pixels.sha256(pixels.image_png(image))] = image
+        else:
+            outcomes.append(Outcome(upload.position, row))
+            images[row.sha256] = image
     latents = _encode_new(place, lease, job, images)
     with place.database.write() as session:
         imports.imported(session, lease.claim, outcomes, latents)
@@ -94,7 +94,7 @@ def import_files(place: Workplace, lease: Lease) -> int:
     return 0
 
 
-def _read(place: Workplace, job: Job, upload: Upload) -> tuple[Outcome, NDArray[np.uint8]]:
+def _read(place: Workplace, job: Job, upload: Upload) -> tuple[NewImage, NDArray[np.uint8]]:
     """Decode an upload and write its pixels' blob. Raises ImageError."""
     data = place.blobs.get(keys.upload(job.id, upload.position))
     cropped = job.parameters.get("region") == regions.CROP
@@ -107,7 +107,7 @@ def _read(place: Workplace, job: Job, upload: Upload) -> tuple[Outcome, NDArray[
     png = pixels.image_png(image)
     sha256 = pixels.sha256(png)
     place.blobs.put(keys.pool_image(job.pool_id or "", sha256), png)
-    return Outcome(upload.position, NewImage(upload.name, decoded.width, decoded.height, sha256, crop)), image
+    return NewImage(upload.name, decoded.width, decoded.height, sha256, crop), image
 
 
 def _encode_new(place: Workplace, lease: Lease, job: Job, images: dict[str, NDArray[np.uint8]]) -> list[NewLatent]:
