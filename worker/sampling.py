@@ -226,7 +226,7 @@ def _settle(place: Workplace, lease: Lease, job: Job, judged: Sequence[Judged]) 
             else:
                 detail = "; ".join(one.shortcomings)
                 trust.drop_sample(session, lease.claim, position=position, detail=detail, quality=one.figures)
-    place.figures.samples_made(sum(sha256s is not None for sha256s in stored))
+    place.figures.samples_made(len(judged))
     return again
 
 

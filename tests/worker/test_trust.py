@@ -64,6 +64,7 @@ def test_what_fails_is_dropped_and_the_rest_keeps_its_numbers(
     assert sorted(name for name in names if name.startswith("images/")) == [row["image"] for row in kept]
     summary = {"made": 6, "kept": 3, "dropped": 3, "redrawn": 0}
     assert described["quality_summary"] == quality_summary(look(place, job_id)) == summary
+    assert place.figures.snapshot()["samples"] == 6, "those that were dropped were made, too"
     assert described["samples"] == 3
     assert {entry["index"] for entry in described["dropped"]} == set(range(6)) - {int(row["index"]) for row in kept}
     assert "is below min_background_ssim" in described["dropped"][0]["detail"]
