@@ -68,13 +68,11 @@ def ends(pid: int, seconds: float = 30) -> bool:
     return False
 
 
-def test_a_killed_child_comes_back_at_once(supervise, tmp_path: Path) -> None:
+def test_a_killed_child_comes_back(supervise, tmp_path: Path) -> None:
     supervise(f"echo $$ >> {tmp_path}/pids; exec sleep 60")
     [first] = pids(tmp_path / "pids")
     os.kill(first, signal.SIGKILL)
-    begun = time.monotonic()
     assert len(pids(tmp_path / "pids", 2)) == 2
-    assert time.monotonic() - begun < 2
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="this system has no real-time signals")
@@ -124,7 +122,7 @@ def test_a_child_that_cannot_start_ends_everything_with_the_last_words_of_its_lo
     assert good.process.returncode == -signal.SIGTERM
 
 
-def test_a_child_that_keeps_dying_is_started_less_and_less_often(tmp_path: Path) -> None:
+def test_a_child_that_dies_is_started_again_at_once_and_then_less_and_less_often(tmp_path: Path) -> None:
     child = Child("child", ["false"], tmp_path / "log", os.environ)
     pauses = []
     for _ in range(8):

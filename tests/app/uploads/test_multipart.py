@@ -1,11 +1,11 @@
 import socket
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.service import Service
+from app.uploads import bodies
 from app.uploads.multipart import MAX_FILES, UploadedFile, checked_name
 from tests.serving import Served, answer_of, head, stored
 
@@ -26,20 +26,21 @@ def test_a_file_of_the_form_reads_as_a_file_of_its_own_and_no_further(tmp_path: 
                 file.seek(-9, 2)
 
 
-def test_an_announced_size_over_the_limit_is_refused_before_anything_is_sent(served: Served) -> None:
-    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as connection:
+def test_an_announced_size_over_the_limit_is_refused_before_anything_is_sent(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "DRAIN_SECONDS", 600.0)  # the answer is there before the body is waited for
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
         connection.sendall(head(f"Content-Length: {10**12}"))
-        started = time.monotonic()
         answer = answer_of(connection)
     assert answer.startswith("HTTP/1.1 413 ")
     assert "application/problem+json" in answer and str(LIMIT) in answer
-    assert time.monotonic() - started < 1.0
 
 
 def test_a_body_of_unknown_size_is_refused_as_soon_as_it_passes_the_limit(served: Served) -> None:
     piece = b"x" * 65_536
     part = b'--xyz\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
-    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
         connection.sendall(head("Transfer-Encoding: chunked"))
         connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
         for _ in range(LIMIT // len(piece) + 1):
@@ -67,7 +68,7 @@ def test_a_client_that_sends_it_all_still_gets_the_refusal(client: httpx.Client,
 
 def test_a_client_that_breaks_off_leaves_nothing(served: Served) -> None:
     before = stored(served.service)
-    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
         connection.sendall(head("Content-Length: 1000", "/pools/default/images") + b"--xyz\r\n")
     assert served.client.get("/livez").status_code == 200
     assert stored(served.service) == before

@@ -129,11 +129,11 @@ def test_imports_and_evaluations_are_told_as_well(api: Served, receiver: Receive
 def test_a_receiver_in_trouble_is_tried_again_under_the_same_id(
     api: Served, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries, "ATTEMPT_SECONDS", 0.5)
     receiver.answers[:] = [500, None, 302]
     job = cancelled(api, receiver.url)
     for attempt, error in enumerate(("answered 500", "no answer within 0.5 s", "answered 302"), start=1):
         webhook_when(api, job, "pending", attempt, error)
+        monkeypatch.setattr(deliveries, "ATTEMPT_SECONDS", 0.5 if attempt == 1 else 15.0)  # of the next attempt
         make_due(api.service.database)
     assert webhook_when(api, job, "delivered", 4)["last_error"] is None
     assert {received.path for received in receiver.received} == {"/hooks/pansynth?clinic=7"}  # nothing followed
