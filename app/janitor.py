@@ -155,18 +155,22 @@ def remove_blobs_of_pools(database: Database, blobs: Blobs, moment: datetime) ->
 
 def not_of_pools(session: Session, found: Sequence[str]) -> list[str]:
     """Which keys below `pools/` no row names. A pool with a job under way keeps everything."""
+
+    def digests(kind: str) -> list[str]:
+        return [key.rpartition("/")[2].partition(".")[0] for key in found if f"/{kind}/" in key]
+
     ids = {key.split("/")[1] for key in found}
-    digests = [key.rpartition("/")[2].partition(".")[0] for key in found]
     busy = set(session.scalars(select(Job.pool_id).where(Job.pool_id.in_(ids), Job.status.in_(ACTIVE))))
     images = select(PoolImage.pool_id, PoolImage.sha256).where(
-        PoolImage.pool_id.in_(ids), PoolImage.sha256.in_(digests)
-    )
-    shards = (
-        select(PoolImage.pool_id, PoolLatent.model_sha256, PoolLatent.shard)
-        .join(PoolImage, PoolImage.id == PoolLatent.pool_image_id)
-        .where(PoolImage.pool_id.in_(ids), PoolLatent.shard.in_(digests))
-        .distinct()
+        PoolImage.pool_id.in_(ids), PoolImage.sha256.in_(digests("images"))
     )
     named = {keys.pool_image(*row) for row in session.execute(images)}
-    named |= {keys.latents(*row) for row in session.execute(shards)}
+    if shards := digests("latents"):  # no index leads to them: all latents of the pools are looked through
+        latents = (
+            select(PoolImage.pool_id, PoolLatent.model_sha256, PoolLatent.shard)
+            .join(PoolImage, PoolImage.id == PoolLatent.pool_image_id)
+            .where(PoolImage.pool_id.in_(ids), PoolLatent.shard.in_(shards))
+            .distinct()
+        )
+        named |= {keys.latents(*row) for row in session.execute(latents)}
     return [key for key in found if key.split("/")[1] not in busy and key not in named]

@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.tables import IdempotencyKey, Job, Pool, PoolImage, PoolLatent, Worker
 from models.pixels import sha256 as sha256_of
 from tests.evaluations import finished_synthesis, send
-from tests.serving import claim, finish, guide_files, make_sample, plan, stored, submit
+from tests.serving import claim, finish, guide_files, make_sample, plan, statements_of, stored, submit
 
 LATER = datetime.now(UTC) + 2 * GRACE  # when everything the tests write is old
 
@@ -114,6 +114,13 @@ def test_images_and_latents_without_a_row_go_unless_a_job_uses_the_pool(
         keys.pool_image("8" * 32, image.sha256),
     }
     assert before[1] - stored(service)[1] == gone
+
+
+def test_of_a_pool_of_images_alone_no_latents_are_looked_through(service: Service, pool: str) -> None:
+    assert pool == "held"
+    with statements_of(service, "pool_latents") as asked:
+        assert tidied(service) == {}
+    assert asked == []
 
 
 def test_dead_workers_and_old_idempotency_keys_are_forgotten(client: httpx.Client, service: Service, pool: str) -> None:
