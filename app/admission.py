@@ -60,7 +60,8 @@ def under_key(session: Session, idempotency: tuple[str, str] | None, job: Job) -
         return job
     key, fingerprint = idempotency
     row = {"tenant": tenant_of(session), "key": key, "fingerprint": fingerprint, "job_id": job.id}
-    if insert_new(session, IdempotencyKey, [row | {"created_at": datetime.now(UTC)}], "key"):
-        return job
-    session.execute(delete(Job).where(Job.id == job.id))
-    return first_with_key(session, idempotency) or job
+    while not insert_new(session, IdempotencyKey, [row | {"created_at": datetime.now(UTC)}], "key"):
+        if (first := first_with_key(session, idempotency)) is not None:  # else it was deleted a moment ago
+            session.execute(delete(Job).where(Job.id == job.id))
+            return first
+    return job

@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, event, func, select
 from sqlalchemy.orm import Session
 
 from app import imports, jobs, pools, queries
+from app.admission import new_job, under_key
 from app.database import Database
 from app.errors import (
     IdempotencyConflict,
@@ -163,6 +164,23 @@ def test_the_same_key_sent_many_times_at_once_gives_one_job(db: Database) -> Non
     with db.read() as session:
         assert session.scalar(select(func.count()).select_from(Job)) == 1
         assert session.scalar(select(func.count()).select_from(Step)) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_a_key_whose_job_goes_at_this_very_moment_is_free_again(db: Database) -> None:
+    make_pool(db)
+    known = ("key", "f" * 64)
+    with db.write() as session:
+        late = new_job(session, "late", "synthesis", {}, 0)
+        first = submit(db, idempotency=known)
+
+        @event.listens_for(db.engine, "after_cursor_execute", once=True)  # the key was found taken
+        def and_it_goes(*_: Any) -> None:
+            do(db, lambda other: other.execute(delete(Job).where(Job.id == first.id)))
+
+        assert under_key(session, known, late) is late
+    with db.read() as session:
+        assert queries.find_idempotent(session, "key") == ("f" * 64, "late")
 
 
 def test_images_that_come_later_do_not_belong_to_the_job(db: Database) -> None:
