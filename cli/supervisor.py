@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
 from types import FrameType
+from typing import TextIO
 
 from cli.children import kill_group, start
 from cli.failure import Failure
@@ -62,13 +63,14 @@ class Child:
 class Supervisor:
     """Starts `children` in their order and again when they end, until SIGINT, SIGTERM or SIGHUP.
 
-    `run` returns when all of them have ended, and raises `Failure` where one cannot even start.
+    When `is_ready` first says so, `words` are printed. `run` returns when all of them have ended, and raises `Failure`
+    where one cannot even start.
     """
 
-    def __init__(self, children: Sequence[Child], is_ready: Callable[[], bool], on_ready: Callable[[], None]) -> None:
+    def __init__(self, children: Sequence[Child], is_ready: Callable[[], bool], words: str) -> None:
         self.children = children
         self.is_ready = is_ready
-        self.on_ready = on_ready
+        self.words = words
         self.ready = False
         self.asked = 0  # how often the end was asked for: the second time means at once
 
@@ -117,7 +119,7 @@ class Supervisor:
     def _look_whether_ready(self) -> None:
         if not self.ready and self.is_ready():
             self.ready = True
-            self.on_ready()
+            _say(self.words, sys.stdout)
 
     def _end(self) -> None:
         for needed in (False, True):
@@ -138,9 +140,9 @@ class Supervisor:
             process.wait()
 
 
-def _say(words: str) -> None:
+def _say(words: str, out: TextIO | None = None) -> None:
     with suppress(OSError):  # whoever read it has gone, or the disk is full: no reason to end the service
-        print(words, file=sys.stderr, flush=True)
+        print(words, file=out or sys.stderr, flush=True)
 
 
 def _last_words(log: Path) -> str:

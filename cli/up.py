@@ -42,11 +42,7 @@ def _supervise(listener: socket.socket, children: "list[Child]") -> None:
 
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-    def announce() -> None:
-        print(f"pansynth is ready at {url}", flush=True)
-
-    Supervisor(children, lambda: _answers(f"{url}/readyz"), announce).run()
+    Supervisor(children, lambda: _answers(f"{url}/readyz"), f"pansynth is ready at {url}").run()
 
 
 def _api_and_workers(
