@@ -40,7 +40,7 @@ COPY models models
 COPY cli cli
 RUN pip install --no-deps --force-reinstall .
 
-USER pansynth
+USER 10001
 WORKDIR /data
 VOLUME /data
 EXPOSE 8000

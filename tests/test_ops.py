@@ -116,6 +116,14 @@ def test_the_clusters_parts_refer_to_one_another() -> None:
     assert scaled["spec"]["scaleTargetRef"]["name"] in deployments
 
 
+def test_no_container_of_the_cluster_runs_as_root_or_may_become_it() -> None:
+    pods = [document["spec"]["template"]["spec"] for document in documents() if "template" in document["spec"]]
+    assert len(pods) == 3
+    for container in (container for pod in pods for container in pod["containers"]):
+        allowed = container["securityContext"]
+        assert (allowed["runAsNonRoot"], allowed["allowPrivilegeEscalation"]) == (True, False)
+
+
 @pytest.mark.parametrize("file", ["ops/kubernetes.yaml", "docker-compose.yml"])
 def test_only_settings_that_there_are_are_set(file: str) -> None:
     named = set(re.findall(r"PANSYNTH_([A-Z_]+)\b", (ROOT / file).read_text())) - {"PORT"}
