@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="API keys: who may use the service.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-MaxOption = Annotated[int | None, typer.Option(min=0, help="Default: no limit of the key's own.")]
+LIMIT = "Default: no limit of the key's own."
+MaxJobs = Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help=LIMIT)]  # the most that the columns hold
+MaxPerDay = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help=LIMIT)]
 
 
 class ScopeName(StrEnum):
@@ -42,9 +44,9 @@ def create(
         ),
     ] = None,
     expires_days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Default: never.")] = None,
-    max_queued_jobs: MaxOption = None,
-    max_bytes_per_day: MaxOption = None,
-    max_samples_per_day: MaxOption = None,
+    max_queued_jobs: MaxJobs = None,
+    max_bytes_per_day: MaxPerDay = None,
+    max_samples_per_day: MaxPerDay = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:

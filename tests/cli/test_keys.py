@@ -53,6 +53,17 @@ def test_a_key_has_what_it_was_given() -> None:
     assert made["key"].startswith(listed["prefix"])
 
 
+@pytest.mark.parametrize(
+    "limit", [("--max-queued-jobs", 2**31), ("--max-bytes-per-day", 2**63), ("--max-samples-per-day", 2**63)]
+)
+def test_a_limit_that_no_database_can_hold_is_refused(limit: tuple[str, int]) -> None:
+    option, value = limit
+    refused = keys("create", "laptop", option, str(value))
+    assert refused.exit_code == 2 and "Invalid value" in refused.stderr
+    assert len(keys("create", "laptop", option, str(value - 1)).stdout.split()) == 1
+    assert len(read("list")) == 1
+
+
 def test_a_tenants_first_key_comes_with_its_pool_and_all_is_audited(data_dir: Path) -> None:
     prefix = read("create", "a", "--tenant", "clinic")["prefix"]
     keys("create", "b", "--tenant", "clinic")
