@@ -30,6 +30,7 @@ def celery_app(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # Celery's 100 are 50 minutes, after which a worker would end
         broker_transport_options={
             "visibility_timeout": 2 * TASK_SECONDS,
             "socket_timeout": 10,
