@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,7 @@ def broker_url() -> Iterator[str]:
     options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""]
     server = subprocess.Popen([str(get_binary_path()), *options], stdout=subprocess.DEVNULL)
     with redis.Redis(unix_socket_path=str(socket)) as client:
-        for _ in range(200):
-            try:
-                client.ping()
-                break
-            except redis.exceptions.ConnectionError:
-                time.sleep(0.02)
+        until(client.ping, redis.exceptions.ConnectionError)
     yield f"redis+socket://{socket}"
     server.terminate()
     server.wait(10)
@@ -84,6 +79,8 @@ def broker_by_tcp(tmp_path: Path) -> Iterator[str]:
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     server = subprocess.Popen([str(get_binary_path()), *options], stdout=subprocess.DEVNULL)
+    with redis.Redis(port=port) as client:
+        until(client.ping, redis.exceptions.ConnectionError)
     yield f"redis://127.0.0.1:{port}/0"
     server.terminate()
     server.wait(10)
@@ -95,11 +92,7 @@ def s3_endpoint() -> Iterator[str]:
     endpoint = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", endpoint.rpartition(":")[2]]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(600):
-        with contextlib.suppress(httpx.TransportError):
-            httpx.get(endpoint, trust_env=False)
-            break
-        time.sleep(0.05)
+    until(lambda: httpx.get(endpoint, trust_env=False), httpx.TransportError)
     yield endpoint
     server.terminate()
     server.wait(10)
@@ -130,6 +123,18 @@ def full_device(tmp_path: Path) -> Path:
     except PermissionError:
         pytest.skip("/dev/full is no device here, and none can be made")
     return tmp_path / "full"
+
+
+def until(ask: Callable[[], object], away: type[Exception]) -> None:
+    """Wait for a server that is being started, on a machine that may be busy."""
+    end = time.monotonic() + 120
+    while True:
+        try:
+            ask()
+            return
+        except away:
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def free_port() -> int:
