@@ -8,7 +8,9 @@ from app.settings import Settings
 
 TASK = "pansynth.work"
 QUEUE = "pansynth"
-TASK_SECONDS = 900  # a step takes 10 to 30 s; one that takes this long hangs, and its process is killed
+# A step takes 10 to 30 s, packaging 100,000 samples from a bucket a quarter of an hour. One that takes so long hangs in
+# a way that `worker.lease` does not see, and its process is killed.
+TASK_SECONDS = 3600
 
 
 def celery_app(settings: Settings) -> Celery:
