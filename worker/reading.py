@@ -13,10 +13,14 @@ Named = TypeVar("Named")
 
 
 def read_ahead(blobs: Blobs, wanted: Iterable[tuple[Named, str, str]]) -> Iterator[tuple[Named, bytes]]:
-    """(name, key, sha256) -> (name, blob) in the same order, each checked. Raises BlobMissing, BlobDamaged."""
+    """(name, key, sha256) -> (name, blob) in the same order, each checked. Raises BlobMissing, BlobDamaged.
+
+    A blob that stands several times in a row, as a mask of many samples, is read once.
+    """
     waiting = iter(wanted)
     with ThreadPoolExecutor(THREADS) as threads:
         while batch := list(islice(waiting, READ_AHEAD)):
-            fetched = threads.map(lambda blob: blobs.get(blob[1], blob[2]), batch)
-            for (name, _, _), data in zip(batch, fetched, strict=True):
-                yield name, data
+            different = dict.fromkeys((key, sha256) for _, key, sha256 in batch)
+            reading = {blob: threads.submit(blobs.get, *blob) for blob in different}
+            for name, key, sha256 in batch:
+                yield name, reading[key, sha256].result()

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from app import keys
+from app.blobs import Blobs
 from models.phantoms import Phantom
 from tests.worker_service import (
     all_parameters,
@@ -21,6 +22,7 @@ from tests.worker_service import (
     work_off,
     work_off_impatiently,
 )
+from worker import packaging
 from worker.manifest import COLUMNS
 from worker.preview import OUTLINE, outlined
 from worker.tasks import work
@@ -114,3 +116,16 @@ def test_an_outline_leaves_the_canal_to_be_seen() -> None:
     assert (sheet[104, 50:200] == OUTLINE).all()
     mask[:] = True
     assert (outlined(image, mask) == 99).all()
+
+
+def test_a_mask_that_many_samples_share_is_read_once_for_them(
+    place: Workplace, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packaging, "PREVIEW_ROWS", 0)
+    read: list[str] = []
+    get = Blobs.get
+    monkeypatch.setattr(Blobs, "get", lambda self, key, sha256=None: (read.append(key), get(self, key, sha256))[1])
+    assert work(place)
+    masks = [row["mask_sha256"] for row in manifest(dataset(place, job_id))]
+    assert (len(masks), len(set(masks))) == (6, 2)
+    assert sorted(key for key in read if "/guides/" in key) == sorted(keys.guide(job_id, mask) for mask in set(masks))
