@@ -172,8 +172,12 @@ def _fetch(place: Workplace, key: str, sha256: str, file: Path) -> None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{uuid4().hex}")
-    aside.write_bytes(place.blobs.get(key, sha256))
-    aside.replace(file)
+    try:
+        aside.write_bytes(place.blobs.get(key, sha256))
+        aside.replace(file)
+    except BaseException:  # on a full disk every try would leave another
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def _open_shard(file: Path) -> NDArray[np.float32]:

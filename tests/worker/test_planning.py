@@ -1,6 +1,7 @@
 """worker/planning.py and worker/index.py: which pool images, in which order."""
 
 import os
+import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -224,6 +225,19 @@ def test_a_cached_shard_that_a_power_cut_spoiled_is_fetched_again(
     work_off_impatiently(place)
     assert dataset(place, job_id)
     assert [row.ssim for row in planned_rows(place, job_id)] == [row.ssim for row in first]
+
+
+def test_a_shard_for_which_there_is_no_room_leaves_nothing(place: Workplace, pool: str, tmp_path: Path) -> None:
+    model = sha256_of(place, "default")
+    (key, *_) = place.blobs.list(keys.latents(pool, model, "x").removesuffix("x.npy"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            index._fetch(place, key, Path(key).stem, tmp_path / "cache" / "shard.npy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_shard_that_another_worker_removes_meanwhile_is_fetched_again(
