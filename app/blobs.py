@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,6 +23,7 @@ PIECE = 1 << 20
 RETRIES: "RetryConfig" = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
 PARTS = 4  # of 5 MB each, of a large file, that are under way at once
 LISTED = 500  # entries handed over at once
+NO_STORE = "there is no such bucket"
 _STAGED = re.compile(r"#\d+$")  # how LocalStore names what it has not renamed yet
 
 
@@ -42,15 +43,17 @@ class Blobs:
 
     def put(self, key: str, data: bytes) -> None:
         """Write a blob, replacing what was there."""
-        obstore.put(self._store, key, data)
+        with _not_found_is(BaseError(NO_STORE)):
+            obstore.put(self._store, key, data)
 
     def put_file(self, key: str, file: Path | BinaryIO) -> None:
         """Write a file's content as a blob, in pieces."""
-        obstore.put(self._store, key, file, max_concurrency=PARTS)
+        with _not_found_is(BaseError(NO_STORE)):
+            obstore.put(self._store, key, file, max_concurrency=PARTS)
 
     def get(self, key: str, sha256: str | None = None) -> bytes:
         """Read a blob whose bytes have this sha256, where one is given. Raises BlobMissing, BlobDamaged."""
-        with _named(key):
+        with _not_found_is(_missing(key)):
             data = bytes(obstore.get(self._store, key).bytes())
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
             raise BlobDamaged(f"the store's blob {key} is not what was written ({len(data):,} bytes came)")
@@ -63,7 +66,7 @@ class Blobs:
         return self._pieces(key, self._open(key, start, end), start, end) if start < end else iter(())
 
     def _open(self, key: str, start: int, end: int) -> "GetResult":
-        with _named(key):
+        with _not_found_is(_missing(key)):
             return obstore.get(self._store, key, options={"range": (start, end)})
 
     def _pieces(self, key: str, found: "GetResult", start: int, end: int) -> Iterator[bytes]:
@@ -87,8 +90,12 @@ class Blobs:
 
     def size(self, key: str) -> int:
         """A blob's bytes. Raises BlobMissing."""
-        with _named(key):
+        with _not_found_is(_missing(key)):
             return int(obstore.head(self._store, key)["size"])
+
+    def check(self) -> None:
+        """Raise where nothing can be read: a bucket that is not there has no blobs either, and says so when listed."""
+        next(self.list("ready/"), None)
 
     def exists(self, key: str) -> bool:
         try:
@@ -138,17 +145,17 @@ class Blobs:
         return removed
 
 
-class _named:
-    """Turns the store's not-found into BlobMissing with the key's name."""
+def _missing(key: str) -> BlobMissing:
+    return BlobMissing(f"the store holds no blob {key}")
 
-    def __init__(self, key: str) -> None:
-        self._key = key
 
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (NotFoundError, FileNotFoundError)):
-            raise BlobMissing(f"the store holds no blob {self._key}") from error
+@contextmanager
+def _not_found_is(error: Exception) -> Iterator[None]:
+    """Raises this where the store finds nothing: of what is read the blob is missing, of what is written the bucket."""
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError) as cause:
+        raise error from cause
 
 
 def _listed(store: ObjectStore, prefix: str) -> Iterator[list[str]]:

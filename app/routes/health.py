@@ -64,7 +64,7 @@ def failure(check: Callable[[Service], None], service: Service) -> str | None:
 def check_store(service: Service) -> None:
     with service.database.read() as session:
         session.execute(text("SELECT 1 FROM jobs LIMIT 1"))
-    service.blobs.exists("ready")
+    service.blobs.check()
 
 
 def check_broker(service: Service) -> None:

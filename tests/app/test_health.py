@@ -1,6 +1,7 @@
 import socket
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -68,6 +69,18 @@ def test_it_is_not_ready_without_its_stores(settings: Settings) -> None:
         answer = served.client.get("/readyz")
     assert answer.status_code == 503
     assert [error["field"] for error in answer.json()["errors"]] == ["store", "broker", "worker"]
+
+
+def test_a_bucket_that_is_not_there_is_a_store_that_is_away(settings: Settings, s3_url: str, tmp_path: Path) -> None:
+    assert s3_url, "it is there, unlike another"
+    away = {"blob_url": "s3://a-bucket-that-nobody-made/prefix", "data_dir": tmp_path}
+    with serving(settings.model_copy(update=away)) as served:
+        give_sign_of_life(served.service, [])
+        ready = served.client.get("/readyz")
+        taken = served.client.post("/pools/default/images", files={"images": ("a.png", b"x")})
+    assert [error["field"] for error in ready.json()["errors"]] == ["store"]
+    assert (ready.status_code, taken.status_code) == (503, 503)
+    assert "blob store" in taken.json()["detail"]
 
 
 def test_the_figures_follow_the_jobs(client: httpx.Client, service: Service, pool: str) -> None:
