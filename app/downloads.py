@@ -1,29 +1,18 @@
 """A blob as an HTTP answer: strong ETag, one byte range, and constant memory whatever its size."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
+from app.blobs import Blobs
 from app.problems import Problem
 
 IMMUTABLE = "private, max-age=31536000, immutable"  # addressed by content: it never changes
 REVALIDATE = "private, no-cache"  # kept, but asked for again by ETag
-
-
 ADDRESS_SECONDS = 900.0  # within which a client must begin its transfer from the bucket
-
-
-class BlobSource(Protocol):
-    def size(self, key: str) -> int: ...
-
-    def address(self, key: str, seconds: float) -> str | None: ...
-
-    def stream(self, key: str, start: int, end: int) -> Iterator[bytes]: ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +26,7 @@ class Download:
     file_name: str | None = None  # given: saved as a file, not shown
 
 
-def redirect(request: Request, blobs: BlobSource, download: Download) -> Response:
+def redirect(request: Request, blobs: Blobs, download: Download) -> Response:
     """307 to the bucket for a GET, with the ETag that the bucket does not know; from a folder as `serve` does."""
     etag = f'"{download.sha256}"'
     if request.method != "GET" or matches(request.headers.get("if-none-match"), etag):
@@ -49,7 +38,7 @@ def redirect(request: Request, blobs: BlobSource, download: Download) -> Respons
     return RedirectResponse(address, 307, headers={"ETag": etag, "Cache-Control": "no-store"})
 
 
-def serve(request: Request, blobs: BlobSource, download: Download) -> Response:
+def serve(request: Request, blobs: Blobs, download: Download) -> Response:
     """200, 206, 304 or 416 as RFC 9110 has it, for GET and HEAD. Blocking: call it off the event loop."""
     etag = f'"{download.sha256}"'
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": download.cache_control}
