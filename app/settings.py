@@ -1,7 +1,10 @@
 """Settings, read from the environment once, in `create_app` or when a worker starts."""
 
 import base64
+import hashlib
+import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,10 +73,19 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{(self.data_dir / 'pansynth.sqlite').resolve()}"
 
     def broker(self) -> str:
-        return self.broker_url or f"redis+socket://{(self.data_dir / 'broker.sock').resolve()}"
+        return self.broker_url or f"redis+socket://{broker_socket(self.data_dir)}"
 
     def blobs(self) -> str:
         return self.blob_url or f"file://{(self.data_dir / 'blobs').resolve()}"
+
+
+def broker_socket(data_dir: Path) -> Path:
+    """In the data folder, or in a short one of its own where a unix socket's path may not be that long."""
+    path = data_dir.resolve() / "broker.sock"
+    if len(os.fsencode(path)) <= 100:
+        return path
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"pansynth-{os.getuid()}-{digest}" / "broker.sock"
 
 
 def webhook_key(secret: SecretStr) -> bytes:

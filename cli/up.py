@@ -32,8 +32,7 @@ def up(
         listener = stack.enter_context(_listen(host, port))
         migrate_tables(settings)
         bundled = [] if settings.broker_url else [stack.enter_context(_broker(settings))]
-        broker_url = settings.broker_url or f"redis+socket://{broker_socket(settings.data_dir)}"
-        environment = _environment(settings, broker_url, workers)
+        environment = _environment(settings, workers)
         _supervise(listener, [*bundled, *_api_and_workers(settings, listener, environment, workers)])
 
 
@@ -65,7 +64,7 @@ def _api_and_workers(
     ]
 
 
-def _environment(settings: "Settings", broker_url: str, workers: int) -> dict[str, str]:
+def _environment(settings: "Settings", workers: int) -> dict[str, str]:
     """The children's environment.
 
     Every worker computes with torch's own number of threads, however many workers there are: convolutions round
@@ -74,7 +73,7 @@ def _environment(settings: "Settings", broker_url: str, workers: int) -> dict[st
     """
     environment = {
         **os.environ,
-        "PANSYNTH_BROKER_URL": broker_url,
+        "PANSYNTH_BROKER_URL": settings.broker(),
         "PANSYNTH_DATA_DIR": str(settings.data_dir.resolve()),
         "PANSYNTH_API_KEYS_REQUIRED": str(settings.api_keys_required).lower(),
     }
@@ -124,6 +123,7 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
 @contextmanager
 def _broker(settings: "Settings") -> "Iterator[Child]":
     """The bundled broker and, while it may be needed, the folder of its socket."""
+    from app.settings import broker_socket
     from cli.supervisor import Child
 
     path = broker_socket(settings.data_dir)
@@ -143,21 +143,11 @@ def _broker(settings: "Settings") -> "Iterator[Child]":
 
 def broker_command(data_dir: Path) -> list[str]:
     """The bundled Valkey on `broker_socket`; it keeps nothing: SQL is the truth, the queue a wake-up."""
+    from app.settings import broker_socket
+
     options = ["--port", "0", "--unixsocketperm", "700", "--save", "", "--appendonly", "no"]
     places = ["--unixsocket", str(broker_socket(data_dir)), "--dir", str(data_dir.resolve())]
     return [str(_valkey()), *options, *places]
-
-
-def broker_socket(data_dir: Path) -> Path:
-    """In the data folder, or in a short one of its own where a unix socket's path may not be that long."""
-    import hashlib
-    import tempfile
-
-    path = data_dir.resolve() / "broker.sock"
-    if len(os.fsencode(path)) <= 100:
-        return path
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"pansynth-{os.getuid()}-{digest}" / "broker.sock"
 
 
 def _valkey() -> Path:

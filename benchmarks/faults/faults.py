@@ -17,10 +17,10 @@ import redis
 
 from app import broker
 from app.blobs import Blobs
+from app.settings import broker_socket
 from benchmarks.faults import points
 from benchmarks.faults.stack import LEASE_SECONDS, Stack
 from benchmarks.faults.work import Broken, Client
-from cli.up import broker_socket
 
 Fault = Callable[[Stack, Client, random.Random], str | None]
 

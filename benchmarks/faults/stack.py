@@ -16,10 +16,10 @@ import psutil
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from app.broker import celery_app
-from app.settings import Settings
+from app.settings import Settings, broker_socket
 from benchmarks.faults.stores import Stores
 from cli.children import start
-from cli.up import broker_command, broker_socket
+from cli.up import broker_command
 from tests.receiver import SECRET, Received, Receiver, receiving
 
 LEASE_SECONDS = 4.0

@@ -13,7 +13,6 @@ from app.settings import Settings
 from cli.children import pansynth
 from cli.client import download, wait
 from cli.failure import Failure
-from cli.up import broker_socket
 from tests.system.running import (
     ENVIRONMENT,
     PATIENT,
@@ -117,9 +116,3 @@ def test_a_worker_that_cannot_begin_ends_and_says_why(tmp_path: Path, broker_url
     assert done.returncode == 1
     assert "this worker cannot begin" in done.stderr
     assert "PANSYNTH_DEVICE says cuda:99" in done.stderr
-
-
-def test_a_long_data_folder_gets_a_socket_that_fits(tmp_path: Path) -> None:
-    assert broker_socket(tmp_path) == tmp_path / "broker.sock"
-    assert len(str(broker_socket(tmp_path / ("x" * 150)))) < 100
-    assert broker_socket(tmp_path / ("x" * 150)) != broker_socket(tmp_path / ("y" * 150))
