@@ -56,9 +56,7 @@ def compare(arm: Values, reference: Values) -> Comparison:
         raise ValueError(f"the arm has {arm.shape} (seeds, images), its reference {reference.shape}; pair them")
     differences = arm - reference
     of_seeds, of_images = _resampled(*differences.shape)
-    means = np.einsum(
-        "rs,si,ri->r", of_seeds / len(differences), differences, of_images / differences.shape[1], optimize=True
-    )
+    means = (of_seeds * (of_images @ differences.T)).sum(axis=1) / differences.size
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return Comparison(float(differences.mean()), float(low), float(high), _wilcoxon(differences.mean(axis=0)))
