@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter
 
 from models.blending import dilate, downsample_mask, image_band
 from models.matching import WINDOW, ssim_map
@@ -90,8 +90,8 @@ def background_ssim(sample: Pixels, unlabeled: Pixels, band: Mask) -> float | No
     """Mean SSIM (scikit-image's defaults) of the 7 x 7 windows without a pixel of the band; None: none."""
     first, second = (torch.from_numpy(image.astype(np.float32))[None, None] for image in (sample, unlabeled))
     local = ssim_map(first, second, data_range=255.0)[0, 0].numpy()
-    windows = np.lib.stride_tricks.sliding_window_view(band, (WINDOW, WINDOW))
-    outside = ~windows.any(axis=(2, 3))
+    reach = WINDOW // 2
+    outside = ~maximum_filter(band, WINDOW)[reach:-reach, reach:-reach]
     return float(local[outside].mean(dtype=np.float64)) if outside.any() else None
 
 
