@@ -157,12 +157,19 @@ def _sources(folder: Path, arm: Arm, guides: Labeled, pool: Labeled) -> dict[str
     if arm.pool_with_truth:
         sources["pool"] = pool
     if arm.way is not None:
-        home = folder / "synthetic"
-        made = [read_samples(samples_file(home, arm.way, guide), arm.top_k) for guide in range(len(guides))]
-        images, masks = (np.concatenate(column) for column in zip(*made, strict=True))
-        groups = tuple(group for group in guides.groups for _ in range(arm.top_k))
-        sources["synthetic"] = Labeled(images, masks, groups)
+        sources["synthetic"] = _synthetic(folder / "synthetic", arm.way, guides, arm.top_k)
     return sources
+
+
+def _synthetic(home: Path, way: Way, guides: Labeled, k: int) -> Labeled:
+    """Every guide's first k samples, under its name; filled in guide by guide, since they may be gigabytes."""
+    shape = (len(guides) * k, *guides.images.shape[1:])
+    groups = tuple(group for group in guides.groups for _ in range(k))
+    made = Labeled(np.empty(shape, np.uint8), np.empty(shape, np.bool_), groups)
+    for guide in range(len(guides)):
+        rows = slice(guide * k, (guide + 1) * k)
+        made.images[rows], made.masks[rows] = read_samples(samples_file(home, way, guide), k)
+    return made
 
 
 def _write(path: Path, content: str | bytes) -> None:

@@ -1,0 +1,57 @@
+"""models/reproduce.py and models/ways.py: what an arm is trained on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.presets import PRESETS
+from models.labeled_sets import Sets, phantom_sets
+from models.phantoms import PLAIN
+from models.quality import dilated_mask
+from models.reproduce import Arm, _sources
+from models.synthesis import Recipe
+from models.ways import Way, make_samples
+from models.weights import load_networks
+from tests.tiny import make_tiny_weights
+
+PASTE = Way("paste", Recipe(method="paste", **PRESETS["paper"].recipe()), "random")
+MADE = 3  # of each guide
+
+
+@pytest.fixture(scope="module")
+def sets() -> Sets:
+    return phantom_sets(910, (2, 4, 1), [PLAIN], [PLAIN], lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def folder(sets: Sets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the samples of a way that copies pixels, so that one can see where they are from."""
+    folder = tmp_path_factory.mktemp("run")
+    networks = load_networks(make_tiny_weights(folder / "weights"), "cpu")
+    make_samples(folder / "synthetic", networks, sets.guides, sets.pool, {PASTE: MADE}, lambda *_: None, 1)
+    return folder
+
+
+@pytest.mark.parametrize("k", [1, MADE])
+def test_an_arm_has_every_guides_first_samples_under_its_name(sets: Sets, folder: Path, k: int) -> None:
+    sources = _sources(folder, Arm("paste", real=True, way=PASTE, top_k=k), sets.guides, sets.pool)
+    synthetic = sources["synthetic"]
+    assert list(sources) == ["real", "synthetic"] and sources["real"] is sets.guides
+    assert synthetic.groups == tuple(np.repeat(sets.guides.groups, k))
+    for row, (image, mask) in enumerate(zip(synthetic.images, synthetic.masks, strict=True)):
+        guide = row // k
+        band = dilated_mask(sets.guides.masks[guide], 1)
+        assert (mask == sets.guides.masks[guide]).all()
+        assert (image[band] == sets.guides.images[guide][band]).all()
+        backgrounds = [number for number, other in enumerate(sets.pool.images) if (other[~band] == image[~band]).all()]
+        assert len(backgrounds) == 1
+
+
+def test_a_larger_arm_begins_with_the_samples_of_a_smaller_one(sets: Sets, folder: Path) -> None:
+    one, more = (
+        _sources(folder, Arm("paste", real=False, way=PASTE, top_k=k), sets.guides, sets.pool)["synthetic"]
+        for k in (1, MADE)
+    )
+    assert (one.images == more.images[::MADE]).all()
+    assert len({image.tobytes() for image in more.images}) == 2 * MADE
