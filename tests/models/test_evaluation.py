@@ -67,6 +67,13 @@ def test_the_table_has_the_papers_form() -> None:
     assert "+0.100 [+0.100, +0.100]" in lines[3] and lines[3].endswith("| 50% |")
 
 
+def test_the_interval_of_one_run_is_not_said_to_cover_others() -> None:
+    several, one = (report_markdown(build_report(results, {})) for results in (RESULTS, RESULTS[::2]))
+    assert "bootstrap over images and runs" in several
+    assert "3 test images, 1 training run per arm (seeds 0)" in one
+    assert "bootstrap over images alone" in one
+
+
 def test_the_csv_has_a_line_per_arm_seed_and_image() -> None:
     rows = list(csv.DictReader(io.StringIO(report_csv(RESULTS))))
     assert len(rows) == 18
