@@ -172,11 +172,12 @@ def predict(
 ) -> Masks:
     """Masks (N, H, W) bool of images (N, H, W) uint8; leaves the segmenter in evaluation mode."""
     segmenter.eval()
-    found = []
+    found = np.empty(images.shape, np.bool_)
     for start in range(0, len(images), BATCH):
+        rows = slice(start, start + BATCH)
         if before_batch is not None:
             before_batch()
         with torch.inference_mode(), autocast(device):
-            logits = segmenter(to_images(images[start : start + BATCH], device))
-        found.append((logits[:, 1] > logits[:, 0]).cpu().numpy())
-    return np.concatenate(found)
+            logits = segmenter(to_images(images[rows], device))
+        found[rows] = (logits[:, 1] > logits[:, 0]).cpu().numpy()
+    return found
