@@ -27,7 +27,7 @@ class SegmenterPlan:
 
     equal_weights: an item of a batch is drawn from either source with the same probability, whatever their sizes;
     otherwise every image of both has the same probability. learning_rate: the peak; without one the backbone's own.
-    validations: how often, evenly spread, the last at the end.
+    validations: how often, evenly spread, the last at the end. Raises ValueError for numbers that make no run.
     """
 
     backbone: str = "b0"
@@ -45,6 +45,8 @@ class SegmenterPlan:
         for name in ("steps", "batch", "validations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise ValueError(f"the learning rate is {self.learning_rate}; give one above 0, or none for the backbone's")
         check_backbone(self.backbone)
 
 
@@ -66,7 +68,7 @@ class SegmenterTraining:
         self.validation = _among(sources[0], held_out, MAX_VALIDATION_IMAGES)
         self._sources = [(source, _trained_on(source, held_out)) for source in sources]  # with the rows that are drawn
         self._segmenter = build_segmenter(plan.backbone, plan.seed).to(self.device)
-        self._peak_rate = plan.learning_rate or learning_rate(plan.backbone)
+        self._peak_rate = learning_rate(plan.backbone) if plan.learning_rate is None else plan.learning_rate
         self._optimizer = torch.optim.AdamW(
             self._segmenter.parameters(),
             lr=self._peak_rate,

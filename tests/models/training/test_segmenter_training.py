@@ -128,6 +128,13 @@ def test_augmentation_moves_image_and_mask_together_and_keeps_their_range() -> N
     assert float(((moved[:, 0] < 0) == labels).float().mean()) > 0.97
 
 
+@pytest.mark.parametrize("rate", [0.0, -1e-3, float("nan")])
+def test_a_learning_rate_at_which_nothing_is_learned_is_refused(rate: float) -> None:
+    """None of them is taken for no rate at all, which means the backbone's own."""
+    with pytest.raises(ValueError, match="give one above 0, or none for the backbone"):
+        SegmenterPlan(learning_rate=rate)
+
+
 def test_an_empty_source_is_refused() -> None:
     with pytest.raises(ValueError, match="no labeled images"):
         SegmenterTraining([bars(3), bars(3).rows([])], TINY)
