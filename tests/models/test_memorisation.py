@@ -85,6 +85,19 @@ def test_what_is_written_comes_back(training: TrainingLatents, tmp_path: Path) -
     assert (read.sketches == training.sketches).all()
 
 
+@pytest.mark.parametrize("copies", [1, 3])
+def test_copies_in_the_training_set_leave_what_far_means_as_it_is(training: TrainingLatents, copies: int) -> None:
+    """A folder may hold every radiograph twice, as PNG and as JPEG: else all that is made would seem far from it."""
+    own = torch.cat([latents(20, 1), latents(20, 2)])
+    resaved = [own + 0.05 * latents(40, 100 + copy) for copy in range(copies)]
+    assert describe_training([own, *resaved]).scale == pytest.approx(training.scale, rel=0.03)
+
+
+def test_one_image_alone_gives_no_scale() -> None:
+    with pytest.raises(ValueError, match="all the same"):
+        describe_training([latents(1, 1)])
+
+
 def test_images_that_are_all_alike_give_no_scale() -> None:
     same = latents(1, 1).expand(6, -1, -1, -1)
     with pytest.raises(ValueError, match="all the same"):
