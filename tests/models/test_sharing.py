@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models.sharing import NotLockable, alone, each_once
+from models.sharing import NotLockable, alone, each_once, whole
 
 SPAWN = get_context("spawn")
 FILES = 12
@@ -85,6 +85,19 @@ def test_a_task_that_fails_is_free_for_another_try(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="task 0"):
         each_once(tmp_path / "locks", tasks(tmp_path, 1), fail)
     work(tmp_path)
+
+
+def test_a_file_that_is_not_written_to_its_end_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    for written in (b"first", b"second"):
+        with whole(path) as file:
+            file.write(written)
+            assert not path.exists() or path.read_bytes() != written
+        assert path.read_bytes() == written
+    with pytest.raises(OSError, match="no room"), whole(path) as file:
+        file.write(b"thi")
+        raise OSError("no room")
+    assert path.read_bytes() == b"second"
 
 
 @pytest.mark.parametrize("call", ["flock", "lockf"])
