@@ -1,9 +1,12 @@
 """models/alignment.py and moved_guides.py: a guide comes to lie on its recipient's anatomy, its mask with it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.alignment import Aligned, align
@@ -94,6 +97,20 @@ def test_a_canal_that_lies_elsewhere_in_the_same_jaw_is_found(radiographs: list[
     truth = np.roll(mask, 10, axis=0)
     bone = np.where(mask, np.roll(image, 12, axis=0), image)
     recipient = np.where(truth, np.roll(image, 10, axis=0), bone)
+    _, masks, _ = move_guides(image[None], mask[None], recipient[None], CPU)
+    assert dice(torch.from_numpy(masks)[:, None], torch.from_numpy(truth)[None, None]) > 0.8
+
+
+def test_canals_of_which_one_lies_higher_and_one_lower_in_the_same_jaw_are_found(radiographs: list[Phantom]) -> None:
+    """Each half is looked for by itself, and a start goes through both places."""
+
+    def moved(picture: NDArray[Any], pixels: int) -> NDArray[Any]:
+        """The left half up, the right half down."""
+        return np.hstack([np.roll(picture[:, :256], -pixels, axis=0), np.roll(picture[:, 256:], pixels, axis=0)])
+
+    image, mask = radiographs[4].image, radiographs[4].mask
+    truth = moved(mask, 10)
+    recipient = np.where(truth, moved(image, 10), np.where(mask, moved(image, 12), image))
     _, masks, _ = move_guides(image[None], mask[None], recipient[None], CPU)
     assert dice(torch.from_numpy(masks)[:, None], torch.from_numpy(truth)[None, None]) > 0.8
 
