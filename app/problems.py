@@ -73,6 +73,11 @@ def invalid(fields: Sequence[FieldError]) -> Problem:
     return Problem(422, "invalid-input", detail, title="Some fields are not as they should be", fields=fields)
 
 
+def wrong_media_type(wanted: str, given: str) -> Problem:
+    detail = f"send the body as {wanted}, not as {given[:80] or 'a body without a type'}"
+    return Problem(415, "unsupported-media-type", detail, fields=[FieldError("Content-Type", detail)])
+
+
 def unavailable(detail: str, fields: Sequence[FieldError] = ()) -> Problem:
     """503 for a part of the service that is away; the client may try again soon."""
     return Problem(503, "unavailable", detail, fields=fields, headers={"Retry-After": str(RETRY_SECONDS)})
@@ -126,14 +131,21 @@ def from_domain(error: errors.PansynthError) -> Problem:
     return Problem(status, kind, str(error), fields=fields, headers=headers)
 
 
-def from_validation(error: RequestValidationError) -> Problem:
+def from_validation(error: RequestValidationError, content_type: str) -> Problem:
     """FastAPI's own validation of paths, queries and JSON bodies, in our form."""
     fields = []
     for item in error.errors():
+        if item["loc"][0] == "path":  # a number is asked for, so whatever is none is unknown
+            return Problem(404, "not-found", f"{item['loc'][1]} {shortened(item['input'])} is unknown: it is no number")
+        if item["loc"] == ("body",) and isinstance(item["input"], bytes):  # only what says so is read as JSON
+            return wrong_media_type("application/json", content_type)
         if item["type"] == "json_invalid":
             fields.append(FieldError("body", f"is no JSON: {item['ctx']['error']}"))
             continue
-        where = [str(part) for part in item["loc"][1:]] or [str(item["loc"][0])]
+        if item["loc"] == ("body",):
+            fields.append(FieldError("body", "should be a JSON object"))
+            continue
+        where = [str(part) for part in item["loc"][1:]]
         given = "" if item["type"] == "missing" else f"; got {shortened(item.get('input'))}"
         fields.append(FieldError(".".join(where), f"{plain(item['msg'])}{given}"))
     return invalid(fields)
@@ -184,7 +196,7 @@ def install(app: FastAPI) -> None:
 
     async def on_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return answer(request, from_validation(error))
+        return answer(request, from_validation(error, request.headers.get("content-type", "")))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

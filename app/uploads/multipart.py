@@ -16,7 +16,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from app.access.limits import Allowance
-from app.problems import FieldError, Problem, invalid
+from app.problems import FieldError, Problem, invalid, wrong_media_type
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -111,8 +111,7 @@ def boundary_of(request: Request) -> bytes:
     given = request.headers.get("content-type", "")
     kind, options = parse_options_header(given)
     if kind != b"multipart/form-data":
-        detail = f"send the body as multipart/form-data, not as {given[:80] or 'a body without a type'}"
-        raise Problem(415, "unsupported-media-type", detail, fields=[FieldError("Content-Type", detail)])
+        raise wrong_media_type("multipart/form-data", given)
     if not options.get(b"boundary"):
         raise malformed("the Content-Type has no boundary")
     return options[b"boundary"]

@@ -20,6 +20,7 @@ from tests.serving import fill_pool, guide_files, serving
         ("GET", "/pools?limit=x", 422),
         ("GET", "/jobs/x", 404),
         ("POST", "/synthesize", 415),
+        ("GET", "/pools/default/images/x", 404),
     ],
 )
 def test_every_refusal_is_a_problem(client: httpx.Client, method: str, path: str, status: int) -> None:
@@ -41,6 +42,20 @@ def test_json_that_is_not_as_asked_is_refused(client: httpx.Client, body: bytes)
     answer = client.post("/pools", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422)
     assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_json_under_another_name_is_told_which_name_to_bear(client: httpx.Client) -> None:
+    answer = client.post(
+        "/pools", content=b'{"name": "a"}', headers={"Content-Type": "application/x-www-form-urlencoded"}
+    )
+    assert answer.status_code == 415
+    assert "as application/json, not as application/x-www-form-urlencoded" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]"])
+def test_a_body_that_is_no_object_is_told_to_be_one(client: httpx.Client, body: bytes) -> None:
+    answer = client.post("/pools", content=body, headers={"Content-Type": "application/json"})
+    assert answer.json()["errors"] == [{"field": "body", "detail": "should be a JSON object"}]
 
 
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
