@@ -97,7 +97,7 @@ def report(job_id: str, form: str, request: Request, service: Service) -> Respon
         job = queries.find_job(session, job_id)
         sha256 = queries.report_sha256(session, job_id, form)
     if job.kind != "evaluation":
-        raise Problem(404, "no-report", f"job {job_id} is a {job.kind}; only evaluation jobs make a report")
+        raise Problem(404, "no-report", f"job {job_id} is of kind {job.kind}; only evaluation jobs make a report")
     if sha256 is None:
         remedy = "it never will be" if job.finished_at else f"wait for it, /jobs/{job_id}/events tells"
         raise Problem(409, "report-not-ready", f"job {job_id} is {job.status}, its report is not there; {remedy}")

@@ -119,7 +119,7 @@ def get_dataset(job_id: JobId, request: Request, service: ServiceDep) -> Respons
     with service.database.read() as session:
         job = queries.find_job(session, job_id)
     if job.kind != "synthesis":
-        raise Problem(404, "no-dataset", f"job {job_id} is a {job.kind}; only synthesis jobs make a dataset")
+        raise Problem(404, "no-dataset", f"job {job_id} is of kind {job.kind}; only synthesis jobs make a dataset")
     if job.dataset_sha256 is None:
         remedy = "it never will be" if has_ended(job) else f"wait for it, /jobs/{job_id}/events tells"
         raise Problem(409, "dataset-not-ready", f"job {job_id} is {job.status}, its dataset is not there; {remedy}")

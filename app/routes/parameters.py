@@ -4,20 +4,25 @@ import re
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Query
+from pydantic import AfterValidator
 
 from app.access.tenants import NAME
 from app.errors import JobNotFound, PoolNotFound
 from app.problems import FieldError, invalid
 from app.schemas import JobBody
 
+
+def checked_key(key: str) -> str:
+    if not re.fullmatch(r"[!-~]{1,255}", key):
+        raise ValueError("should be 1 to 255 ASCII characters without spaces")
+    return key
+
+
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
 IdempotencyKey = Annotated[
-    str | None,
+    Annotated[str, AfterValidator(checked_key)] | None,
     Header(
         alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        pattern=r"^[!-~]+$",
         description="send the same key again and the same job is the answer, not another one",
     ),
 ]

@@ -1,10 +1,12 @@
 """The fields of POST /evaluations: two labeled sets, finished syntheses, and how the segmenter is trained."""
 
+import re
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from app.evaluations import KINDS, Kind
 from app.problems import FieldError, Problem, invalid
@@ -16,7 +18,6 @@ from app.uploads.multipart import Form
 SETS = ("real", "test")
 FILE_FIELDS = tuple(f"{name}_{part}" for name in SETS for part in ("image", "mask"))
 LISTS = ("synthesis", "arms")
-JOB_ID = r"^[0-9a-f]{32}$"
 MAX_SYNTHESES = 20
 
 
@@ -27,13 +28,19 @@ def split(value: object) -> object:
     return value
 
 
+def check_job_id(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{32}", text):
+        raise PydanticCustomError("job_id", "should be the id of a synthesis job, as GET /jobs?kind=synthesis lists it")
+    return text
+
+
 class EvaluationForm(BaseModel):
     """The text fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     synthesis: Annotated[
-        list[Annotated[str, Field(pattern=JOB_ID)]],
+        list[Annotated[str, AfterValidator(check_job_id)]],
         BeforeValidator(split),
         Field(
             min_length=1, max_length=MAX_SYNTHESES, description="ids of finished synthesis jobs; repeat, or with commas"

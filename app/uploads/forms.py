@@ -171,6 +171,8 @@ def plain_errors(error: ValidationError, known: tuple[str, ...]) -> list[FieldEr
         name = shown(str(item["loc"][0]))
         if item["type"] == "extra_forbidden":
             found.append(FieldError(name, f"is not a field of this form; known: {', '.join(known)}"))
+        elif item["type"] == "missing":
+            found.append(FieldError(name, "is missing"))
         else:
             found.append(FieldError(name, f"{plain(item['msg'])}; got {shortened(item['input'])}"))
     return found

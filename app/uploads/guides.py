@@ -33,7 +33,7 @@ async def read_guides(
     guides: list[GuideFiles] = []
     wrong: list[FieldError] = []
     for number, (image, mask) in enumerate(pairs, start=1):
-        place = f"file {number} of {len(pairs)}, {{name!r}}, " if len(pairs) > 1 else "{name!r} "
+        place = f"file {number} of {len(pairs)}, {{name!r}}: " if len(pairs) > 1 else "{name!r}: "
         found = await to_thread.run_sync(read_guide, decoder, image, mask, place, full_size, limiter=decoding)
         if isinstance(found, GuideFiles):
             guides.append(found)

@@ -37,6 +37,12 @@ def test_an_evaluation_is_a_job_of_an_arm_per_seed(client: httpx.Client, synthes
     assert [item["id"] for item in client.get("/jobs?kind=evaluation").json()["items"]] == [job["id"]]
 
 
+def test_what_is_no_synthesis_is_refused_in_words(client: httpx.Client) -> None:
+    words = "should be the id of a synthesis job, as GET /jobs?kind=synthesis lists it; got 'nope'"
+    assert refused(send(client, "nope"))["synthesis"] == words
+    assert refused(client.post("/evaluations", files=both_sets()))["synthesis"] == "is missing"
+
+
 def test_two_syntheses_alike_are_told_apart(client: httpx.Client, service: Service, pool: str, synthesis: str) -> None:
     other = finished_synthesis(client, service, pool)
     arms = send(client, f"{synthesis},{other}", arms="synthetic").json()["parameters"]["arms"]
@@ -97,7 +103,7 @@ def test_only_finished_syntheses_can_be_evaluated(client: httpx.Client, synthesi
     running = send(client, synthesis).json()["id"]
     assert "it is a evaluation that is queued" in refused(send(client, running))["synthesis"]
     assert "there is none" in refused(send(client, "0" * 32))["synthesis"]
-    assert "pattern" in refused(send(client, "'; drop table jobs"))["synthesis"]
+    assert "the id of a synthesis job" in refused(send(client, "'; drop table jobs"))["synthesis"]
 
 
 def test_every_wrong_field_is_named_at_once(client: httpx.Client, synthesis: str) -> None:

@@ -200,7 +200,8 @@ def test_every_bad_guide_is_named_by_its_place(client: httpx.Client, pool: str) 
     answer = client.post("/synthesize", data={"pool": pool, "top_k": "1"}, files=parts)
     assert refused_fields(answer) == ["image", "mask"]
     first, last = (error["detail"] for error in answer.json()["errors"])
-    assert first.startswith("file 1 of 3, 'first.png'") and last.startswith("file 3 of 3, 'last.png'")
+    assert first.startswith("file 1 of 3, 'first.png': the file")
+    assert last.startswith("file 3 of 3, 'last.png': the file")
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", "text/plain", None])
@@ -237,6 +238,7 @@ def test_a_key_of_another_form_is_refused(client: httpx.Client, pool: str, key: 
     headers = {"Idempotency-Key": key.encode("latin-1")}
     answer = client.post("/synthesize", data={"pool": pool}, files=guide_files(), headers=headers)
     assert refused_fields(answer) == ["Idempotency-Key"]
+    assert "without spaces" in answer.json()["detail"]
 
 
 def test_a_full_queue_asks_to_come_back(client: httpx.Client, service: Service, pool: str) -> None:
