@@ -129,7 +129,7 @@ def plan(service: Service, pool: str, top_k: int) -> None:
     with service.database.write() as session:
         images, _ = pools.images(session, pool, limit=top_k)
         samples = [
-            NewSample(n, 0, image.id, image.name, image.sha256, rank=n + 1, ssim=0.5 - n / 100, seed=n)
+            NewSample(n, 0, image.id, image.name, image.sha256, rank=n + 1, ssim=0.5 - n / 100, seed=2**62 + n)
             for n, image in enumerate(images)
         ]
         jobs.plan_done(session, planning, samples, top_k)

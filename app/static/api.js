@@ -28,9 +28,12 @@ async function request(path, options) {
   return response;
 }
 
-export const get = async (path) => (await request(path)).json();
+// A seed has more digits than JavaScript's numbers, so it stays a text.
+const parsed = (text) => JSON.parse(text.replace(/"seed":(\d+)/g, '"seed":"$1"'));
+
+export const get = async (path) => parsed(await (await request(path)).text());
 export const getBlob = async (path) => (await request(path)).blob();
-export const post = async (path, body, headers) => (await request(path, { method: "POST", body, headers })).json();
+export const post = async (path, body, headers) => parsed(await (await request(path, { method: "POST", body, headers })).text());
 export const postJson = (path, value) => post(path, JSON.stringify(value), { "Content-Type": "application/json" });
 
 export async function all(path) {
@@ -48,7 +51,7 @@ export async function all(path) {
 // returns a function that stops it.
 export function follow(job, onChange, onProblem) {
   const stop = listen(job.links.events, (data) => {
-    const changed = JSON.parse(data);
+    const changed = parsed(data);
     if (changed.finished_at) stop();
     onChange(changed);
   }, async (response) => onProblem(await refusal(response)));

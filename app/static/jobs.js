@@ -3,6 +3,7 @@
 import { follow, get, post, save, showProblem } from "./api.js";
 import { bitmap, blankCanvas, draw } from "./drawing.js";
 import { showReport } from "./report.js";
+import { plural } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const PAGE = 24;
@@ -86,7 +87,7 @@ function hide(element, isHidden, heir) {
 function inWords(job) {
   const { done, total } = job.progress;
   if (job.kind === "pool_import") return `${job.stored} stored, ${job.duplicates} there already, ${done - job.stored - job.duplicates} refused`;
-  const parts = [`${done} of ${total} ${job.kind === "evaluation" ? "training runs" : "samples"}`];
+  const parts = [`${done} of ${plural(total, job.kind === "evaluation" ? "training run" : "sample")}`];
   const failed = job.failed_samples?.length;
   if (failed) parts.push(`${failed === MOST ? `${MOST} or more` : failed} could not be made`);
   if (job.status === "running" && job.stage) parts.unshift(job.stage);
@@ -100,9 +101,15 @@ function fillFacts(list, facts) {
   list.replaceChildren(...Object.entries(facts).flatMap(([name, value]) => {
     const [term, detail] = [document.createElement("dt"), document.createElement("dd")];
     term.textContent = name.replaceAll("_", " ");
-    detail.textContent = Array.isArray(value) ? value.map((item) => item?.name ?? item).join("; ") : typeof value === "number" && !Number.isInteger(value) ? value.toFixed(3) : String(value);
+    detail.textContent = asText(value);
     return [term, detail];
   }));
+}
+
+function asText(value) {
+  if (value === null) return "not known";
+  if (Array.isArray(value)) return value.map((item) => item?.name ?? item).join("; ");
+  return typeof value === "number" && !Number.isInteger(value) ? value.toFixed(3) : String(value);
 }
 
 function requestSamples() {
@@ -193,9 +200,9 @@ function recentItem(job) {
   status.className = "status";
   status.dataset.status = status.textContent = job.status;
   what.textContent = {
-    synthesis: () => `${job.progress.total} samples from pool ${job.parameters.pool}`,
+    synthesis: () => `${plural(job.progress.total, "sample")} from pool ${job.parameters.pool}`,
     pool_import: () => `Import into ${job.parameters.pool}`,
-    evaluation: () => `Evaluation of ${job.parameters.arms.length} arms`,
+    evaluation: () => `Evaluation of ${plural(job.parameters.arms.length, "arm")}`,
   }[job.kind]();
   when.dateTime = job.created_at;
   when.textContent = new Date(job.created_at).toLocaleString([], { dateStyle: "short", timeStyle: "short" });

@@ -1,6 +1,7 @@
 // Step 1: choose or create a pool, and add images to it.
 
 import { all, follow, post, postJson, showProblem } from "./api.js";
+import { plural } from "./words.js";
 
 const select = document.getElementById("pool");
 const row = document.getElementById("new-pool-row");
@@ -16,8 +17,6 @@ const problemBox = document.getElementById("pool-problem");
 const newPool = document.getElementById("new-pool");
 
 let stop = () => {}; // following the last import: a browser has but six connections to a service
-
-const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 export async function refreshPools(wanted) {
   const pools = await all("/pools");

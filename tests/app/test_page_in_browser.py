@@ -1,6 +1,7 @@
 """The page as a browser shows it, on the real API; skipped where there is no Chromium."""
 
 import base64
+import re
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -69,6 +70,17 @@ def test_a_late_picture_does_not_paint_over_another_samples(page: Tab, done: str
     page.run(MOMENT)
     assert page.text("#viewer-title") == "Sample 1"
     assert page.run(VIEWER_PIXEL) == 101
+
+
+def test_a_sample_is_shown_with_its_whole_seed_and_without_null(page: Tab, client: httpx.Client, done: str) -> None:
+    sample = re.search(r'"seed":(\d+)', client.get(f"/jobs/{done}/samples").text)
+    assert sample and int(sample[1]) > 2**53
+    page.open(f"/#{done}")
+    page.until(f"{GALLERY}.length === 2")
+    page.click("#gallery li:nth-child(1) button")
+    facts = page.text("#viewer-facts")
+    assert sample[1] in facts
+    assert "null" not in facts
 
 
 def test_a_picture_that_cannot_be_read_is_told(page: Tab, done: str) -> None:

@@ -1,0 +1,3 @@
+// What several parts of the page say.
+
+export const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
