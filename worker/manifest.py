@@ -113,8 +113,8 @@ def readme(job: Job, guides: int, samples: int) -> str:
     choice = "most similar by SSIM of their latents" if chosen["selection"] == "ssim" else "drawn by lot (a control)"
     return f"""# Synthetic labeled panoramic radiographs
 
-**These images are synthetic.** They were made to train segmentation networks. They show no patient, and are
-not for diagnosis.
+**These images are synthetic.** They were made to train segmentation networks, and are not for diagnosis. Each is put
+together from the radiographs of two patients, large parts of which are seen in it: protect it as you protect those.
 
 {_count(job, samples)} of 512 x 256 pixels, from {guides} labeled image{"s" if guides != 1 else ""} (guides) and,
 for each, the {chosen["top_k"]} pool images {choice}.

@@ -71,6 +71,7 @@ def test_the_zip_has_the_layout_that_is_promised(place: Workplace, job_id: str) 
     assert set(np.unique(mask)) == {0, 255}
     assert preview.width > 3 * 300
     assert "synthetic" in readme
+    assert "protect it as you protect those" in readme
     assert described["parameters"]["top_k"] == 3
     assert described["model"]["card"].startswith("Tiny")
     assert described["versions"].keys() >= {"pansynth", "torch"}
