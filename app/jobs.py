@@ -294,7 +294,7 @@ def packaged(session: Session, claim: Claim, *, sha256: str, size: int) -> None:
 
 def problem(detail: str) -> dict[str, Any]:
     """A failed job's `error`, an RFC 9457 problem."""
-    return {"type": "about:blank", "title": "The job failed", "status": 500, "detail": detail}
+    return {"type": "urn:pansynth:problem:job-failed", "title": "The job failed", "status": 500, "detail": detail}
 
 
 def fail(session: Session, claim: Claim, detail: str) -> None:
