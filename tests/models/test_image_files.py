@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from models.image_files import ceiling
-from models.pixels import read_image, read_mask
+from models.pixels import UnsupportedImage, read_image, read_mask
 from tests.bad_files import encode, gradient
 
 
@@ -133,3 +133,8 @@ def test_image_and_mask_are_turned_upright(kind: str, orientation: int) -> None:
     assert upright.shape == ((96, 160) if orientation < 5 else (160, 96))
     assert np.array_equal(read_image(data), (upright / 255).astype(np.float32))
     assert np.array_equal(read_mask(data), upright > 0)
+
+
+def test_a_zip_among_the_images_is_to_be_unpacked() -> None:
+    with pytest.raises(UnsupportedImage, match="is a zip file; unpack it"):
+        read_image(b"PK\x03\x04" + bytes(100))
