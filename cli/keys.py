@@ -86,6 +86,8 @@ def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(keys))
         return
+    if not keys:
+        typer.echo("there is no key yet; `pansynth keys create NAME` makes one", err=True)
     for key in keys:
         used = f"last used {key['last_used_at'][:16]}" if key["last_used_at"] else "never used"
         typer.echo(

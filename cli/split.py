@@ -31,8 +31,9 @@ def split(
 ) -> None:
     """Split your radiographs as the paper does: train, pool, guides, test.
 
-    Files become hard links (copies on another disk). Copies of one radiograph, re-saved, resized or brightened, are
-    never on two sides. The shares are the paper's by default: 30 % of the unlabeled, 10 % of the labeled.
+    Files become hard links (copies on another disk). Copies of one radiograph,
+    re-saved, resized or brightened, are never on two sides. The shares are
+    the paper's by default: 30 % of the unlabeled, 10 % of the labeled.
     """
     from models.splits import split_images
 

@@ -65,6 +65,8 @@ def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LE
     Unreadable files are named to `say` and left out. Raises TrainingDataError when fewer than `least` radiographs are
     left, NotLockable.
     """
+    if not folder.is_dir():
+        raise TrainingDataError(f"{folder}: there is no such folder")
     paths = image_paths(folder)
     cache.mkdir(parents=True, exist_ok=True)
     with alone(cache):

@@ -190,6 +190,11 @@ def test_samples_that_are_not_there_are_told(done: int, words: str) -> None:
     assert _words(job, 4, Path("d.zip")).endswith(words)
 
 
+def test_one_sample_is_one() -> None:
+    job = {"progress": {"done": 1}, "quality_summary": {"kept": 1, "dropped": 0}}
+    assert _words(job, 1, Path("d.zip")) == "1 sample in d.zip"
+
+
 @pytest.mark.parametrize("url", ["postgresql+psycopg://nobody@127.0.0.1:1/none", "nonsense"])
 def test_a_database_that_is_not_there_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("PANSYNTH_DATABASE_URL", url)

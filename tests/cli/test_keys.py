@@ -31,6 +31,12 @@ def read(*arguments: str) -> Any:
     return json.loads(keys(*arguments, "--json").stdout)
 
 
+def test_no_key_yet_is_said_beside_the_list() -> None:
+    listed = keys("list")
+    assert (listed.stdout, json.loads(keys("list", "--json").stdout)) == ("", [])
+    assert "there is no key yet" in listed.stderr
+
+
 def test_a_key_is_told_once_and_alone_on_the_standard_output() -> None:
     made = keys("create", "laptop")
     assert FORM.fullmatch(made.stdout.strip())

@@ -66,6 +66,11 @@ def test_a_folder_with_too_few_radiographs_is_refused(tmp_path: Path) -> None:
         open_images(tmp_path, tmp_path / "cache", silent, silent)
 
 
+def test_a_folder_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDataError, match="nowhere: there is no such folder"):
+        open_images(tmp_path / "nowhere", tmp_path / "cache", silent, silent)
+
+
 def test_the_cache_is_made_anew_when_the_folder_changes(folder: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
