@@ -8,7 +8,8 @@ The movement is a cubic polynomial over the image: 20 numbers, smooth by constru
 normalised cross-correlation of the locally normalised images near the anatomy, coarse to fine, in an ever narrower
 neighbourhood: first the jaw, at last the canal. A thin canal is seen by a descent only from within its own width, and
 teeth look alike from one to the next; so once the jaw fits, either half of the anatomy is looked for wherever it may
-be, by template matching, and the last stages start from every pair of likely places. The best fit of all wins.
+be, by template matching, and the last stages start from every pair of likely places. The best fit of all wins, if the
+jaw still fits: what looks like a canal may lie in the air.
 """
 
 from dataclasses import dataclass
@@ -24,19 +25,20 @@ from models.moved_masks import move_masks
 @dataclass(frozen=True)
 class Stage:
     """steps: of the optimiser; pixel: image pixels per pixel compared; reach: image pixels around the anatomy that
-    are compared; blur: sd of the smoothing, in pixels compared; kept: how many movements go on from here."""
+    are compared; blur: sd of the smoothing, in pixels compared."""
 
     steps: int
     pixel: int
     reach: int
     blur: float
-    kept: int = 1
 
 
 JAW = (Stage(60, 4, 40, 2.0), Stage(60, 4, 24, 1.0))
-CANAL = (Stage(60, 4, 8, 0.5, kept=3), Stage(60, 2, 8, 0.5))
+CANAL = (Stage(60, 4, 8, 0.5), Stage(60, 2, 8, 0.5))
 SEARCH = (40, 32)  # image pixels up and down, left and right
 PLACES = 3  # of either half that are tried
+KEPT = 3  # movements that go on to the last stage
+JAW_KEPT = 0.75  # of the jaw's fit before the search, in what the search finds
 NORMALISATION = 6  # sd of the window of local normalisation, in sd of the blur
 LEAST_VARIANCE = 4e-4  # of a window, images in [-1, 1]: below it there is only noise to amplify
 STEP_SIZE = 0.02
@@ -78,36 +80,56 @@ def _align(guides: Tensor, masks: Tensor, unlabeled: Tensor) -> Aligned:
         images = guides.clone(), masks.clone(), unlabeled.clone()
         movements = torch.zeros(len(guides), 1, 2, len(POWERS), device=guides.device)
         for stage in JAW:
-            movements, fit = _fitted(movements, *images, stage)
+            movements, _ = _fitted(movements, *images, stage)
         movements = torch.cat([movements, movements + _places(movements[:, 0], *images, CANAL[0])], dim=1)
-        for stage in CANAL:
-            movements, fit = _fitted(movements, *images, stage)
-    grid = _grid(movements[:, 0], _terms(guides))
+        movements, fit = _fitted(movements, *images, CANAL[0])
+        jaws = _fit(movements, _terms(guides, JAW[-1].pixel), *_compared(*images, JAW[-1]))
+        movements = _likeliest(movements, fit, jaws)
+        movements, fit = _fitted(movements, *images, CANAL[1])
+    best = fit.argmax(dim=1, keepdim=True)
+    grid = _grid(torch.take_along_dim(movements, best[..., None, None], dim=1)[:, 0], _terms(guides))
     return Aligned(
         images=F.grid_sample(guides, grid, padding_mode="border", align_corners=True),
         masks=move_masks(masks, grid, align_corners=True),
-        fit=fit[:, 0],
+        fit=fit.gather(1, best)[:, 0],
     )
 
 
 def _fitted(start: Tensor, guides: Tensor, masks: Tensor, unlabeled: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
-    """Movements (B, M, 2, 10) from `start` on, improved at one stage: the `kept` best of each row and their fits."""
-    count = start.shape[1]
-    moving, fixed, near = (part.repeat_interleave(count, dim=0) for part in _compared(guides, masks, unlabeled, stage))
-    terms = _terms(moving)
-    movements = start.flatten(0, 1).requires_grad_(True)
+    """Movements (B, M, 2, 10) from `start` on, improved at one stage, and their fits (B, M)."""
+    compared = _compared(guides, masks, unlabeled, stage)
+    terms = _terms(guides, stage.pixel)
+    movements = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([movements], lr=STEP_SIZE)
     for _ in range(stage.steps):
-        grid = _grid(movements, terms)
-        moved = F.grid_sample(moving, grid, padding_mode="border", align_corners=True)
-        # The neighbourhood moves along, but is no way to a better fit by itself.
-        fit = _correlation(moved, fixed, F.grid_sample(near, grid.detach(), align_corners=True))
+        fit = _fit(movements, terms, *compared)
         loss = (1 - fit).sum() + STIFFNESS * (movements**2).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    fits, best = fit.detach().view(-1, count).topk(min(stage.kept, count), dim=1)
-    return movements.detach().view_as(start)[torch.arange(len(best))[:, None], best], fits
+    return movements.detach(), fit.detach()
+
+
+def _fit(movements: Tensor, terms: Tensor, moving: Tensor, fixed: Tensor, near: Tensor) -> Tensor:
+    """How well the guides, moved, fit near their anatomy: (B, M, 2, 10) and what `_compared` gives -> (B, M)."""
+    count = movements.shape[1]
+    moving, fixed, near = (part.repeat_interleave(count, dim=0) for part in (moving, fixed, near))
+    grid = _grid(movements.flatten(0, 1), terms)
+    moved = F.grid_sample(moving, grid, padding_mode="border", align_corners=True)
+    # The neighbourhood moves along, but is no way to a better fit by itself.
+    fit = _correlation(moved, fixed, F.grid_sample(near, grid.detach(), align_corners=True))
+    return fit.view(-1, count)
+
+
+def _likeliest(movements: Tensor, fits: Tensor, jaws: Tensor) -> Tensor:
+    """The KEPT movements (B, KEPT, 2, 10) of (B, M, 2, 10) that fit best; the first instead of one that lost the jaw.
+
+    jaws: (B, M), how well the jaw fits. Something as dark and as long as a canal is often found in the air.
+    """
+    kept = jaws >= JAW_KEPT * jaws[:, :1]
+    movements = torch.where(kept[..., None, None], movements, movements[:, :1])
+    best = torch.where(kept, fits, fits[:, :1]).topk(KEPT, dim=1).indices
+    return torch.take_along_dim(movements, best[..., None, None], dim=1)
 
 
 def _places(movements: Tensor, guides: Tensor, masks: Tensor, unlabeled: Tensor, stage: Stage) -> Tensor:
@@ -117,7 +139,7 @@ def _places(movements: Tensor, guides: Tensor, masks: Tensor, unlabeled: Tensor,
     maxima of the correlation for each half.
     """
     moving, fixed, near = _compared(guides, masks, unlabeled, stage)
-    grid = _grid(movements, _terms(moving))
+    grid = _grid(movements, _terms(guides, stage.pixel))
     moved = F.grid_sample(moving, grid, padding_mode="border", align_corners=True)
     near = F.grid_sample(near, grid, align_corners=True)
     x = torch.linspace(-1, 1, near.shape[-1], device=near.device)
@@ -162,9 +184,9 @@ def _middle(weights: Tensor, x: Tensor) -> Tensor:
     return (columns * x).sum(dim=1) / (columns.sum(dim=1) + 1e-6)
 
 
-def _terms(images: Tensor) -> Tensor:
-    """The polynomial's terms at every pixel of (B, 1, H, W): (10, H, W), the coefficients' reach included."""
-    height, width = images.shape[-2:]
+def _terms(images: Tensor, pixel: int = 1) -> Tensor:
+    """The polynomial's terms at every `pixel` pixels of (B, 1, H, W): (10, h, w), the coefficients' reach included."""
+    height, width = (side // pixel for side in images.shape[-2:])
     y, x = torch.meshgrid(
         torch.linspace(-1, 1, height, device=images.device),
         torch.linspace(-1, 1, width, device=images.device),

@@ -32,7 +32,7 @@ def quick_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
 
     stage = alignment.Stage(steps=12, pixel=8, reach=40, blur=1.0)
     monkeypatch.setattr(alignment, "JAW", (stage,))
-    monkeypatch.setattr(alignment, "CANAL", (replace(stage, steps=1),))
+    monkeypatch.setattr(alignment, "CANAL", (replace(stage, steps=1),) * 2)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.alignment import Aligned, align
+from models.alignment import Aligned, _likeliest, align
 from models.moved_guides import move_guides
 from models.phantoms import Phantom, phantoms
 from models.segmenter import to_images
@@ -143,3 +143,9 @@ def test_a_guide_whose_anatomy_would_leave_the_picture_stays_where_it_was(radiog
     assert (masks[0] == mask).all() and (images[0] == image).all()
     assert masks[1].any() and (masks[1] != radiographs[0].mask).any()
     assert (images.dtype, masks.dtype) == (np.uint8, bool)
+
+
+def test_what_fits_best_is_not_taken_where_the_jaw_no_longer_fits() -> None:
+    movements = torch.arange(5.0).view(1, 5, 1, 1).expand(1, 5, 2, 10)
+    fits, jaws = torch.tensor([[0.3, 0.9, 0.5, 0.4, 0.2]]), torch.tensor([[0.6, 0.1, 0.5, 0.7, 0.6]])
+    assert _likeliest(movements, fits, jaws)[0, :, 0, 0].tolist() == [2, 3, 0]
