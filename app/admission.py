@@ -11,6 +11,7 @@ from app import pools
 from app.access.tenants import tenant_of
 from app.database import insert_new
 from app.errors import IdempotencyConflict, PoolNotFound, QueueFull
+from app.leases import latest_turn
 from app.tables import ACTIVE, IdempotencyKey, Job, Pool
 
 
@@ -49,6 +50,7 @@ def new_job(
     job = Job(id=job_id, kind=kind, status="queued", parameters=dict(parameters), total=total)
     job.created_at, job.tenant = datetime.now(UTC), pool.tenant if pool else tenant_of(session)
     job.pool_id = pool.id if pool else None
+    job.turn = latest_turn(session)  # behind those that wait, before those that have a turn after it
     session.add(job)
     session.flush()  # first: what is added after it refers to it
     return job

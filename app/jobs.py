@@ -37,6 +37,7 @@ from app.leases import (
     hold,
     is_held,
     kind_of,
+    latest_turn,
     leave,
     let_go,
     lock,
@@ -148,6 +149,7 @@ def claim(
             continue
         step.status, step.lease, step.worker = "leased", uuid4().hex, worker
         step.leased_until, step.attempts = now + timedelta(seconds=lease_seconds), step.attempts + 1
+        job.turn = latest_turn(session) + 1
         if job.status == "queued":
             job.status, job.started_at = "running", now
             job.stage = FIRST_STAGE.get(job.kind)

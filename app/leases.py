@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Subquery, and_, exists, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.access.tenants import visible
 from app.errors import LeaseLost
@@ -54,20 +54,23 @@ def may_claim(step: Step, now: datetime) -> bool:
 
 
 def fairest(session: Session, now: datetime, kinds: Collection[str] | None) -> tuple[str, int] | None:
-    """-> (job, step) to claim next: of the tenant with the fewest leased steps, then of the key with the fewest, then
-    of the job with the fewest, then of the oldest job. kinds: of steps to choose from, None for all.
+    """-> (job, step) to claim next. kinds: of steps to choose from, None for all.
+
+    Of the tenant with the fewest leased steps, and of several the one whose last turn was longest ago; of it, by the
+    same rule, the key, and of that the job. So a small job waits for a step of a large one, not for its end, even where
+    one worker does everything.
     """
     nexts = select(Step.job_id, func.min(Step.id).label("step_id")).where(claimable(now)).group_by(Step.job_id)
     if kinds is not None:
         nexts = nexts.where(Step.kind.in_(kinds))
     candidates = nexts.subquery()
     query = select(Job.id, candidates.c.step_id).join(candidates, candidates.c.job_id == Job.id)
-    busy = []
+    order: list[ColumnElement[int]] = []
     for columns in ((Job.tenant,), (Job.tenant, Job.api_key), (Job.id,)):
         held = _leased_by(now, *columns)
         query = query.outerjoin(held, and_(*(held.c[column.key] == column for column in columns)))
-        busy.append(func.coalesce(held.c.leases, 0))
-    query = query.where(Job.status.in_(WORKABLE)).order_by(*busy, Job.created_at, Job.id).limit(1)
+        order += [func.coalesce(held.c.leases, 0), _last_turn_of(*columns)]
+    query = query.where(Job.status.in_(WORKABLE)).order_by(*order, Job.created_at, Job.id).limit(1)
     row = session.execute(query).first()
     return None if row is None else (row[0], row[1])
 
@@ -76,6 +79,18 @@ def _leased_by(now: datetime, *columns: InstrumentedAttribute[str]) -> Subquery:
     """How many steps workers are at, by these columns of their jobs."""
     held = select(*columns, func.count().label("leases")).join(Step, Step.job_id == Job.id)
     return held.where(is_worked_at(now)).group_by(*columns).subquery()
+
+
+def _last_turn_of(*columns: InstrumentedAttribute[str]) -> ColumnElement[int]:
+    """The last turn of the jobs, ended ones too, that have these columns in common with a job."""
+    others = aliased(Job)
+    alike = (getattr(others, column.key) == column for column in columns)
+    return select(func.max(others.turn)).where(*alike).scalar_subquery()
+
+
+def latest_turn(session: Session) -> int:
+    """Turns are counted over all jobs: each claim is one."""
+    return session.scalar(select(func.max(Job.turn))) or 0
 
 
 def is_held(session: Session, job_id: str, now: datetime) -> bool:

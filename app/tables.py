@@ -87,7 +87,13 @@ class PoolLatent(Base):
 
 class Job(Base):
     __tablename__ = "jobs"
-    __table_args__ = (Index("jobs_by_age", "tenant", "created_at", "id"), Index("jobs_by_status", "status"))
+    __table_args__ = (
+        Index("jobs_by_age", "tenant", "created_at", "id"),
+        Index("jobs_by_status", "status"),
+        Index("jobs_by_turn", "turn"),
+        Index("jobs_by_turn_of_tenant", "tenant", "turn"),
+        Index("jobs_by_turn_of_key", "tenant", "api_key", "turn"),
+    )
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     # Their defaults are in the schema, too: an API of an earlier version may submit beside those of this one.
     tenant: Mapped[str] = mapped_column(String(63), default=DEFAULT_TENANT, server_default=DEFAULT_TENANT)
@@ -105,6 +111,7 @@ class Job(Base):
     dropped: Mapped[int] = mapped_column(default=0, server_default="0")  # of the samples done, those left out
     redrawn: Mapped[int] = mapped_column(default=0, server_default="0")  # samples made anew from another pool image
     version: Mapped[int] = mapped_column(default=1)  # grows with every change a client can see: the event id
+    turn: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # its last, see `leases.fairest`
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -62,8 +62,8 @@ def test_a_restarted_worker_frees_what_it_held_and_only_that(db: Database) -> No
 def test_jobs_take_turns(db: Database) -> None:
     make_pool(db)
     big, small = submit(db, guides=8), submit(db, guides=1)
-    turns = [must_claim(db).job_id for _ in range(2)]
-    assert turns == [big.id, small.id]
+    came = [must_claim(db).job_id for _ in range(2)]
+    assert came == [big.id, small.id]
 
 
 def test_the_job_with_the_fewest_leased_steps_comes_first(db: Database) -> None:
@@ -75,6 +75,48 @@ def test_the_job_with_the_fewest_leased_steps_comes_first(db: Database) -> None:
     assert held == [big.id] * 3
     assert must_claim(db).job_id == small.id
     assert must_claim(db).job_id == big.id
+
+
+def turns(db: Database, count: int) -> list[str]:
+    """The jobs that one worker, which does every step by itself, comes to."""
+    found = []
+    for _ in range(count):
+        claimed = must_claim(db)
+        do(db, jobs.hand_back, claimed)
+        found.append(claimed.job_id)
+    return found
+
+
+def test_where_there_is_one_worker_a_small_job_waits_for_a_step_of_a_large_one_not_for_its_end(db: Database) -> None:
+    make_pool(db)
+    big = submit(db, guides=8)
+    plan_all(db, chunk=1)
+    turns(db, 3)
+    small = submit(db)
+    assert turns(db, 4) in ([big.id, small.id] * 2, [small.id, big.id] * 2)
+
+
+def test_where_there_is_one_worker_many_jobs_of_one_tenant_leave_the_others_their_turns(db: Database) -> None:
+    make_pool(db)
+    many = {submit(db).id for _ in range(6)}
+    one = submit(db)
+    do(db, lambda session: session.execute(update(Job).where(Job.id == one.id).values(tenant="clinic")))
+    came = turns(db, 8)
+    assert came.count(one.id) == 4
+    assert len(many & set(came)) == 4  # and among themselves they take turns, too
+
+
+def test_jobs_that_have_ended_count_as_turns_of_their_tenant(db: Database) -> None:
+    make_pool(db)
+    quick, slow = [submit(db) for _ in range(4)], submit(db)
+    do(db, lambda session: session.execute(update(Job).where(Job.id == slow.id).values(tenant="clinic")))
+    came = []
+    for _ in range(6):
+        claimed = must_claim(db)
+        came.append(claimed.job_id)
+        do(db, jobs.hand_back, claimed) if claimed.job_id == slow.id else do(db, jobs.fail, claimed, "done")
+    assert came.count(slow.id) == 3
+    assert {job.id for job in quick} > set(came) - {slow.id}
 
 
 def test_many_claim_at_once_and_no_step_is_given_twice(db: Database) -> None:
@@ -161,8 +203,8 @@ def test_tenants_take_turns_however_many_jobs_one_has(db: Database) -> None:
     for _ in range(5):
         submit(large, guides=8)
     late = submit(small, guides=1)
-    turns = [look(db, must_claim(db).job_id).tenant for _ in range(3)]
-    assert turns == ["large", "small", "large"]
+    came = [look(db, must_claim(db).job_id).tenant for _ in range(3)]
+    assert came == ["large", "small", "large"]
     assert look(db, late.id).status == "running"
 
 
@@ -170,11 +212,11 @@ def test_a_step_that_waits_for_a_store_takes_no_turn_from_its_tenant(db: Databas
     early, late = db.of("early"), db.of("late")
     for tenant in (early, late):
         make_pool(tenant)
-    waits, next_one, _ = submit(early), submit(early), submit(late)
+    waits, next_one, other = submit(early), submit(early), submit(late)
     waiting = must_claim(db)
     do(db, jobs.wait_out, waiting, now=NOW)
     assert waiting.job_id == waits.id
-    assert must_claim(db).job_id == next_one.id
+    assert turns(db, 4) == [other.id, next_one.id] * 2
 
 
 def test_within_a_tenant_its_keys_take_turns_and_then_their_jobs(db: Database) -> None:

@@ -69,7 +69,7 @@ def test_no_table_is_walked_through_to_find_a_step(service: Service) -> None:
         query = "SELECT id FROM steps WHERE status = 'leased' AND leased_until < '2026-01-01'"
         (row,) = connection.execute(text(f"EXPLAIN QUERY PLAN {query}")).all()
     assert row[3] == "SEARCH steps USING COVERING INDEX steps_to_do (status=? AND leased_until<?)"
-    with statements_of(service, "leases") as statements, service.database.read() as session:
+    with statements_of(service, "step_id") as statements, service.database.read() as session:
         leases.fairest(session, datetime.now(UTC), kinds=None)
     ((statement, parameters),) = statements
     with service.database.engine.connect() as connection:
