@@ -36,7 +36,10 @@ def import_(
     url: Url = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Upload unlabeled images into a pool; bad files are listed, good ones go in."""
+    """Upload unlabeled images into a pool; bad files are listed, good ones go in.
+
+    It fails where all of them are bad.
+    """
     from cli.client import connect
 
     files = list(_files(paths))
@@ -48,6 +51,8 @@ def import_(
     finally:  # what a failure or Ctrl-C comes after has been stored
         if jobs:
             _report(name, _outcome(jobs), as_json)
+    if not any(job["stored"] or job["duplicates"] for job in jobs):
+        raise typer.Exit(1)
 
 
 def import_files(client: "httpx.Client", name: str, files: "Sequence[File]", show: Show) -> dict[str, Any]:

@@ -103,3 +103,10 @@ def test_the_outcome_as_json_counts_what_it_names(served: Served, tmp_path: Path
     (tmp_path / "a.png").write_bytes(image(40))
     said = json.loads(import_(served, "said", tmp_path, "--json").stdout)
     assert said == {"pool": "said", "stored": 1, "duplicates": 0, "rejected_count": 0, "rejected": []}
+
+
+def test_an_import_of_bad_files_alone_fails(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(image(41)[:99])
+    done = import_(served, "bad", tmp_path)
+    assert done.exit_code == 1
+    assert "0 images stored, 0 were there already, 1 rejected" in done.stdout and "a.png: " in done.stdout

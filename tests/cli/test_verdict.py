@@ -54,5 +54,6 @@ def test_too_little_to_judge_by_is_said(few: dict[str, int]) -> None:
     assert "little to judge by" in verdict(report((0.05, 0.01, 0.09), **few))
 
 
-def test_one_test_image_tells_nothing() -> None:
-    assert verdict(report((0.05, 0.05, 0.05), images=1, seeds=1)).startswith("It cannot be told")
+@pytest.mark.parametrize("images", [1, 5])
+def test_a_few_test_images_tell_nothing(images: int) -> None:
+    assert verdict(report((0.05, 0.04, 0.06), images=images)).startswith(f"It cannot be told: {images} test image")
