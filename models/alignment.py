@@ -8,8 +8,8 @@ The movement is a cubic polynomial over the image: 20 numbers, smooth by constru
 normalised cross-correlation of the locally normalised images near the anatomy, coarse to fine, in an ever narrower
 neighbourhood: first the jaw, at last the canal. A thin canal is seen by a descent only from within its own width, and
 teeth look alike from one to the next; so once the jaw fits, either half of the anatomy is looked for wherever it may
-be, by template matching, and the last stages start from every pair of likely places. The best fit of all wins, if the
-jaw still fits: what looks like a canal may lie in the air.
+be, by template matching, and the last stages start from every pair of likely places. Of all that they find the
+likeliest wins, by its fit, the jaw's, and how far it had to go: what looks like a canal may lie in the air.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,8 @@ CANAL = (Stage(60, 4, 8, 0.5), Stage(60, 2, 8, 0.5))
 SEARCH = (40, 32)  # image pixels up and down, left and right
 PLACES = 3  # of either half that are tried
 KEPT = 3  # movements that go on to the last stage
-JAW_KEPT = 0.75  # of the jaw's fit before the search, in what the search finds
+JAW_WEIGHT = 0.25  # of the jaw's fit, beside the canal's, when the likeliest movement is chosen
+DISTANCE_WEIGHT = 0.05  # of the squared distance from the movement that fitted the jaw
 NORMALISATION = 6  # sd of the window of local normalisation, in sd of the blur
 LEAST_VARIANCE = 4e-4  # of a window, images in [-1, 1]: below it there is only noise to amplify
 STEP_SIZE = 0.02
@@ -81,17 +82,16 @@ def _align(guides: Tensor, masks: Tensor, unlabeled: Tensor) -> Aligned:
         movements = torch.zeros(len(guides), 1, 2, len(POWERS), device=guides.device)
         for stage in JAW:
             movements, _ = _fitted(movements, *images, stage)
-        movements = torch.cat([movements, movements + _places(movements[:, 0], *images, CANAL[0])], dim=1)
-        movements, fit = _fitted(movements, *images, CANAL[0])
-        jaws = _fit(movements, _terms(guides, JAW[-1].pixel), *_compared(*images, JAW[-1]))
-        movements = _likeliest(movements, fit, jaws)
-        movements, fit = _fitted(movements, *images, CANAL[1])
-    best = fit.argmax(dim=1, keepdim=True)
-    grid = _grid(torch.take_along_dim(movements, best[..., None, None], dim=1)[:, 0], _terms(guides))
+        jaw = movements
+        movements = torch.cat([jaw, jaw + _places(jaw[:, 0], *images, CANAL[0])], dim=1)
+        for stage, kept in zip(CANAL, (KEPT, 1), strict=True):
+            movements, fit = _fitted(movements, *images, stage)
+            movements, fit = _likeliest(movements, fit, jaw, images, kept)
+    grid = _grid(movements[:, 0], _terms(guides))
     return Aligned(
         images=F.grid_sample(guides, grid, padding_mode="border", align_corners=True),
         masks=move_masks(masks, grid, align_corners=True),
-        fit=fit.gather(1, best)[:, 0],
+        fit=fit[:, 0],
     )
 
 
@@ -121,15 +121,18 @@ def _fit(movements: Tensor, terms: Tensor, moving: Tensor, fixed: Tensor, near: 
     return fit.view(-1, count)
 
 
-def _likeliest(movements: Tensor, fits: Tensor, jaws: Tensor) -> Tensor:
-    """The KEPT movements (B, KEPT, 2, 10) of (B, M, 2, 10) that fit best; the first instead of one that lost the jaw.
+def _likeliest(
+    movements: Tensor, fits: Tensor, jaw: Tensor, images: tuple[Tensor, Tensor, Tensor], count: int
+) -> tuple[Tensor, Tensor]:
+    """The `count` likeliest of movements (B, M, 2, 10), and their fits (B, M), the likeliest first.
 
-    jaws: (B, M), how well the jaw fits. Something as dark and as long as a canal is often found in the air.
+    Something as dark and as long as a canal is often found in the air. So it counts, too, how well the jaw still fits,
+    and how far the movement is from the one that fitted it, `jaw` (B, 1, 2, 10).
     """
-    kept = jaws >= JAW_KEPT * jaws[:, :1]
-    movements = torch.where(kept[..., None, None], movements, movements[:, :1])
-    best = torch.where(kept, fits, fits[:, :1]).topk(KEPT, dim=1).indices
-    return torch.take_along_dim(movements, best[..., None, None], dim=1)
+    jaws = _fit(movements, _terms(images[0], JAW[-1].pixel), *_compared(*images, JAW[-1]))
+    far = ((movements - jaw) ** 2).sum(dim=(2, 3))
+    best = (fits + JAW_WEIGHT * jaws - DISTANCE_WEIGHT * far).topk(count, dim=1).indices
+    return torch.take_along_dim(movements, best[..., None, None], dim=1), fits.gather(1, best)
 
 
 def _places(movements: Tensor, guides: Tensor, masks: Tensor, unlabeled: Tensor, stage: Stage) -> Tensor:
