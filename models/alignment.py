@@ -82,11 +82,11 @@ def _align(guides: Tensor, masks: Tensor, unlabeled: Tensor) -> Aligned:
         movements = torch.zeros(len(guides), 1, 2, len(POWERS), device=guides.device)
         for stage in JAW:
             movements, _ = _fitted(movements, *images, stage)
-        jaw = movements
+        jaw, near_jaw = movements, (_terms(guides, JAW[-1].pixel), *_compared(*images, JAW[-1]))
         movements = torch.cat([jaw, jaw + _places(jaw[:, 0], *images, CANAL[0])], dim=1)
         for stage, kept in zip(CANAL, (KEPT, 1), strict=True):
             movements, fit = _fitted(movements, *images, stage)
-            movements, fit = _likeliest(movements, fit, jaw, images, kept)
+            movements, fit = _likeliest(movements, fit, jaw, _fit(movements, *near_jaw), kept)
     grid = _grid(movements[:, 0], _terms(guides))
     return Aligned(
         images=F.grid_sample(guides, grid, padding_mode="border", align_corners=True),
@@ -121,17 +121,14 @@ def _fit(movements: Tensor, terms: Tensor, moving: Tensor, fixed: Tensor, near: 
     return fit.view(-1, count)
 
 
-def _likeliest(
-    movements: Tensor, fits: Tensor, jaw: Tensor, images: tuple[Tensor, Tensor, Tensor], count: int
-) -> tuple[Tensor, Tensor]:
+def _likeliest(movements: Tensor, fits: Tensor, jaw: Tensor, jaw_fits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` likeliest of movements (B, M, 2, 10), and their fits (B, M), the likeliest first.
 
     Something as dark and as long as a canal is often found in the air. So it counts, too, how well the jaw still fits,
-    and how far the movement is from the one that fitted it, `jaw` (B, 1, 2, 10).
+    jaw_fits (B, M), and how far the movement is from the one that fitted it, jaw (B, 1, 2, 10).
     """
-    jaws = _fit(movements, _terms(images[0], JAW[-1].pixel), *_compared(*images, JAW[-1]))
     far = ((movements - jaw) ** 2).sum(dim=(2, 3))
-    best = (fits + JAW_WEIGHT * jaws - DISTANCE_WEIGHT * far).topk(count, dim=1).indices
+    best = (fits + JAW_WEIGHT * jaw_fits - DISTANCE_WEIGHT * far).topk(count, dim=1).indices
     return torch.take_along_dim(movements, best[..., None, None], dim=1), fits.gather(1, best)
 
 

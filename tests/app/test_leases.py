@@ -114,7 +114,10 @@ def test_jobs_that_have_ended_count_as_turns_of_their_tenant(db: Database) -> No
     for _ in range(6):
         claimed = must_claim(db)
         came.append(claimed.job_id)
-        do(db, jobs.hand_back, claimed) if claimed.job_id == slow.id else do(db, jobs.fail, claimed, "done")
+        if claimed.job_id == slow.id:
+            do(db, jobs.hand_back, claimed)
+        else:
+            do(db, jobs.fail, claimed, "done")
     assert came.count(slow.id) == 3
     assert {job.id for job in quick} > set(came) - {slow.id}
 
