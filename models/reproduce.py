@@ -86,7 +86,8 @@ def reproduce(
 ) -> dict[str, Any]:
     """Run every arm with every seed that is not in `folder` yet, and write report.json, .csv, .md and .png there.
 
-    Returns the report. Raises ValueError if the folder holds a run of another protocol, other data or other weights.
+    Returns the report of these arms and seeds; the folder may hold more. Raises ValueError if it holds a run of another
+    protocol, other data or other weights.
     """
     weights = {"name": networks.name, "sha256": networks.sha256}
     stated = {"protocol": asdict(protocol), "weights": weights, "data_sha256": sets.sha256()}
@@ -124,14 +125,18 @@ def _wanted(arms: Sequence[Arm]) -> dict[Way, int]:
 
 
 def _same_run(folder: Path, stated: Mapping[str, Any], arms: Sequence[Arm]) -> None:
-    """A folder belongs to one protocol: its numbers must be comparable."""
-    run = json.loads(json.dumps({**stated, "arms": [asdict(arm) for arm in arms]}))
+    """A folder belongs to one protocol: its numbers must be comparable. Only arms and seeds may be added later."""
+    fixed = json.loads(json.dumps(stated))
+    del fixed["protocol"]["seeds"]
+    wanted = {arm.name: json.loads(json.dumps(asdict(arm))) for arm in arms}
     path = folder / "run.json"
     (folder / "arms").mkdir(parents=True, exist_ok=True)
     with alone(folder):
-        if path.exists() and json.loads(path.read_text()) != run:
-            raise ValueError(f"{folder} holds a run with other sizes, arms, data or weights; choose another folder")
-        _write(path, json.dumps(run, indent=2) + "\n")
+        run = json.loads(path.read_text()) if path.exists() else {**fixed, "arms": {}}
+        known = run["arms"]
+        if run != {**fixed, "arms": known} or any(known.get(name, arm) != arm for name, arm in wanted.items()):
+            raise ValueError(f"{folder} holds a run with other sizes, data or weights; choose another folder")
+        _write(path, json.dumps({**fixed, "arms": {**known, **wanted}}, indent=2) + "\n")
 
 
 def _plan(protocol: Protocol, sources: Mapping[str, Labeled], real: int, seed: int) -> SegmenterPlan:

@@ -7,7 +7,7 @@ another.
 import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
+from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
@@ -39,36 +39,46 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
 def each_once(locks: Path, tasks: Sequence[Sequence[Path]], make: Callable[[int], None]) -> None:
     """Have every task's files made, each by whichever process comes to it first; all are there at the end.
 
-    locks: a file, made if need be. tasks: the files of each; all tasks together have the same files in the same order
-    in every process, however each cuts them into tasks. `make(task)` makes what is missing of them. What another
+    locks: a file, made if need be. tasks: the files of each, below the folder of `locks`; processes may have different
+    tasks, or cut the same files into tasks of another size. `make(task)` makes what is missing of them. What another
     process is at is left to it, and waited for at the end. Raises NotLockable.
     """
-    firsts = [0, *accumulate(map(len, tasks))]
     with locks.open("w") as lock:
         for wait in (False, True):
             for task, files in enumerate(tasks):
-                if _there(files) or not _taken(lock, firsts[task], len(files), wait):
+                if _there(files):
                     continue
-                try:
-                    if not _there(files):
+                with _taken(lock, files, wait) as taken:
+                    if taken and not _there(files):
                         make(task)
-                finally:
-                    fcntl.lockf(lock, fcntl.LOCK_UN, len(files), firsts[task])
 
 
 def _there(files: Sequence[Path]) -> bool:
     return all(file.exists() for file in files)
 
 
-def _taken(lock: IO[str], first: int, count: int, wait: bool) -> bool:
-    """A file's lock is the byte of its number."""
+@contextmanager
+def _taken(lock: IO[str], files: Sequence[Path], wait: bool) -> Iterator[bool]:
+    """Whether all of the files are this process's now. All take them in one order, so that none waits in a ring."""
+    taken: list[int] = []
     try:
-        fcntl.lockf(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB, count, first)
+        for byte in sorted(_byte(file, Path(lock.name).parent) for file in files):
+            fcntl.lockf(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+            taken.append(byte)
     except BlockingIOError:
-        return False
+        pass
     except OSError as error:
         raise _not_lockable(Path(lock.name).parent, error) from None
-    return True
+    try:
+        yield len(taken) == len(files)
+    finally:
+        for byte in taken:
+            fcntl.lockf(lock, fcntl.LOCK_UN, 1, byte)
+
+
+def _byte(file: Path, folder: Path) -> int:
+    """The byte of the lock file that stands for a file: the same in every process, whatever else it has to make."""
+    return int.from_bytes(sha256(str(file.relative_to(folder)).encode()).digest()[:7])
 
 
 def _not_lockable(folder: Path, error: OSError) -> NotLockable:

@@ -65,8 +65,21 @@ def test_a_smoke_run_writes_every_row_and_a_second_one_only_what_is_missing(tmp_
     assert missing.read_text() == before
     assert all(path.stat().st_mtime < started for path in (out / "arms").iterdir() if path != missing)
 
-    with pytest.raises(Failure, match="other sizes, arms, data or weights"):
+    with pytest.raises(Failure, match="other sizes, data or weights"):
         run(out, weights, "--control-top-k", "1")
+
+
+def test_rows_and_seeds_may_be_added_to_a_run(tmp_path: Path, weights: Path) -> None:
+    sizes = ["--guides", "1", "--top-k", "1", "--control-top-k", "1", "--steps", "1"]
+    run(tmp_path, weights, *sizes, "--row=real+paste")
+    first = {path: path.stat().st_mtime_ns for path in (tmp_path / "arms").iterdir()}
+    run(tmp_path, weights, *sizes, "--row=oracle", "--seeds=2")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["seeds"], [arm["name"] for arm in report["arms"]]) == ([0, 1], ["real", "oracle"])
+    run(tmp_path, weights, *sizes, "--row=real+paste", "--row=oracle")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [arm["name"] for arm in report["arms"]] == ["real", "top 1, real+paste", "oracle"]
+    assert {path: path.stat().st_mtime_ns for path in first} == first
 
 
 def test_aligned_arms_are_trained_on_moved_masks_and_the_control_on_the_pool_images_themselves(

@@ -23,19 +23,20 @@ def tasks(folder: Path, size: int) -> list[list[Path]]:
     return [files[start : start + size] for start in range(0, FILES, size)]
 
 
-def work(folder: Path, size: int = 1, seconds: float = 0.0, together: int = 1) -> None:
+def work(folder: Path, size: int = 1, seconds: float = 0.0, together: int = 1, backwards: bool = False) -> None:
     """Make the files, once so many processes are ready to."""
+    mine = tasks(folder, size)[:: -1 if backwards else 1]
 
     def make(task: int) -> None:
         time.sleep(seconds)
-        for path in tasks(folder, size)[task]:
+        for path in mine[task]:
             if not path.exists():
                 with path.open("x") as file:  # which fails if another process is at it
                     file.write(str(os.getpid()))
 
     (folder / f"ready-{os.getpid()}").touch()
     until(lambda: len(list(folder.glob("ready-*"))) >= together)
-    each_once(folder / "locks", tasks(folder, size), make)
+    each_once(folder / "locks", mine, make)
     assert None not in makers(folder)
 
 
@@ -54,8 +55,10 @@ def until(what: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 5), (3, 2)])
 def test_processes_share_the_tasks_and_each_ends_when_all_are_done(tmp_path: Path, sizes: tuple[int, int]) -> None:
+    """However each cuts the files into tasks, and in whatever order it comes to them."""
     (tmp_path / "file-3").write_text("0")
-    processes = [SPAWN.Process(target=work, args=(tmp_path, size, 0.1, 2), daemon=True) for size in sizes]
+    ways = zip(sizes, (False, True), strict=True)
+    processes = [SPAWN.Process(target=work, args=(tmp_path, size, 0.1, 2, back), daemon=True) for size, back in ways]
     for process in processes:
         process.start()
     for process in processes:
