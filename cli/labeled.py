@@ -14,7 +14,7 @@ def labeled_pairs(folder: Path) -> list[Pair]:
 
     Raises Failure where an image has no mask, or several that differ from it in their ending only.
     """
-    from models.training.images import SUFFIXES, is_image
+    from models.training.images import SUFFIXES, has_ending, is_image
 
     if not (folder / "images").is_dir() or not (folder / "masks").is_dir():
         raise Failure(f"{folder}: it needs the folders images/ and masks/, with the same file names")
@@ -23,7 +23,10 @@ def labeled_pairs(folder: Path) -> list[Pair]:
     alike: dict[str, list[Path]] = {}
     for mask in masks:
         alike.setdefault(mask.stem, []).append(mask)
-    fitting = {image: named.get(image.name) or alike.get(image.stem, []) for image in images}
+    fitting = {
+        image: named.get(image.name) or alike.get(image.stem if has_ending(image) else image.name, [])
+        for image in images
+    }
     if not images:
         raise Failure(f"{folder / 'images'}: there is no image in it; known endings: {', '.join(sorted(SUFFIXES))}")
     if lonely := [image.name for image, found in fitting.items() if not found]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.dicom import is_dicom
 from models.duplicates import Known, known
 from models.pixels import HEIGHT, WIDTH, ImageError, read_image, resize_image, sha256
 from models.sharing import alone
@@ -48,13 +49,23 @@ def image_paths(folder: Path) -> list[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Every file below a folder that has an image's ending, by name."""
+    """Every image below a folder, by name."""
     return sorted(filter(is_image, folder.rglob("*")))
 
 
 def is_image(path: Path) -> bool:
-    """By its ending."""
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    """By its ending or, as archives export DICOM without one, by DICOM's signature; macOS hides `._x.png` beside x.png."""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    if has_ending(path):
+        return True
+    with path.open("rb") as file:
+        return is_dicom(file.read(132))
+
+
+def has_ending(path: Path) -> bool:
+    """Whether it is an image's; what follows the last point of a DICOM UID is none."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LEAST) -> TrainingImages:

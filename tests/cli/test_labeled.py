@@ -7,6 +7,7 @@ import pytest
 
 from cli.failure import Failure
 from cli.labeled import labeled_pairs, split
+from tests.bad_files import dicom_dataset, dicom_file, gradient
 
 
 def pairs(count: int) -> list[tuple[Path, Path]]:
@@ -67,6 +68,12 @@ def test_the_mask_of_the_very_name_goes_before_one_of_another_ending(tmp_path: P
     names = ("x.jpg", "x.png")
     folder = make_labeled(tmp_path, *(f"{part}/{name}" for part in ("images", "masks") for name in names))
     assert [(image.name, mask.name) for image, mask in labeled_pairs(folder)] == [(name, name) for name in names]
+
+
+def test_a_dicom_image_named_by_its_uid_has_the_mask_of_the_whole_name(tmp_path: Path) -> None:
+    folder = make_labeled(tmp_path, "masks/1.2.55.png", "masks/1.2.png", "images/1.2.55")
+    (folder / "images" / "1.2.55").write_bytes(dicom_file(dicom_dataset(gradient())))
+    assert [(image.name, mask.name) for image, mask in labeled_pairs(folder)] == [("1.2.55", "1.2.55.png")]
 
 
 def test_an_image_that_could_have_either_of_two_masks_is_refused(tmp_path: Path) -> None:

@@ -60,6 +60,15 @@ def test_every_format_is_read(tmp_path: Path) -> None:
     assert len(opened(folder, tmp_path / "cache").pixels) == 14
 
 
+def test_dicom_without_an_ending_is_found_and_what_systems_hide_is_passed_over(tmp_path: Path) -> None:
+    scan = dicom_file(dicom_dataset(gradient()))
+    for name in ("IM00001", "1.2.840.113619.2.55", "a.dcm", "._a.dcm", ".IM00001"):
+        (tmp_path / name).write_bytes(scan)
+    for name in ("Thumbs.db", "notes.txt", "empty"):
+        (tmp_path / name).write_bytes(b"no image"[: len(name) - 5])
+    assert {path.name for path in image_paths(tmp_path)} == {"IM00001", "1.2.840.113619.2.55", "a.dcm"}
+
+
 def test_masks_beside_images_are_no_radiographs(tmp_path: Path) -> None:
     for part in ("images", "masks"):
         write(tmp_path / part, 8)
