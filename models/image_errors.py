@@ -39,7 +39,7 @@ class EmptyMask(ImageError):
 
 
 class FullMask(ImageError):
-    """A mask without background."""
+    """A mask without background, or with a background that is not 0."""
 
 
 class MaskSizeMismatch(ImageError):

@@ -100,13 +100,20 @@ def _foreground(values: NDArray[Any], name: Callable[[Any], str]) -> NDArray[np.
     value = values[mask][0]
     others = mask & (values != value)
     if others.any():
-        found = [*([] if mask.all() else [0]), value, values[others][0]]
+        another = values[others][0]
+        found = sorted([*([] if mask.all() else [0]), value, another])
+        more = " and more" if (others & (values != another)).any() else ""
         raise NotBinary(
-            f"the mask holds the values {', '.join(map(name, found))} and perhaps more; give it two, 0 for "
-            "the background and one other, and save it as PNG (JPEG and anti-aliasing blur the edges)"
+            f"the mask holds the values {', '.join(map(name, found))}{more}; give it two, 0 for the background and "
+            "one other, and save it as PNG (JPEG and anti-aliasing blur the edges)"
         )
     if mask.all():
         raise FullMask(f"the mask is {name(value)} all over; leave the background at 0")
+    if all(edge.all() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1])):  # as ImageJ may save them
+        raise FullMask(
+            f"the mask is {name(value)} along all four edges, so it seems inverted; give the background 0 and the "
+            "anatomy one other value"
+        )
     return mask
 
 

@@ -251,6 +251,7 @@ def masks() -> dict[str, Upload]:
         "all black": Upload(_png(np.zeros((96, 160))), EmptyMask),
         "all white": Upload(_png(np.full((96, 160), 255)), FullMask),
         "all red": Upload(encode(np.full((96, 160, 3), (255, 0, 0), np.uint8)), FullMask),
+        "black on white": Upload(_png(~inside * 255), FullMask),
         "empty dicom mask": Upload(dicom_file(dicom_dataset(np.zeros((96, 160), np.uint8))), EmptyMask),
     }
 

@@ -54,7 +54,7 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """By its ending or, as archives export DICOM without one, by DICOM's signature; macOS hides `._x.png` beside x.png."""
+    """By its ending, or by DICOM's signature, as archives export it without one; macOS hides `._x.png` beside x.png."""
     if path.name.startswith(".") or not path.is_file():
         return False
     if has_ending(path):

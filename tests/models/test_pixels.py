@@ -13,6 +13,7 @@ from skimage.transform import resize
 from models.pixels import (
     HEIGHT,
     WIDTH,
+    FullMask,
     ImageError,
     MaskSizeMismatch,
     NotBinary,
@@ -104,10 +105,15 @@ def test_the_limit_may_be_above_that_of_pillow() -> None:
 
 
 def test_a_mask_that_is_not_binary_names_what_it_holds_and_the_remedy() -> None:
-    with pytest.raises(NotBinary, match=r"the values 0, 1, 2 and perhaps more; give it two.*as PNG"):
+    with pytest.raises(NotBinary, match=r"the values 0, 1, 2 and more; give it two.*as PNG"):
         read_mask(UPLOADS["mask"]["many grays"].data)
-    with pytest.raises(NotBinary, match=r"#000000, #ff0000, #00ff00"):
+    with pytest.raises(NotBinary, match=r"#000000, #00ff00, #ff0000; give it two"):
         read_mask(UPLOADS["mask"]["two colours on black"].data)
+
+
+def test_a_mask_that_is_white_along_every_edge_is_told_to_be_inverted() -> None:
+    with pytest.raises(FullMask, match=r"is 255 along all four edges, so it seems inverted; give the background 0"):
+        read_mask(UPLOADS["mask"]["black on white"].data)
 
 
 def test_a_mask_of_another_size_than_its_image_is_refused_with_both_sizes() -> None:
