@@ -5,7 +5,6 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
@@ -15,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import problems
 from app.access.audit import Audit
 from app.monitoring.metrics import Metrics
+from app.openapi import PROBLEM, complete, operation_id
 from app.routes import access, evaluations, health, jobs, models, page, pools, synthesis
-from app.schemas import ProblemBody
 from app.service import Service, by_method, make_service
 from app.settings import Settings
 from app.sweeper import keep_sweeping, prepare
@@ -29,11 +28,6 @@ DESCRIPTION = (
     "Label-true synthetic augmentation of panoramic dental radiographs. Import unlabeled images into a pool, "
     "post labeled guides, and download a dataset of synthetic images whose masks are true."
 )
-
-PROBLEM = {
-    "description": "A problem (RFC 9457)",
-    "content": {"application/problem+json": {"schema": ProblemBody.model_json_schema()}},
-}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -48,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # FastAPI's own page loads its scripts from elsewhere; ours is in routes.page
         redoc_url=None,
         responses={"default": PROBLEM},
+        generate_unique_id_function=operation_id,
     )
     app.state.service = service
     app.state.metrics = metrics
@@ -56,27 +51,12 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(room.router, dependencies=[Depends(by_method)])
     for room in (access, health, page):  # they say themselves who may
         app.include_router(room.router)
-    if not settings.api_keys_required:
-        let_keys_be_absent(app)
+    complete(app, settings.api_keys_required)
     app.add_middleware(Audit)
     app.add_middleware(LimitSmallBodies)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(DrainUnreadBody)
     return app
-
-
-def let_keys_be_absent(app: FastAPI) -> None:
-    """Where nobody is asked for a key, the API's document says so, too."""
-    made = app.openapi
-
-    def document() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            for path in made()["paths"].values():
-                for operation in path.values():
-                    operation.get("security", []).append({})  # the requirement that everybody meets
-        return made()
-
-    app.openapi = document  # type: ignore[method-assign]  # as FastAPI's manual has it
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.orm import Session
@@ -13,6 +13,9 @@ from app.access.tenants import NAME
 from app.queries import eta_seconds, failed_samples, import_outcome
 from app.tables import Delivery, Guide, Job, Pool, PoolImage, Sample
 from app.trust import quality_summary
+
+Kind = Literal["synthesis", "pool_import", "evaluation"]
+Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 
 class PoolRequest(BaseModel):
@@ -96,23 +99,25 @@ class FailedSample(BaseModel):
 
 class JobBody(BaseModel):
     id: str
-    kind: str
-    status: str
-    stage: str | None
-    progress: Progress
-    eta_seconds: float | None
+    kind: str = Field(json_schema_extra={"enum": [*get_args(Kind)]})
+    status: str = Field(json_schema_extra={"enum": [*get_args(Status)]}, description="the last three are for good")
+    stage: str | None = Field(
+        description="while it runs: planning, sampling, packaging; of an evaluation training, reporting"
+    )
+    progress: Progress = Field(description="of samples, files or training runs")
+    eta_seconds: float | None = Field(description="guessed from its pace; null: nothing to guess from")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    parameters: dict[str, Any]
-    error: dict[str, Any] | None
-    links: dict[str, str]
+    parameters: dict[str, Any] = Field(description="as sent, the preset's filled in")
+    error: dict[str, Any] | None = Field(description="why it failed, as a ProblemBody")
+    links: dict[str, str] = Field(description="self, cancel, events, and what its kind makes")
     webhook: WebhookBody | None = None
     quality_summary: dict[str, int] | None = Field(
         None, description="of a synthesis: samples made = kept + dropped + redrawn"
     )
-    stored: int | None = None
-    duplicates: int | None = None
+    stored: int | None = Field(None, description="of an import: images that the pool did not have")
+    duplicates: int | None = Field(None, description="of an import: images that the pool had already")
     rejected: list[Rejected] | None = Field(
         None, description="the first 1000; all are progress.done - stored - duplicates"
     )
@@ -160,12 +165,12 @@ def job_links(job: Job) -> dict[str, str]:
 
 class SampleBody(BaseModel):
     index: int
-    guide: str
-    pool_image: str
-    rank: int
-    ssim: float
-    seed: int
-    quality: dict[str, Any] | None
+    guide: str = Field(description="its file's name")
+    pool_image: str = Field(description="its file's name")
+    rank: int = Field(description="of the pool image for this guide, 1 the most similar")
+    ssim: float = Field(description="of the guide's and the pool image's latents")
+    seed: int = Field(description="up to 2**63 - 1, more than a double holds")
+    quality: dict[str, Any] | None = Field(description="the README says what each figure means")
     links: dict[str, str]
 
     @classmethod
@@ -218,11 +223,16 @@ class ModelList(BaseModel):
     next: str | None = None
 
 
+class FieldErrorBody(BaseModel):
+    field: str
+    detail: str = Field(description="the value and the remedy")
+
+
 class ProblemBody(BaseModel):
     """RFC 9457, as application/problem+json."""
 
-    type: str
+    type: str = Field(description="urn:pansynth:problem:..., for programs: it stays the same")
     title: str
     status: int
     detail: str
-    errors: list[dict[str, str]] = []
+    errors: list[FieldErrorBody] = Field([], description="where fields are wrong: every one of them")

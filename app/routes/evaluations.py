@@ -8,9 +8,10 @@ from fastapi import APIRouter, Request, Response
 
 from app import evaluations, keys, queries
 from app.downloads import REVALIDATE, Download, serve
+from app.openapi import ACCEPTED, file_answers
 from app.problems import Problem
 from app.routes.accepted import put_images, take_in, upload_allowance
-from app.routes.parameters import KNOWN_KEY, IdempotencyKey, JobId
+from app.routes.parameters import IdempotencyKey, JobId
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.uploads.evaluation_form import evaluation_schema, parse_evaluation, read_set
@@ -20,13 +21,15 @@ from app.uploads.multipart import read_form
 
 router = APIRouter(tags=["evaluations"])
 
+REFUSALS = {404: "There is no such job, or it is no evaluation", 409: "The evaluation has not succeeded"}
+
 
 @router.post(
     "/evaluations",
     status_code=202,
     response_model=JobBody,
     openapi_extra=openapi_body(evaluation_schema()),
-    responses=KNOWN_KEY,
+    responses=ACCEPTED,
 )
 async def evaluate(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Train a segmenter on real, synthetic and real+synthetic images, and compare them on a test set."""
@@ -68,25 +71,33 @@ def submit(
     )
 
 
-@router.get("/jobs/{job_id}/report", response_class=Response)
+@router.get(
+    "/jobs/{job_id}/report", response_class=Response, responses=file_answers("application/json", "The report", REFUSALS)
+)
 def get_report(job_id: JobId, request: Request, service: ServiceDep) -> Response:
     """An evaluation's figures: every arm's mean and sd, and its difference to `real`. 409 until it succeeded."""
     return report(job_id, "json", request, service)
 
 
-@router.get("/jobs/{job_id}/report.csv", response_class=Response)
+@router.get(
+    "/jobs/{job_id}/report.csv", response_class=Response, responses=file_answers("text/csv", "The figures", REFUSALS)
+)
 def get_report_csv(job_id: JobId, request: Request, service: ServiceDep) -> Response:
     """The figures of every test image, arm and seed."""
     return report(job_id, "csv", request, service)
 
 
-@router.get("/jobs/{job_id}/report.md", response_class=Response)
+@router.get(
+    "/jobs/{job_id}/report.md", response_class=Response, responses=file_answers("text/markdown", "The table", REFUSALS)
+)
 def get_report_markdown(job_id: JobId, request: Request, service: ServiceDep) -> Response:
     """The table, in the paper's form."""
     return report(job_id, "md", request, service)
 
 
-@router.get("/jobs/{job_id}/report.png", response_class=Response)
+@router.get(
+    "/jobs/{job_id}/report.png", response_class=Response, responses=file_answers("image/png", "The plot", REFUSALS)
+)
 def get_report_plot(job_id: JobId, request: Request, service: ServiceDep) -> Response:
     """The plot."""
     return report(job_id, "png", request, service)

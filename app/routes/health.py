@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from app import broker
 from app.database import clock
+from app.openapi import content, problems
 from app.problems import FieldError, unavailable
 from app.queries import live_workers
 from app.service import HouseDep, Service, admin
@@ -26,7 +27,7 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses={503: {"description": "something is missing; `errors` names it"}})
+@router.get("/readyz", responses=problems({503: "Something is missing; `errors` names it"}))
 def readyz(service: HouseDep) -> dict[str, Any]:
     """The database, the blob store, the broker and at least one worker are there."""
     checks: dict[str, Callable[[Service], None]] = {
@@ -41,7 +42,7 @@ def readyz(service: HouseDep) -> dict[str, Any]:
     return {"status": "ready", **dict.fromkeys(checks, "ok")}
 
 
-@router.get("/metrics", response_class=Response, dependencies=[Depends(admin)])
+@router.get("/metrics", response_class=Response, responses={200: content("text/plain")}, dependencies=[Depends(admin)])
 def metrics(service: HouseDep) -> Response:
     """Prometheus text."""
     with service.database.read() as session:

@@ -1,6 +1,6 @@
 """Jobs: how far they are, what they made, and how to stop them."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
@@ -9,17 +9,34 @@ from app import events, jobs, keys, queries
 from app.database import clock
 from app.downloads import IMMUTABLE, REVALIDATE, Download, redirect, serve
 from app.labels import label
+from app.openapi import JOB_HEADERS, Responses, file_answers, problems
 from app.problems import Problem
 from app.routes.accepted import job_answer
 from app.routes.parameters import Cursor, JobId, Limit
-from app.schemas import JobBody, JobList, SampleBody, SampleList
+from app.schemas import JobBody, JobList, Kind, SampleBody, SampleList, Status
 from app.service import ServiceDep
 from app.tables import Job, Sample
 
 router = APIRouter(tags=["jobs"])
 
-Kind = Literal["synthesis", "pool_import", "evaluation"]
-Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+NO_JOB = problems({404: "There is no such job"})
+CANCELLED: Responses = {
+    202: {"description": "It ends as soon as its workers hear of it", "headers": JOB_HEADERS},
+    200: {"model": JobBody, "description": "It was cancelled before", "headers": JOB_HEADERS},
+}
+EVENTS: Responses = {
+    200: {"description": "An event for each change: `id`, and in `data` the job", "content": {"text/event-stream": {}}},
+    204: {"description": "It has ended, and `Last-Event-ID` is its last change: do not come again"},
+}
+DATASET: Responses = {
+    307: {"description": "At the bucket's own address, where the operator has it so; good for 15 minutes"},
+    **file_answers(
+        "application/zip",
+        "The dataset",
+        {404: "There is no such job, or it is no synthesis", 409: "The synthesis has not succeeded"},
+    ),
+}
+SAMPLE = {404: "There is no such job or sample, or the sample failed or was dropped", 409: "It is not made yet"}
 
 
 @router.get("/jobs")
@@ -36,7 +53,7 @@ def list_jobs(
         return JobList(items=[JobBody.of(session, job) for job in rows], next=following)
 
 
-@router.get("/jobs/{job_id}")
+@router.get("/jobs/{job_id}", responses=NO_JOB)
 def get_job(job_id: JobId, service: ServiceDep, response: Response) -> JobBody:
     """How far a job is, and what went wrong if it failed."""
     response.headers["Cache-Control"] = "no-store"
@@ -44,15 +61,22 @@ def get_job(job_id: JobId, service: ServiceDep, response: Response) -> JobBody:
         return JobBody.of(session, queries.find_job(session, job_id))
 
 
-@router.post("/jobs/{job_id}/cancel", status_code=202, response_model=JobBody)
+@router.post(
+    "/jobs/{job_id}/cancel",
+    status_code=202,
+    response_model=JobBody,
+    responses=CANCELLED | NO_JOB | problems({409: "It has ended otherwise"}),
+)
 def cancel_job(job_id: JobId, service: ServiceDep) -> Response:
-    """Stop a job. 202 the first time, 200 when it was cancelled before, 409 when it has ended otherwise."""
+    """Stop a job."""
     with service.database.write() as session:
         job, changed = jobs.cancel(session, job_id, now=clock(session))
     return job_answer(service, job, 202 if changed else 200)
 
 
-@router.delete("/jobs/{job_id}", status_code=204)
+@router.delete(
+    "/jobs/{job_id}", status_code=204, responses=NO_JOB | problems({409: "It has not ended; cancel it first"})
+)
 def delete_job(job_id: JobId, service: ServiceDep) -> None:
     """Remove a job that has ended, with all it made."""
     with service.database.write() as session:
@@ -60,7 +84,7 @@ def delete_job(job_id: JobId, service: ServiceDep) -> None:
     service.blobs.delete_prefix(prefix)
 
 
-@router.get("/jobs/{job_id}/events", response_class=StreamingResponse)
+@router.get("/jobs/{job_id}/events", response_class=StreamingResponse, responses=EVENTS | NO_JOB)
 def follow_job(
     job_id: JobId,
     service: ServiceDep,
@@ -77,7 +101,7 @@ def follow_job(
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
-@router.get("/jobs/{job_id}/samples")
+@router.get("/jobs/{job_id}/samples", responses=NO_JOB)
 def list_samples(job_id: JobId, service: ServiceDep, cursor: Cursor, limit: Limit = 100) -> SampleList:
     """The samples made so far."""
     with service.database.read() as session:
@@ -87,7 +111,11 @@ def list_samples(job_id: JobId, service: ServiceDep, cursor: Cursor, limit: Limi
 
 
 @router.head("/jobs/{job_id}/samples/{index}/image", include_in_schema=False)
-@router.get("/jobs/{job_id}/samples/{index}/image", response_class=Response)
+@router.get(
+    "/jobs/{job_id}/samples/{index}/image",
+    response_class=Response,
+    responses=file_answers("image/png", "The image", SAMPLE),
+)
 def get_sample_image(job_id: JobId, index: int, request: Request, service: ServiceDep) -> Response:
     """A synthetic radiograph: PNG, 512x256."""
     with service.database.read() as session:
@@ -100,7 +128,11 @@ def get_sample_image(job_id: JobId, index: int, request: Request, service: Servi
 
 
 @router.head("/jobs/{job_id}/samples/{index}/mask", include_in_schema=False)
-@router.get("/jobs/{job_id}/samples/{index}/mask", response_class=Response)
+@router.get(
+    "/jobs/{job_id}/samples/{index}/mask",
+    response_class=Response,
+    responses=file_answers("image/png", "The mask", SAMPLE),
+)
 def get_sample_mask(job_id: JobId, index: int, request: Request, service: ServiceDep) -> Response:
     """The sample's label, its guide's unless the guide was moved: PNG, 512x256, 0 or 255."""
     with service.database.read() as session:
@@ -113,9 +145,9 @@ def get_sample_mask(job_id: JobId, index: int, request: Request, service: Servic
 
 
 @router.head("/jobs/{job_id}/dataset", include_in_schema=False)
-@router.get("/jobs/{job_id}/dataset", response_class=Response)
+@router.get("/jobs/{job_id}/dataset", response_class=Response, responses=DATASET)
 def get_dataset(job_id: JobId, request: Request, service: ServiceDep) -> Response:
-    """The zip. 409 until the job has succeeded."""
+    """The zip of images, masks and manifest."""
     with service.database.read() as session:
         job = queries.find_job(session, job_id)
     if job.kind != "synthesis":

@@ -1,7 +1,7 @@
 """The query and path parameters that several routes share."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query
 from pydantic import AfterValidator
@@ -9,7 +9,6 @@ from pydantic import AfterValidator
 from app.access.tenants import NAME
 from app.errors import JobNotFound, PoolNotFound
 from app.problems import FieldError, invalid
-from app.schemas import JobBody
 
 
 def checked_key(key: str) -> str:
@@ -26,9 +25,6 @@ IdempotencyKey = Annotated[
         description="send the same key again and the same job is the answer, not another one",
     ),
 ]
-KNOWN_KEY: dict[int | str, dict[str, Any]] = {
-    200: {"model": JobBody, "description": "This Idempotency-Key was used before: its job"}
-}
 
 
 def job_id_of(job_id: Annotated[str, Path(description="as POST /synthesize returned it")]) -> str:

@@ -11,9 +11,10 @@ from fastapi import APIRouter, Request, Response
 
 from app import jobs, keys, pools
 from app.downloads import REVALIDATE, Download, serve
+from app.openapi import ACCEPTED, Responses, file_answers, header, problems
 from app.problems import FieldError, invalid
 from app.routes.accepted import take_in, upload_allowance
-from app.routes.parameters import KNOWN_KEY, Cursor, IdempotencyKey, Limit, PoolName
+from app.routes.parameters import Cursor, IdempotencyKey, Limit, PoolName
 from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
 from app.service import Service, ServiceDep
 from app.uploads.forms import openapi_body
@@ -22,8 +23,11 @@ from app.uploads.multipart import Form, UploadedFile, read_form
 
 router = APIRouter(tags=["pools"])
 
+NO_POOL = problems({404: "There is no such pool"})
+CREATED: Responses = {201: {"description": "The pool", "headers": {"Location": header("the pool's address")}}}
 
-@router.post("/pools", status_code=201)
+
+@router.post("/pools", status_code=201, responses=CREATED | problems({409: "There is a pool of this name"}))
 def create_pool(request: PoolRequest, service: ServiceDep, response: Response) -> PoolBody:
     """Make an empty pool."""
     with service.database.write() as session:
@@ -41,7 +45,7 @@ def list_pools(service: ServiceDep, cursor: Cursor, limit: Limit = 100) -> PoolL
     return PoolList(items=[PoolBody.of(pool, counts[pool.id]) for pool in rows], next=following)
 
 
-@router.get("/pools/{name}")
+@router.get("/pools/{name}", responses=NO_POOL)
 def get_pool(name: PoolName, service: ServiceDep) -> PoolBody:
     """One pool."""
     with service.database.read() as session:
@@ -49,7 +53,9 @@ def get_pool(name: PoolName, service: ServiceDep) -> PoolBody:
         return PoolBody.of(pool, pools.image_counts(session, [pool])[pool.id])
 
 
-@router.delete("/pools/{name}", status_code=204)
+@router.delete(
+    "/pools/{name}", status_code=204, responses=NO_POOL | problems({409: "A job that has not ended uses it"})
+)
 def delete_pool(name: PoolName, service: ServiceDep) -> None:
     """Remove a pool and its images; the datasets made from it stay."""
     with service.database.write() as session:
@@ -57,7 +63,7 @@ def delete_pool(name: PoolName, service: ServiceDep) -> None:
     service.blobs.delete_prefix(prefix)
 
 
-@router.get("/pools/{name}/images")
+@router.get("/pools/{name}/images", responses=NO_POOL)
 def list_pool_images(name: PoolName, service: ServiceDep, cursor: Cursor, limit: Limit = 100) -> PoolImageList:
     """A pool's images in the order they came."""
     with service.database.read() as session:
@@ -66,7 +72,11 @@ def list_pool_images(name: PoolName, service: ServiceDep, cursor: Cursor, limit:
 
 
 @router.head("/pools/{name}/images/{image_id}", include_in_schema=False)
-@router.get("/pools/{name}/images/{image_id}", response_class=Response)
+@router.get(
+    "/pools/{name}/images/{image_id}",
+    response_class=Response,
+    responses=file_answers("image/png", "The image", {404: "There is no such pool or image"}),
+)
 def get_pool_image(name: PoolName, image_id: int, request: Request, service: ServiceDep) -> Response:
     """The image as it is used: PNG, 512x256."""
     with service.database.read() as session:
@@ -80,7 +90,7 @@ def get_pool_image(name: PoolName, image_id: int, request: Request, service: Ser
     status_code=202,
     response_model=JobBody,
     openapi_extra=openapi_body(import_schema()),
-    responses=KNOWN_KEY,
+    responses=ACCEPTED | NO_POOL,
 )
 async def import_images(
     name: PoolName, request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Request, Response
 
 from app import jobs, pools, queries
 from app.errors import PoolNotFound
+from app.openapi import ACCEPTED
 from app.presets import PRESETS, Preset
 from app.problems import FieldError, invalid
 from app.regions import CROP
 from app.routes.accepted import put_images, take_in, upload_allowance
-from app.routes.parameters import KNOWN_KEY, IdempotencyKey
+from app.routes.parameters import IdempotencyKey
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.uploads.forms import openapi_body, parse_synthesis, synthesis_schema
@@ -34,7 +35,7 @@ def list_presets() -> dict[str, Preset]:
     status_code=202,
     response_model=JobBody,
     openapi_extra=openapi_body(synthesis_schema()),
-    responses=KNOWN_KEY,
+    responses=ACCEPTED,
 )
 async def synthesize(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
     """Submit labeled radiographs; the job makes `top_k` synthetic ones from each."""

@@ -264,6 +264,24 @@ def test_the_form_is_described_for_the_reference(client: httpx.Client) -> None:
     assert schema["properties"]["dilation"]["anyOf"][0] == {"type": "integer", "minimum": 0, "maximum": 8}
 
 
+def test_the_document_has_what_a_generated_client_needs(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    submit, get, dataset = (
+        document["paths"][path][method]
+        for path, method in (("/synthesize", "post"), ("/jobs/{job_id}", "get"), ("/jobs/{job_id}/dataset", "get"))
+    )
+    assert [operation["operationId"] for operation in (submit, get, dataset)] == [
+        "synthesize",
+        "get_job",
+        "get_dataset",
+    ]
+    assert {"Location", "Retry-After"} <= submit["responses"]["202"]["headers"].keys()
+    assert dataset["responses"]["206"]["content"]["application/zip"]["schema"]["format"] == "binary"
+    assert {"200", "206", "304", "404", "409", "416"} <= dataset["responses"].keys()
+    problem = get["responses"]["404"]["content"]["application/problem+json"]["schema"]["$ref"]
+    assert set(document["components"]["schemas"][problem.rsplit("/", 1)[1]]["required"]) > {"type", "status", "detail"}
+
+
 def test_a_pool_as_large_as_top_k_is_enough(client: httpx.Client, service: Service) -> None:
     fill_pool(service, "exact", 2)
     assert submit(client, "exact", top_k=2)["progress"]["total"] == 2

@@ -1,0 +1,83 @@
+"""What the OpenAPI document says that FastAPI cannot know: problems, files, headers, and whether keys are asked for."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from app.schemas import JobBody, ProblemBody
+
+Responses = dict[int | str, dict[str, Any]]
+
+COMPONENTS = "#/components/schemas/{model}"
+PROBLEM: dict[str, Any] = {
+    "description": "A problem (RFC 9457)",
+    "content": {"application/problem+json": {"schema": {"$ref": COMPONENTS.format(model="ProblemBody")}}},
+}
+
+
+def problems(described: dict[int, str]) -> Responses:
+    """The refusals that a client of this route must expect; all others are the document's `default`."""
+    return {status: PROBLEM | {"description": words} for status, words in described.items()}
+
+
+def header(description: str) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string"}}
+
+
+JOB_HEADERS = {
+    "Location": header("the job's address"),
+    "Retry-After": header("after how many seconds to ask for the job"),
+}
+ACCEPTED: Responses = {
+    202: {"description": "The job; what was sent is safe from now on", "headers": JOB_HEADERS},
+    200: {"model": JobBody, "description": "This Idempotency-Key was used before: its job", "headers": JOB_HEADERS},
+    **problems(
+        {
+            413: "More bytes than the service takes",
+            422: "Some fields or files are not as they should be; `errors` names them all",
+            429: "Too many jobs wait, or the key's day is used up; `Retry-After` says when to come again",
+        }
+    ),
+}
+
+
+def content(media_type: str) -> dict[str, Any]:
+    if media_type == "application/json":
+        schema = {"type": "object"}
+    else:
+        schema = {"type": "string"} | ({} if media_type.startswith("text/") else {"format": "binary"})
+    return {"content": {media_type: {"schema": schema}}}
+
+
+def file_answers(media_type: str, description: str, refusals: dict[int, str]) -> Responses:
+    """As `app.downloads.serve` answers."""
+    headers = {"ETag": header("of the file's bytes, strong"), "Accept-Ranges": header("bytes")}
+    partial = headers | {"Content-Range": header("which bytes of how many")}
+    return {
+        200: {"description": description, "headers": headers} | content(media_type),
+        206: {"description": "The bytes that `Range` asks for", "headers": partial} | content(media_type),
+        304: {"description": "What `If-None-Match` names is still the whole of it"},
+        **problems(refusals | {416: "`Range` begins behind the file's end"}),
+    }
+
+
+def operation_id(route: APIRoute) -> str:
+    """What a generated client calls its function."""
+    return route.name
+
+
+def complete(app: FastAPI, keys_required: bool) -> None:
+    """Have the app's document define problems and, where nobody is asked for a key, say so."""
+    made = app.openapi
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = ProblemBody.model_json_schema(ref_template=COMPONENTS)
+            made()["components"]["schemas"] |= schema.pop("$defs") | {"ProblemBody": schema}
+            for path in made()["paths"].values() if not keys_required else ():
+                for operation in path.values():
+                    operation.get("security", []).append({})  # the requirement that everybody meets
+        return made()
+
+    app.openapi = document  # type: ignore[method-assign]  # as FastAPI's manual has it
