@@ -30,7 +30,9 @@ def labeled_pairs(folder: Path) -> list[Pair]:
     if not images:
         raise Failure(f"{folder / 'images'}: there is no image in it; known endings: {', '.join(sorted(SUFFIXES))}")
     if lonely := [image.name for image, found in fitting.items() if not found]:
-        raise Failure(f"{folder}: {lonely[0]} has no mask of its name ({len(lonely)} such); add or remove it")
+        raise Failure(
+            f"{folder}: {lonely[0]} has no mask of its name ({len(lonely)} such); name every mask as its image"
+        )
     if unclear := [image for image, found in fitting.items() if len(found) > 1]:
         names = " or ".join(mask.name for mask in fitting[unclear[0]])
         raise Failure(f"{folder}: the mask of {unclear[0].name} may be {names} ({len(unclear)} such); keep one of them")

@@ -31,7 +31,12 @@ def pool() -> None:
 @app.command("import")
 def import_(
     name: Annotated[str, typer.Argument(help="The pool; made if it is not there.")],
-    paths: Annotated[list[Path], typer.Argument(help="Image files, folders of them (with all below), zip files.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Image files, folders of them (with all below; of images/ alone where masks lie beside it), zip files."
+        ),
+    ],
     region: Annotated[str, typer.Option(help="none, or crop: keep the tooth-bearing jaw alone.")] = "none",
     url: Url = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
@@ -102,11 +107,11 @@ def _make_pool(client: "httpx.Client", name: str) -> None:
 
 def _files(paths: Sequence[Path]) -> "Iterator[File]":
     """The files under `paths` by the names they get. Raises Failure for a path that holds none."""
-    from models.training.images import SUFFIXES, images_below
+    from models.training.images import SUFFIXES, image_paths
 
     for path in paths:
         if path.is_dir():
-            if not (found := images_below(path)):
+            if not (found := image_paths(path)):
                 raise Failure(f"{path}: no image under this folder; known endings: {', '.join(sorted(SUFFIXES))}")
             yield from (("images", file.relative_to(path).as_posix(), file) for file in found)
         elif path.is_file():
@@ -137,7 +142,8 @@ def _report(name: str, outcome: dict[str, Any], as_json: bool) -> None:
         return
     rejected, count = outcome["rejected"], outcome["rejected_count"]
     typer.echo(
-        f"pool {name}: {outcome['stored']} images stored, {outcome['duplicates']} were there already, {count} rejected"
+        f"pool {name}: {outcome['stored']} image{'' if outcome['stored'] == 1 else 's'} stored, "
+        f"{outcome['duplicates']} there already, {count} rejected"
     )
     for bad in rejected:
         typer.echo(f"  {bad['name']}: {bad['detail']}")

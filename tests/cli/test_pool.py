@@ -42,9 +42,18 @@ def test_names_that_are_no_text_hinder_no_import(served: Served, tmp_path: Path)
     for number, name in enumerate(names):
         (tmp_path / os.fsdecode(name)).write_bytes(image(number))
     done = import_(served, "odd", tmp_path)
-    assert "pool odd: 5 images stored, 0 were there already, 0 rejected" in done.stdout
+    assert "pool odd: 5 images stored, 0 there already, 0 rejected" in done.stdout
     stored = {item["name"] for item in served.client.get("/pools/odd/images").json()["items"]}
     assert {"caf\ufffd.png", "bell\ufffd.png", "line\ufffdbreak.png", "\ufffd2J.png", "größe.png"} == stored
+
+
+def test_of_a_labeled_folder_the_masks_stay_out(served: Served, tmp_path: Path) -> None:
+    for number, part in enumerate(("images", "masks")):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "a.png").write_bytes(image(20 + number))
+    import_(served, "labeled", tmp_path)
+    stored = served.client.get("/pools/labeled/images").json()["items"]
+    assert len(stored) == 1
 
 
 def test_what_was_stored_before_a_failure_is_told(served: Served, tmp_path: Path) -> None:
@@ -52,7 +61,7 @@ def test_what_was_stored_before_a_failure_is_told(served: Served, tmp_path: Path
     (tmp_path / "b.zip").write_bytes(b"no zip")
     done = import_(served, "half", tmp_path / "a.png", tmp_path / "b.zip")
     assert isinstance(done.exception, Failure) and "is not a zip file" in str(done.exception)
-    assert "pool half: 1 images stored, 0 were there already, 0 rejected" in done.stdout
+    assert "pool half: 1 image stored, 0 there already, 0 rejected" in done.stdout
 
 
 def test_an_archive_is_shown_by_its_files(served: Served, tmp_path: Path) -> None:
@@ -109,4 +118,4 @@ def test_an_import_of_bad_files_alone_fails(served: Served, tmp_path: Path) -> N
     (tmp_path / "a.png").write_bytes(image(41)[:99])
     done = import_(served, "bad", tmp_path)
     assert done.exit_code == 1
-    assert "0 images stored, 0 were there already, 1 rejected" in done.stdout and "a.png: " in done.stdout
+    assert "0 images stored, 0 there already, 1 rejected" in done.stdout and "a.png: " in done.stdout

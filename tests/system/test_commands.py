@@ -37,7 +37,7 @@ def test_bad_files_are_listed_and_good_ones_go_in(service: Running, radiographs:
     bad.write_bytes(radiographs.pool[0].read_bytes()[:500])
     done = command("pool", "import", "other", str(bad), str(radiographs.pool[1]), "--url", service.url)
     assert done.returncode == 0, done.stderr
-    assert "pool other: 1 images stored, 0 were there already, 1 rejected" in done.stdout
+    assert "pool other: 1 image stored, 0 there already, 1 rejected" in done.stdout
     assert "  broken.png: " in done.stdout
     again = command("pool", "import", "other", str(radiographs.pool[1]), "--url", service.url, "--json")
     assert json.loads(again.stdout) == {
