@@ -14,6 +14,7 @@ export class Problem extends Error {
 async function refusal(response) {
   let body = { title: `The service answered ${response.status}`, detail: "It gave no further words." };
   try { body = await response.json(); } catch { /* a proxy in between may answer without JSON */ }
+  if (response.status === 401) body.detail = "Without a key the page shows nothing. Load it again to be asked for one.";
   return new Problem(body);
 }
 

@@ -62,17 +62,18 @@ function properties(schema) {
 }
 
 function operation(path, method, described) {
-  const made = element("details");
+  const made = element("details", "", { id: described.operationId });
   const summary = element("summary");
-  const words = (described.description ?? described.summary).replaceAll("`", "");
-  summary.append(element("code", method.toUpperCase(), { class: "method", "data-method": method }), element("code", path), element("span", words));
+  const about = (described.description ?? described.summary).replaceAll("`", "");
+  summary.append(element("code", method.toUpperCase(), { class: "method", "data-method": method }), element("code", path), element("span", about));
   made.append(summary);
   if (described.parameters?.length) made.append(table("Parameters", described.parameters));
   for (const [type, body] of Object.entries(described.requestBody?.content ?? {})) made.append(table(`Body, ${type}`, properties(body.schema)));
   const told = new Set();
   for (const [status, response] of Object.entries(described.responses)) {
     if (status === "default") continue;
-    made.append(element("p", `${status}: ${response.description}`, { class: "hint" }));
+    const words = response.description === "Successful Response" ? "" : `: ${response.description.replaceAll("`", "")}`;
+    made.append(element("p", status + words, { class: "hint" }));
     const schema = response.content?.["application/json"]?.schema;
     const rows = schema && !told.has(schema.$ref) ? properties(schema) : [];
     if (rows.length) made.append(table(kind(schema), rows));
@@ -99,3 +100,12 @@ for (const [room, operations] of rooms) {
   card.append(element("h2", room), ...operations);
   at("reference").append(card);
 }
+
+// Opens the operation that the address names.
+function openAddressed() {
+  const named = at(location.hash.slice(1));
+  named?.setAttribute("open", "");
+  named?.scrollIntoView();
+}
+addEventListener("hashchange", openAddressed);
+openAddressed();

@@ -3,7 +3,7 @@
 import { follow, get, post, save, showProblem } from "./api.js";
 import { bitmap, blankCanvas, draw } from "./drawing.js";
 import { showReport } from "./report.js";
-import { plural } from "./words.js";
+import { plural, showReasons } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const PAGE = 24;
@@ -68,10 +68,17 @@ function showJob(job) {
   at("download").hidden = !(job.status === "succeeded" && job.links.dataset);
   at("job-error").hidden = !job.error;
   if (job.error) showProblem(at("job-error"), job.error);
+  showLeftOut(job);
   fillFacts(at("job-parameters").querySelector("dl"), job.parameters);
   showReport(job, () => isShown(job)).catch((problem) => showJobProblem(job, problem));
   if (job.links.samples) requestSamples();
   if (job.finished_at) refreshRecent();
+}
+
+// What the job's words only count.
+function showLeftOut(job) {
+  if (job.rejected) showReasons(at("job-left-out"), "Why files were refused", job.rejected.map(({ name, detail }) => `${name}: ${detail}`));
+  else showReasons(at("job-left-out"), "Why samples could not be made", (job.failed_samples ?? []).map(({ index, detail }) => `#${index}: ${detail}`));
 }
 
 function showJobProblem(job, problem) {
@@ -90,6 +97,9 @@ function inWords(job) {
   const parts = [`${done} of ${plural(total, job.kind === "evaluation" ? "training run" : "sample")}`];
   const failed = job.failed_samples?.length;
   if (failed) parts.push(`${failed === MOST ? `${MOST} or more` : failed} could not be made`);
+  const { dropped = 0, redrawn = 0 } = job.quality_summary ?? {};
+  if (dropped) parts.push(`${dropped} dropped by the thresholds`);
+  if (redrawn) parts.push(`${redrawn} made anew`);
   if (job.status === "running" && job.stage) parts.unshift(job.stage);
   if (job.eta_seconds !== null) parts.push(`about ${duration(job.eta_seconds)} left`);
   return parts.join(", ");
@@ -200,7 +210,7 @@ function recentItem(job) {
   status.className = "status";
   status.dataset.status = status.textContent = job.status;
   what.textContent = {
-    synthesis: () => `${plural(job.progress.total, "sample")} from pool ${job.parameters.pool}`,
+    synthesis: () => `${plural(job.progress.total, "sample")} by ${job.parameters.preset} from pool ${job.parameters.pool}`,
     pool_import: () => `Import into ${job.parameters.pool}`,
     evaluation: () => `Evaluation of ${plural(job.parameters.arms.length, "arm")}`,
   }[job.kind]();

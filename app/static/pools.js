@@ -1,7 +1,7 @@
 // Step 1: choose or create a pool, and add images to it.
 
 import { all, follow, post, postJson, showProblem } from "./api.js";
-import { plural } from "./words.js";
+import { plural, showReasons } from "./words.js";
 
 const select = document.getElementById("pool");
 const row = document.getElementById("new-pool-row");
@@ -76,13 +76,8 @@ function showImport(job) {
   const outcome = [`${job.stored} stored`, `${job.duplicates} there already`, `${refused} refused`].join(", ");
   words.textContent = job.finished_at ? "" : `Reading ${done} of ${total}: ${outcome}.`;
   outcomeWords.textContent = job.finished_at ? `Import ${job.status}: ${outcome}.` : "";
-  rejected.hidden = !job.rejected.length;
-  rejected.querySelector("summary").textContent = `Why ${plural(refused, "file")} ${refused === 1 ? "was" : "were"} refused`;
-  rejected.querySelector("ul").replaceChildren(...job.rejected.map(({ name, detail }) => {
-    const item = document.createElement("li");
-    item.textContent = `${name}: ${detail}`;
-    return item;
-  }));
+  const title = `Why ${plural(refused, "file")} ${refused === 1 ? "was" : "were"} refused`;
+  showReasons(rejected, title, job.rejected.map(({ name, detail }) => `${name}: ${detail}`));
   if (!job.finished_at) return;
   if (job.error) showProblem(problemBox, job.error);
   bar.value = bar.max;

@@ -8,9 +8,11 @@ from io import BytesIO
 import httpx
 import pytest
 
+from app import imports
+from app.records import Outcome
 from app.service import Service
 from tests.browser import CHROMIUM, Browser, Tab, browsing, tab
-from tests.serving import Served, claim, finish, guide_files, make_sample, plan, submit
+from tests.serving import Served, claim, fill_pool, finish, guide_files, make_sample, plan, submit
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 
@@ -89,6 +91,18 @@ def test_a_picture_that_cannot_be_read_is_told(page: Tab, done: str) -> None:
     page.run(f"location.hash = '{done}'")
     page.until("document.querySelector('#gallery').innerText.includes('The picture cannot be read now.')")
     assert page.run("errors") == []
+
+
+def test_an_import_opened_later_tells_why_files_were_refused(page: Tab, client: httpx.Client, service: Service) -> None:
+    fill_pool(service, "late", 1)
+    job = client.post("/pools/late/images", files={"images": ("a.png", b"no image")}).json()
+    importing = claim(service)
+    with service.database.write() as session:
+        imports.imported(session, importing, [Outcome(0, None, "the file is not an image")], [])
+    page.open(f"/#{job['id']}")
+    page.until("!document.getElementById('job-left-out').hidden")
+    page.click("#job-left-out summary")
+    assert "a.png: the file is not an image" in page.text("#job-left-out")
 
 
 def test_only_the_last_import_is_followed(page: Tab, pool: str) -> None:
