@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -38,9 +38,9 @@ def demo(
     log = folder / "demo.log"
     started = time.monotonic()
     try:
-        with _service(folder, log) as wait_until_ready:
-            phantoms = _write_phantoms(folder)  # while the service starts
-            count = _make_dataset(wait_until_ready(), folder, *phantoms)
+        with _service(folder, log) as service:
+            phantoms = _write_phantoms(folder, service, log)  # while the service starts
+            count = _make_dataset(_wait_until_ready(service, log), folder, *phantoms)
     except (KeyboardInterrupt, Interrupted):
         raise Interrupted("the demo was interrupted; everything is stopped") from None
     except Failure as failure:
@@ -71,14 +71,21 @@ def _make_dataset(url: str, folder: Path, pool: list[Path], images: list[Path], 
     return count
 
 
-def _write_phantoms(folder: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """The pool's images, the guide's and its mask, as files."""
+def _write_phantoms(
+    folder: Path, service: "subprocess.Popen[bytes]", log: Path
+) -> tuple[list[Path], list[Path], list[Path]]:
+    """The pool's images, the guide's and its mask, as files; not to the end where the service does not start."""
     from cli.phantoms import write_phantoms
     from cli.progress import progress
     from models.phantoms import LOOKS
 
     with progress("phantoms") as show:
-        pool = write_phantoms(folder / "pool", POOL_COUNT, POOL_SEED, LOOKS, show)
+
+        def look_and_show(done: int, total: int) -> None:
+            _refuse_if_ended(service, log)
+            show(done, total)
+
+        pool = write_phantoms(folder / "pool", POOL_COUNT, POOL_SEED, LOOKS, look_and_show)
     guide = write_phantoms(folder / "guide", 1, GUIDE_SEED, LOOKS, lambda *_: None)
     return pool.images, guide.images, guide.masks
 
@@ -95,8 +102,8 @@ def _clear(folder: Path) -> None:
 
 
 @contextmanager
-def _service(folder: Path, log: Path) -> Iterator[Callable[[], str]]:
-    """A `pansynth up` of its own on a free port; call what this yields to wait for it and get its URL."""
+def _service(folder: Path, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A `pansynth up` of its own on a free port, which is being started."""
     from cli.children import kill_group, pansynth, start
 
     typer.echo("starting the service: API, worker and message broker ...")
@@ -104,7 +111,7 @@ def _service(folder: Path, log: Path) -> Iterator[Callable[[], str]]:
     command = pansynth("up", "--port", "0", "--data-dir", str(folder / "service"))
     process = start(command, log, environment, death_signal=signal.SIGTERM)
     try:
-        yield lambda: _wait_until_ready(process, log)
+        yield process
     finally:
         process.terminate()
         try:
@@ -115,15 +122,20 @@ def _service(folder: Path, log: Path) -> Iterator[Callable[[], str]]:
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    """The service's URL."""
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if ready := re.search(r"^pansynth is ready at (\S+)$", log.read_text(errors="replace"), re.MULTILINE):
             typer.echo(f"the service is ready at {ready[1]}")
             return ready[1]
-        if process.poll() is not None:
-            raise Failure(f"the service did not start: {log.read_text(errors='replace').strip()[-1000:]}")
+        _refuse_if_ended(process, log)
         time.sleep(0.1)
     raise Failure(f"the service was not ready within {READY_SECONDS:.0f} s")
+
+
+def _refuse_if_ended(process: "subprocess.Popen[bytes]", log: Path) -> None:
+    if process.poll() is not None:
+        raise Failure(f"the service did not start: {log.read_text(errors='replace').strip()[-1000:]}")
 
 
 def _say_what_next(folder: Path, log: Path, count: int, seconds: float) -> None:
