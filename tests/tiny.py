@@ -13,11 +13,11 @@ CHANNELS = 4
 
 
 def tiny_autoencoder() -> AutoencoderKL:
-    return build_autoencoder(CHANNELS, width=64)
+    return build_autoencoder(CHANNELS, width=32)
 
 
 def tiny_unet(channels: int = CHANNELS) -> UNet2DModel:
-    return build_unet(channels, channels=(16, 32), norm_groups=8)
+    return build_unet(channels, channels=(8, 16), norm_groups=8)
 
 
 def make_tiny_weights(folder: Path, seed: int = 0) -> Path:

@@ -29,7 +29,7 @@ ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
 }  # the tests share the cores
 # Enough noise levels that a job of the tiny networks lasts for a second or two.
-FIELDS = {"pool": "held", "top_k": 8, "seed": 7, "steps": 60, "start_timestep": 60}
+FIELDS = {"pool": "held", "top_k": 8, "seed": 7, "steps": 40, "start_timestep": 40}
 
 
 PATIENT = pytest.mark.timeout(600)  # services start slowly on a busy machine
