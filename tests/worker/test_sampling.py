@@ -1,7 +1,6 @@
 """worker/sampling.py: samples that go wrong, and samples that are no longer wanted."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -71,9 +70,11 @@ def test_a_pool_image_that_the_store_lost_fails_the_job_and_is_named(
 def test_a_cancelled_job_stops_soon_and_writes_nothing_after(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     job_id = submit(place, radiographs[:1], top_k=6, steps=900, start_timestep=1000)  # minutes of work
     sampling_stage(place, job_id)
+    begun = threading.Event()
+    place.networks.get("default").denoiser.register_forward_pre_hook(lambda *_: begun.set())
     worker = threading.Thread(target=work, args=[place])
     worker.start()
-    time.sleep(1.0)
+    assert begun.wait(60)
     cancel(place, job_id)
     worker.join(20)
     assert not worker.is_alive()
