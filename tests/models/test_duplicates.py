@@ -51,17 +51,20 @@ def images() -> list[Pixels]:
     return [made.image for made in phantoms(88, 40)]
 
 
-def test_no_two_patients_are_taken_for_one(images: list[Pixels]) -> None:
-    signatures = np.stack([signature(image) for image in images])
-    assert list(near_pairs(signatures, signatures)) == [(row, row) for row in range(len(images))]
-    assert groups(signatures) == [[row] for row in range(len(images))]
+@pytest.fixture(scope="module")
+def signatures(images: list[Pixels]) -> np.ndarray:
+    return np.stack([signature(image) for image in images])
+
+
+def test_no_two_patients_are_taken_for_one(signatures: np.ndarray) -> None:
+    assert list(near_pairs(signatures, signatures)) == [(row, row) for row in range(len(signatures))]
+    assert groups(signatures) == [[row] for row in range(len(signatures))]
 
 
 @pytest.mark.parametrize("change", COPIES)
-def test_a_copy_is_found_again(change: str, images: list[Pixels]) -> None:
-    originals = np.stack([signature(image) for image in images])
+def test_a_copy_is_found_again(change: str, images: list[Pixels], signatures: np.ndarray) -> None:
     copies = np.stack([signature(COPIES[change](image)) for image in images[:12]])
-    assert list(near_pairs(copies, originals)) == [(row, row) for row in range(12)]
+    assert list(near_pairs(copies, signatures)) == [(row, row) for row in range(12)]
 
 
 @pytest.mark.parametrize("look", LOOKS)
