@@ -1,21 +1,26 @@
 """Evaluations as a client sends them, and finished syntheses to evaluate."""
 
+from functools import cache
 from typing import Any
 
 import httpx
 
 from models import pixels
-from models.phantoms import phantoms
+from models.phantoms import Phantom, phantoms
 from tests.serving import finish, submit
 
 Part = tuple[str, tuple[str, bytes, str]]
-PHANTOMS = list(phantoms(seed=901, count=4))
+
+
+@cache
+def radiographs() -> list[Phantom]:
+    return list(phantoms(seed=901, count=4))
 
 
 def labeled_files(name: str, first: int, count: int) -> list[Part]:
     """Multipart parts of the set `real` or `test`."""
     parts: list[Part] = []
-    for number, phantom in enumerate(PHANTOMS[first : first + count]):
+    for number, phantom in enumerate(radiographs()[first : first + count]):
         image, mask = pixels.image_png(phantom.image), pixels.mask_png(phantom.mask)
         parts.append((f"{name}_image", (f"{name}-{number}.png", image, "image/png")))
         parts.append((f"{name}_mask", (f"{name}-{number}-mask.png", mask, "image/png")))
