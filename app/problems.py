@@ -84,7 +84,12 @@ def unavailable(detail: str, fields: Sequence[FieldError] = ()) -> Problem:
 
 
 def answer(request: Request, problem: Problem) -> Response:
+    """The problem as a request's answer, counted as a refusal."""
     request.app.state.metrics.refused(problem.kind, problem.status)
+    return as_response(problem)
+
+
+def as_response(problem: Problem) -> Response:
     return JSONResponse(problem.body(), problem.status, headers=problem.headers, media_type="application/problem+json")
 
 

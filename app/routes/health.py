@@ -12,7 +12,7 @@ from sqlalchemy import text
 from app import broker
 from app.database import clock
 from app.openapi import content, problems
-from app.problems import FieldError, unavailable
+from app.problems import FieldError, as_response, unavailable
 from app.queries import live_workers
 from app.service import HouseDep, Service, admin
 
@@ -27,8 +27,10 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses=problems({503: "Something is missing; `errors` names it"}))
-def readyz(service: HouseDep) -> dict[str, Any]:
+@router.get(
+    "/readyz", response_model=dict[str, str], responses=problems({503: "Something is missing; `errors` names it"})
+)
+def readyz(service: HouseDep) -> Any:
     """The database, the blob store, the broker and at least one worker are there."""
     checks: dict[str, Callable[[Service], None]] = {
         "store": check_store,
@@ -38,7 +40,7 @@ def readyz(service: HouseDep) -> dict[str, Any]:
     missing = [FieldError(name, words) for name, check in checks.items() if (words := failure(check, service))]
     if missing:
         names = " and ".join(error.field for error in missing)
-        raise unavailable(f"not ready: {names} missing", missing)
+        return as_response(unavailable(f"not ready: {names} missing", missing))  # no refusal: it is what was asked for
     return {"status": "ready", **dict.fromkeys(checks, "ok")}
 
 

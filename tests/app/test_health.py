@@ -60,6 +60,14 @@ def test_it_names_what_is_missing(client: httpx.Client, service: Service) -> Non
     assert client.get("/readyz").status_code == 503
 
 
+def test_who_asks_whether_it_is_ready_is_not_refused(client: httpx.Client) -> None:
+    before = figures(client)
+    assert client.get("/readyz").status_code == 503
+    refusals = [name for name in figures(client) if name.startswith("pansynth_refusals")]
+    assert refusals == [name for name in before if name.startswith("pansynth_refusals")]
+    assert all(figures(client)[name] == before[name] for name in refusals)
+
+
 def test_it_is_not_ready_without_its_stores(settings: Settings) -> None:
     away = {
         "database_url": "postgresql://nobody@127.0.0.1:1/none",
