@@ -40,7 +40,7 @@ def fail_next(session: Session, job: Job, step: Step, why: str) -> str | None:
     if sample is None:
         return f"step {step.kind} {step.position} was tried {step.attempts} times, {why}; see the workers' logs"
     tries, step.attempts = step.attempts, 0
-    return fail_one(job, sample, f"tried {tries} times, {why}")
+    return fail_one(job, sample, f"tried {tries} times, {why}; see the workers' logs")
 
 
 def _is_newer_steps(step: Step) -> ColumnElement[bool]:

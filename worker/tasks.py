@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import broker, jobs
 from app.database import clock
-from app.errors import BlobMissing, LastingError, LeaseLost
+from app.errors import BlobMissing, LastingError, LeaseLost, PansynthError
 from app.leases import kind_of
 from app.monitoring import logs
 from app.records import Claim
@@ -52,6 +52,7 @@ DOING |= {
     for kind in ("index", "plan", "sample", "package", "arm")
 }
 DATABASE_PAUSE_SECONDS = 1.0
+UNUSABLE_WEIGHTS = "the weights are incomplete or were changed, and cannot be used; see the workers' logs"
 MAX_WAKES = 64  # the sweeper sends the rest as these are used up
 
 
@@ -108,19 +109,28 @@ def _do(place: Workplace, lease: Lease) -> tuple[int, Verb | None]:
     except (LeaseLost, WorkerEnds, Stopped) as told:
         log.info("job %s: %s stopped: %r", claim.job_id, claim.kind, told)
         return 0, _stop
-    except (LastingError, WeightsError, BlobMissing) as error:
+    except (LastingError, BlobMissing) as error:
         log.error("job %s failed at %s, its `error` says why: %s", claim.job_id, claim.kind, type(error).__name__)
         return 0, partial(jobs.fail, detail=str(error))
+    except WeightsError as error:  # it names folders of this machine, which are no client's business
+        log.error("job %s failed at %s: %s", claim.job_id, claim.kind, error)
+        return 0, partial(jobs.fail, detail=UNUSABLE_WEIGHTS)
     except Exception as error:
         log.exception("job %s, %s, attempt %d", claim.job_id, claim.kind, claim.attempt)
         if is_outage(error):
             return 0, _wait_out
-        again = _again(place, f"{type(error).__name__}: {error}")
+        again = _again(place, _in_words(error))
         if not isinstance(error, torch.AcceleratorError):
             return 0, again
         _tell(place, claim, again)
         _end_process()  # from then on no call to the GPU succeeds in this one
         return 0, None
+
+
+def _in_words(error: Exception) -> str:
+    """An error as clients may read it: of one that is not ours its kind alone, for it may quote paths and values."""
+    kind = type(error).__name__
+    return f"{kind}: {error}" if isinstance(error, PansynthError) else kind
 
 
 def _tell(place: Workplace, claim: Claim, verb: Verb) -> None:

@@ -99,8 +99,25 @@ def test_an_error_that_stays_fails_the_job_in_words(settings: Settings, radiogra
     work_off(place)
     job = look(place, job_id)
     assert job.status == "failed"
-    assert job.error is not None and "FileExistsError" in job.error["detail"]
+    assert job.error is not None and "FileExistsError; see the workers' logs" in job.error["detail"]
+    assert str(settings.data_dir) not in job.error["detail"], "where the worker has its files is nobody's business"
     place.database.dispose()
+
+
+def test_weights_that_were_changed_fail_the_job_and_their_folder_stands_in_the_log_alone(
+    place: Workplace, radiographs: Sequence[Phantom], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert place.settings.weights_dir is not None
+    folder = make_tiny_weights(place.settings.weights_dir / "changed")
+    next(folder.glob("*/*.safetensors")).write_bytes(b"something else")
+    fill_pool(place, radiographs[2:3])
+    job_id = submit(place, radiographs[:1], top_k=1, model="changed")
+    work_off(place)
+    job = look(place, job_id)
+    assert job.status == "failed"
+    assert job.error is not None and "the weights are incomplete or were changed" in job.error["detail"]
+    assert str(folder) not in job.error["detail"]
+    assert str(folder) in caplog.text
 
 
 def test_without_a_broker_steps_are_done_all_the_same(settings: Settings, radiographs: Sequence[Phantom]) -> None:
