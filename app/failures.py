@@ -6,16 +6,18 @@ The parts that the verbs of `app.jobs` share; only they call them, and they end 
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session, aliased
 
+from app.leases import get_on
 from app.tables import Job, Sample, Step
 
 MANY = 8  # failures after which a job in which more samples fail than not is given up
 
 
-def fail_one(job: Job, sample: Sample, detail: str) -> str | None:
+def fail_one(session: Session, job: Job, sample: Sample, detail: str) -> str | None:
     """Leave a sample out of the dataset, saying why. Returns why the job has failed if this was one too many."""
     if sample.image_sha256 is None and sample.failure is None:
         sample.failure = f"{detail} (pool image {sample.pool_image_name!r})"
-        job.done, job.failed, job.version = job.done + 1, job.failed + 1, job.version + 1
+        job.failed += 1
+        get_on(session, job)
     if job.failed < job.total and (job.failed < MANY or 2 * job.failed <= job.done):
         return None
     return f"{job.failed} of the first {job.done} samples could not be made; sample {sample.position}: {sample.failure}"
@@ -40,7 +42,7 @@ def fail_next(session: Session, job: Job, step: Step, why: str) -> str | None:
     if sample is None:
         return f"step {step.kind} {step.position} was tried {step.attempts} times, {why}; see the workers' logs"
     tries, step.attempts = step.attempts, 0
-    return fail_one(job, sample, f"tried {tries} times, {why}; see the workers' logs")
+    return fail_one(session, job, sample, f"tried {tries} times, {why}; see the workers' logs")
 
 
 def _is_newer_steps(step: Step) -> ColumnElement[bool]:

@@ -34,6 +34,7 @@ from app.leases import (
     add_steps,
     claimable,
     fairest,
+    get_on,
     hold,
     is_held,
     kind_of,
@@ -262,8 +263,7 @@ def finish_sample(
     job, step = hold(session, claim)
     sample = session.get_one(Sample, (job.id, position))
     if sample.image_sha256 is None:
-        job.done += 1
-        job.version += 1
+        get_on(session, job)
     sample.image_sha256, sample.mask_sha256, sample.quality = image_sha256, mask_sha256, dict(quality)
     step.attempts = 0
 
@@ -271,7 +271,7 @@ def finish_sample(
 def fail_sample(session: Session, claim: Claim, *, position: int, detail: str) -> None:
     """A sample cannot be made: the dataset will lack it and the job say so, unless most fail: then the job does."""
     job, step = hold(session, claim)
-    if words := fail_one(job, session.get_one(Sample, (job.id, position)), detail):
+    if words := fail_one(session, job, session.get_one(Sample, (job.id, position)), detail):
         end_job(session, job, "failed", problem(words))
     else:
         step.attempts = 0

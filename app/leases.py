@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Subquery, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.access.tenants import visible
+from app.database import clock
 from app.errors import LeaseLost
 from app.records import Claim
 from app.tables import Job, Step
@@ -97,6 +98,11 @@ def is_held(session: Session, job_id: str, now: datetime) -> bool:
     """Whether a worker is at one of the job's steps."""
     held = exists().where(Step.job_id == job_id, is_worked_at(now))
     return bool(session.scalar(select(held)))
+
+
+def get_on(session: Session, job: Job, done: int = 1) -> None:
+    """So many more of the job's samples, files or arms are done."""
+    job.done, job.version, job.progressed_at = job.done + done, job.version + 1, clock(session)
 
 
 def let_go(step: Step, status: str) -> None:

@@ -134,11 +134,14 @@ def failed_samples(session: Session, job: Job) -> list[dict[str, Any]]:
     return [{"index": position, "detail": failure} for position, failure in found]
 
 
-def eta_seconds(job: Job, now: datetime) -> float | None:
-    """Seconds to a running job's last sample or file, at its pace so far; None: no pace yet, or ended."""
-    if job.status != "running" or job.started_at is None or not 0 < job.done <= job.total:
+def eta_seconds(job: Job) -> float | None:
+    """Seconds to a running job's last sample or file, as they were when it last got on; None: no pace yet, or ended.
+
+    At its pace up to then: with the time since, which has made nothing yet, it would climb until the next batch.
+    """
+    if job.status != "running" or job.started_at is None or job.progressed_at is None or not job.done:
         return None
-    return max(0.0, (now - job.started_at).total_seconds()) / job.done * (job.total - job.done)
+    return max(0.0, (job.progressed_at - job.started_at).total_seconds()) / job.done * (job.total - job.done)
 
 
 def live_workers(session: Session, now: datetime) -> Sequence[Worker]:

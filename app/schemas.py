@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -105,7 +105,9 @@ class JobBody(BaseModel):
         description="while it runs: planning, sampling, packaging; of an evaluation training, reporting"
     )
     progress: Progress = Field(description="of samples, files or training runs")
-    eta_seconds: float | None = Field(description="guessed from its pace; null: nothing to guess from")
+    eta_seconds: float | None = Field(
+        description="by its pace so far, as it was when `progress` last grew; null: no pace yet, or ended"
+    )
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -128,7 +130,7 @@ class JobBody(BaseModel):
     @classmethod
     def of(cls, session: Session, job: Job) -> "JobBody":
         """The job as clients see it; also what became of an import's files, and which samples failed."""
-        eta = eta_seconds(job, datetime.now(UTC))
+        eta = eta_seconds(job)
         outcome: dict[str, Any] = {}
         if job.kind == "pool_import":
             outcome = asdict(import_outcome(session, job))

@@ -114,6 +114,7 @@ class Job(Base):
     turn: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # its last, see `leases.fairest`
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
+    progressed_at: Mapped[datetime | None]  # when `done` last grew, by work
     finished_at: Mapped[datetime | None]
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     dataset_sha256: Mapped[str | None] = mapped_column(String(64))

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.leases import hold
+from app.leases import get_on, hold
 from app.records import Claim
 from app.tables import Job, Sample
 
@@ -64,9 +64,8 @@ def drop_sample(session: Session, claim: Claim, *, position: int, detail: str, q
     job, step = hold(session, claim)
     sample = session.get_one(Sample, (job.id, position))
     if sample.dropped is None:
-        job.done += 1
         job.dropped += 1
-        job.version += 1
+        get_on(session, job)
     sample.dropped, sample.quality = detail, dict(quality)
     step.attempts = 0
 

@@ -304,10 +304,10 @@ def test_samples_come_page_by_page(db: Database) -> None:
 
 
 def test_the_remaining_time_follows_the_pace_so_far() -> None:
-    job = Job(status="running", started_at=NOW, done=2, total=6)
-    assert queries.eta_seconds(job, NOW + timedelta(seconds=10)) == 20
-    job.done = 0
-    assert queries.eta_seconds(job, NOW) is None
+    job = Job(status="running", started_at=NOW, done=2, total=6, progressed_at=NOW + timedelta(seconds=10))
+    assert queries.eta_seconds(job) == 20
+    job.done, job.progressed_at = 0, None
+    assert queries.eta_seconds(job) is None
 
 
 def test_big_pools_make_plan_steps_of_fewer_guides(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,14 @@
 import hashlib
+from datetime import timedelta
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from app import trust
+from app.database import clock
 from app.service import Service
+from app.tables import Job
 from tests.serving import claim, finish, make_sample, plan, stored, submit
 
 
@@ -33,6 +37,19 @@ def test_a_job_tells_how_far_it_is(client: httpx.Client, service: Service, pool:
     assert sampling["progress"] == {"done": 1, "total": 3}
     assert sampling["eta_seconds"] >= 0
     assert sampling["started_at"].endswith("Z") and sampling["finished_at"] is None
+
+
+def test_the_remaining_time_does_not_climb_while_a_batch_is_made(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = submit(client, pool, top_k=3)
+    plan(service, pool, 3)
+    make_sample(service, claim(service), 0)
+    with service.database.write() as session:
+        now = clock(session)
+        times = {"started_at": now - timedelta(seconds=90), "progressed_at": now - timedelta(seconds=80)}
+        session.execute(update(Job).where(Job.id == job["id"]).values(times))
+    assert client.get(job["links"]["self"]).json()["eta_seconds"] == 20, "two samples at 10 s each, as 80 s ago"
 
 
 def test_a_finished_job_has_a_dataset(client: httpx.Client, finished: str) -> None:
