@@ -18,7 +18,7 @@ from uuid import uuid4
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from torch import Tensor
 
 from app import keys
@@ -104,8 +104,10 @@ def open_index(place: Workplace, job: Job, model_sha256: str, before_fetch: Call
 
 def images_without_latent(place: Workplace, job: Job, model_sha256: str, limit: int) -> Sequence[str]:
     """sha256 of up to `limit` images of the job's pool that these weights have not encoded yet."""
-    encoded = select(PoolLatent.pool_image_id).where(PoolLatent.model_sha256 == model_sha256)
-    query = _images_of(job, select(PoolImage.sha256)).where(PoolImage.id.not_in(encoded)).order_by(PoolImage.id)
+    # EXISTS, which looks into the index: what NOT IN lists is every pool's, and PostgreSQL goes through all of it for
+    # each image once it is too long to be hashed.
+    encoded = exists().where(PoolLatent.pool_image_id == PoolImage.id, PoolLatent.model_sha256 == model_sha256)
+    query = _images_of(job, select(PoolImage.sha256)).where(~encoded).order_by(PoolImage.id)
     with place.database.read() as session:
         return session.scalars(query.limit(limit)).all()
 

@@ -5,7 +5,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from app import jobs, keys, queries
 from app.errors import LastingError
@@ -17,9 +19,11 @@ from models.matching import Match, better, latent_ssim, random_selection
 from models.synthesis import sample_seed
 from worker.index import PoolIndex, encode, images_without_latent, keep_shard, open_index
 from worker.lease import Lease, TurnOver
+from worker.reading import read_ahead
 from worker.region import crop_guides
 from worker.workplace import Workplace
 
+LOOKED_UP = 512  # images in one go: the database looks through the whole pool for them
 INDEX_BATCH = 32  # images encoded to a shard
 INDEX_SECONDS = 20.0  # after which another step may have its turn
 PLAN_SECONDS = 15.0  # likewise; opening the index of 100,000 images takes seconds, too
@@ -33,18 +37,23 @@ def index(place: Workplace, lease: Lease) -> int:
         job = queries.find_job(session, lease.claim.job_id)
     networks = place.networks.get(job.parameters["model"], job.parameters.get("model_sha256"))
     started = time.monotonic()
-    while missing := images_without_latent(place, job, networks.sha256, INDEX_BATCH):
-        lease.check()
-        pngs = [place.blobs.get(keys.pool_image(job.pool_id or "", sha256)) for sha256 in missing]
-        images = [pixels.image_from_png(png) for png in pngs]
-        named = list(zip(missing, images, strict=True))
-        latents = keep_shard(place, lease, job.pool_id or "", networks, named)
-        with place.database.write() as session:
-            jobs.indexed(session, lease.claim, latents)
-        if time.monotonic() - started > INDEX_SECONDS:
-            raise TurnOver
+    while missing := images_without_latent(place, job, networks.sha256, LOOKED_UP):
+        for first in range(0, len(missing), INDEX_BATCH):
+            lease.check()
+            images = _pool_images(place, job, missing[first : first + INDEX_BATCH])
+            latents = keep_shard(place, lease, job.pool_id or "", networks, images)
+            with place.database.write() as session:
+                jobs.indexed(session, lease.claim, latents)
+            if time.monotonic() - started > INDEX_SECONDS:
+                raise TurnOver
     with place.database.write() as session:
         return jobs.index_done(session, lease.claim, networks.sha256)
+
+
+def _pool_images(place: Workplace, job: Job, sha256s: Sequence[str]) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Some images of the job's pool (256, 512), each with its sha256."""
+    stored = ((sha256, keys.pool_image(job.pool_id or "", sha256), sha256) for sha256 in sha256s)
+    return [(sha256, pixels.image_from_png(png)) for sha256, png in read_ahead(place.blobs, stored)]
 
 
 def plan(place: Workplace, lease: Lease) -> int:
