@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 Act = Callable[[], Awaitable[None]]
 
 SWEEP_SECONDS = 2.0
-TIDY_SECONDS = 600.0
+TIDY_SECONDS = 3600.0
 
 
 def prepare(service: Service) -> None:
