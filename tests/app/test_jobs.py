@@ -222,6 +222,7 @@ def test_an_archive_is_counted_when_it_is_unpacked(db: Database) -> None:
     unpacking = must_claim(db)
     assert unpacking.kind == "unpack"
     assert do(db, imports.unpacked, unpacking, ["a.png"], [("../b.png", "leads out")]) == 1
+    assert queries.eta_seconds(look(db, "j")) is None, "what is refused at once is no pace"
     assert (look(db, "j").done, look(db, "j").total) == (1, 2)
     do(db, imports.imported, must_claim(db), [outcome(0, "a" * 64)], [])
     assert (look(db, "j").done, look(db, "j").status) == (2, "succeeded")
