@@ -71,6 +71,7 @@ def submit(
     )
 
 
+@router.head("/jobs/{job_id}/report", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/report", response_class=Response, responses=file_answers("application/json", "The report", REFUSALS)
 )
@@ -79,6 +80,7 @@ def get_report(job_id: JobId, request: Request, service: ServiceDep) -> Response
     return report(job_id, "json", request, service)
 
 
+@router.head("/jobs/{job_id}/report.csv", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/report.csv", response_class=Response, responses=file_answers("text/csv", "The figures", REFUSALS)
 )
@@ -87,6 +89,7 @@ def get_report_csv(job_id: JobId, request: Request, service: ServiceDep) -> Resp
     return report(job_id, "csv", request, service)
 
 
+@router.head("/jobs/{job_id}/report.md", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/report.md", response_class=Response, responses=file_answers("text/markdown", "The table", REFUSALS)
 )
@@ -95,6 +98,7 @@ def get_report_markdown(job_id: JobId, request: Request, service: ServiceDep) ->
     return report(job_id, "md", request, service)
 
 
+@router.head("/jobs/{job_id}/report.png", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/report.png", response_class=Response, responses=file_answers("image/png", "The plot", REFUSALS)
 )

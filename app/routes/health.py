@@ -21,12 +21,14 @@ log = logging.getLogger(__name__)
 router = APIRouter(tags=["health"])
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def livez() -> dict[str, str]:
     """The process answers, though all its threads may wait for a store."""
     return {"status": "alive"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz", response_model=dict[str, str], responses=problems({503: "Something is missing; `errors` names it"})
 )

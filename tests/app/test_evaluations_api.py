@@ -70,6 +70,8 @@ def test_the_report_comes_after_the_last_arm(client: httpx.Client, service: Serv
         assert answer.content == forms[form]
         assert answer.headers["Content-Type"] == evaluations.FORMATS[form]
         assert answer.headers["ETag"] == f'"{pixels.sha256(forms[form])}"'
+        head = client.head(job["links"][link])
+        assert (head.status_code, head.content, head.headers["ETag"]) == (200, b"", answer.headers["ETag"])
     assert client.delete(job["links"]["self"]).status_code == 204
     assert not list(service.blobs.list(f"jobs/{job['id']}/"))
 

@@ -22,6 +22,7 @@ def figures(client: httpx.Client) -> dict[str, float]:
 
 def test_it_is_alive(client: httpx.Client) -> None:
     assert client.get("/livez").json() == {"status": "alive"}
+    assert client.head("/livez").status_code == 200  # as some load balancers ask
 
 
 def test_it_is_alive_while_all_its_threads_wait_for_a_database_that_says_nothing(
@@ -49,6 +50,7 @@ def test_it_is_ready_with_a_live_worker(client: httpx.Client, service: Service) 
 
 
 def test_it_names_what_is_missing(client: httpx.Client, service: Service) -> None:
+    assert client.head("/readyz").status_code == 503
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert [error["field"] for error in answer.json()["errors"]] == ["worker"]
