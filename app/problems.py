@@ -17,6 +17,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as ConnectionPoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import errors
 
@@ -223,16 +224,12 @@ def install(app: FastAPI) -> None:
 
     async def on_system(request: Request, error: Exception) -> Response:
         if not isinstance(error, OSError) or error.errno not in NO_ROOM:
-            return await on_anything(request, error)
+            return mistake(request, error)
         log.error("no room for an upload's temporary file: %s", error)
         return answer(request, unavailable("the service has no room for the upload now; try again later or send less"))
 
     async def on_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
         return Response(status_code=499)  # nobody reads it; this only keeps the log free of a traceback
-
-    async def on_anything(request: Request, error: Exception) -> Response:
-        log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
-        return answer(request, Problem(500, "internal-error", "the service made a mistake; its log says more"))
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(errors.PansynthError, on_domain_error)
@@ -244,4 +241,35 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(BlobError, on_blobs)
     app.add_exception_handler(OSError, on_system)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
-    app.add_exception_handler(Exception, on_anything)
+    app.add_middleware(AnswerMistakes)
+
+
+def mistake(request: Request, error: Exception) -> Response:
+    log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
+    return answer(request, Problem(500, "internal-error", "the service made a mistake; its log says more"))
+
+
+class AnswerMistakes:
+    """ASGI middleware, the innermost: what nobody foresaw is answered as any problem is.
+
+    Starlette's own handler for `Exception` stands outside all middleware, so its answer would lack their headers, and
+    it closes the connection without saying so.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noted)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise
+            await mistake(Request(scope), error)(scope, receive, send)

@@ -34,21 +34,12 @@ class Audit:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
         async def send_noted(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 await self.note(scope, message)
             await send(message)
 
-        try:
-            await self.app(scope, receive, send_noted)
-        except Exception:
-            if not started:  # the answer is made further out
-                await self.note(scope, {"status": 500, "headers": []})
-            raise
+        await self.app(scope, receive, send_noted)
 
     async def note(self, scope: Scope, start: Mapping[str, Any]) -> None:
         caller: Caller | None = scope.get("state", {}).get("caller")

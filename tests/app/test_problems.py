@@ -5,6 +5,7 @@ import pytest
 
 from app import errors
 from app.problems import DOMAIN_ERRORS, from_domain
+from app.service import Service
 from app.settings import Settings
 from tests.serving import fill_pool, guide_files, serving
 
@@ -31,6 +32,21 @@ def test_every_refusal_is_a_problem(client: httpx.Client, method: str, path: str
     assert problem["status"] == status
     assert problem["type"].startswith("urn:pansynth:problem:")
     assert problem["title"] and problem["detail"]
+
+
+def test_a_mistake_of_the_service_is_a_problem_with_every_header_on_a_connection_that_stays(
+    client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(service.database), "read", mistaken)
+        answer = client.get("/jobs")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (500, "application/problem+json")
+    assert answer.json()["type"] == "urn:pansynth:problem:internal-error"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert client.get("/jobs").status_code == 200
 
 
 def test_a_method_that_is_not_allowed_names_those_that_are(client: httpx.Client) -> None:
