@@ -64,8 +64,8 @@ def train_vae(
     from models.training import vae
     from models.weights import save_vae
 
-    plan = _plan(steps, minutes, batch, learning_rate, seed)
     with in_words(), joined(device) as own, _progress("vae") as show:
+        plan = _plan(steps, minutes, batch, learning_rate, seed)
         judges = _labeled(labeled, show)
         images, checked = _images(data, out, [*(exclude or []), *([labeled] if labeled else [])], show)
         trained, facts = vae.train_vae(
@@ -102,12 +102,12 @@ def train_denoiser(
     from models.training.latents import describe_latents, open_latents, vae_sha256
     from models.weights import WeightsError, load_vae, save_denoiser
 
-    plan = _plan(steps, minutes, batch, learning_rate, seed)
     try:
         vae, schedule = load_vae(out)
     except WeightsError as error:
         raise Failure(f"{error}; the VAE comes first: pansynth train vae --data {data} --out {out}") from None
     with in_words(), joined(device) as own, _progress("denoiser") as show:
+        plan = _plan(steps, minutes, batch, learning_rate, seed)
         images, checked = _images(data, out, exclude or [], show)
         latents = open_latents(vae, images, beside(out) / "cache", own, show)
         vae = vae.to(own)

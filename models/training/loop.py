@@ -39,7 +39,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of a training run; `seed` decides batches and noise."""
+    """The numbers of a training run; `seed` decides batches and noise. Raises ValueError for a rate that is none."""
 
     budget: Budget
     batch: int
@@ -51,6 +51,10 @@ class Plan:
     checkpoint_seconds: float = 60.0
     validate_seconds: float = 120.0
     sheet_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"--learning-rate is {self.learning_rate}; give a number above 0")
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,9 @@ def train(
     `step` alone, so that a resumed run continues as the uninterrupted one would. `draw_sheet` draws a picture to look
     at, (H, W) uint8. Process 0 writes checkpoints, the curve (`curve.csv`) and sheets (`sheets/STEP.png`) to
     `folder`; a run killed at any moment continues from the last checkpoint. `subject` says what is learned from: with a
-    checkpoint of another one a run does not go on. Raises ValueError for that, FloatingPointError for a loss that is
-    none. The facts are of what was done: a run that went on with another batch, rate or seed tells the earlier ones
-    as `before`.
+    checkpoint of another one a run does not go on. Raises ValueError for that, FloatingPointError for a loss or a
+    gradient that is no number; the last checkpoint is of weights that had both. The facts are of what was done: a run
+    that went on with another batch, rate or seed tells the earlier ones as `before`.
     """
     device = next(network.parameters()).device
     average = AveragedModel(network, multi_avg_fn=partial(average_weights, plan.ema_decay))
@@ -106,17 +110,18 @@ def train(
         value = objective(step)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
+        size = nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
+        now = time.monotonic()
+        # One clock for all: processes that disagree on the last step would wait for one another for ever.
+        reached, gradient, seconds = mean_over_ranks([value.item(), size.item(), before + now - started], device)
+        _check_finite(reached, gradient, step)
+        if rank() == 0 and now - checked > plan.checkpoint_seconds:
+            run.save(step, seconds, numbers)  # before the step: of these weights loss and gradient are numbers
+            checked = now
         optimizer.step()
         average.update_parameters(network)
         step += 1
-        now = time.monotonic()
-        # One clock for all: processes that disagree on the last step would wait for one another for ever.
-        reached, seconds = mean_over_ranks([value.item(), before + now - started], device)
-
         recent = reached if math.isnan(recent) else 0.98 * recent + 0.02 * reached
-        if not math.isfinite(recent):
-            raise FloatingPointError(f"the loss is {recent} at step {step}; restart with a lower --learning-rate")
         if rank() > 0:
             continue
         if now - validated > plan.validate_seconds:
@@ -125,9 +130,6 @@ def train(
         if draw_sheet is not None and now - drawn > plan.sheet_seconds:
             run.draw(step, draw_sheet(average.module))
             drawn = now
-        if now - checked > plan.checkpoint_seconds:
-            run.save(step, seconds, numbers)
-            checked = now
         spent = plan.budget.spent(step, seconds)
         rate = (step - first) * plan.batch / max(now - started, 1e-9)
         show(Progress(spent, step, recent, rate, seconds * (1 - spent) / max(spent, 1e-9), figures))
@@ -143,6 +145,16 @@ def train(
         "minutes": round(seconds / 60, 1),
         **{k: round(v, 4) for k, v in figures.items() if math.isfinite(v)},  # JSON knows no nan
     }
+
+
+def _check_finite(loss: float, gradient: float, step: int) -> None:
+    """Raises FloatingPointError: an optimiser step by these would leave weights that are no numbers."""
+    for name, value in (("loss", loss), ("gradient", gradient)):
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the {name} is {value} at step {step + 1}; give the same command with a lower --learning-rate, "
+                "and it goes on from the last checkpoint"
+            )
 
 
 def average_weights(decay: float, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:

@@ -45,7 +45,7 @@ class SegmenterPlan:
         for name in ("steps", "batch", "validations"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
-        if self.learning_rate is not None and not self.learning_rate > 0:
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise ValueError(f"the learning rate is {self.learning_rate}; give one above 0, or none for the backbone's")
         check_backbone(self.backbone)
 
@@ -98,12 +98,14 @@ class SegmenterTraining:
             loss = segmentation_loss(logits, masks)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self._segmenter.parameters(), 1.0)
+        gradient = float(torch.nn.utils.clip_grad_norm_(self._segmenter.parameters(), 1.0))
+        value = float(loss.detach())
+        if not math.isfinite(value + gradient):  # before the weights take it over, and a checkpoint the weights
+            raise FloatingPointError(
+                f"the loss is {value}, its gradient {gradient} at step {self.step + 1}; lower the learning rate"
+            )
         self._optimizer.step()
         self.step += 1
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} at step {self.step}; lower the learning rate")
         if self.step % max(1, self.plan.steps // self.plan.validations) == 0 or self.done:
             self._validate()
         return value

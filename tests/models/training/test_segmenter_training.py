@@ -128,11 +128,19 @@ def test_augmentation_moves_image_and_mask_together_and_keeps_their_range() -> N
     assert float(((moved[:, 0] < 0) == labels).float().mean()) > 0.97
 
 
-@pytest.mark.parametrize("rate", [0.0, -1e-3, float("nan")])
+@pytest.mark.parametrize("rate", [0.0, -1e-3, float("nan"), float("inf")])
 def test_a_learning_rate_at_which_nothing_is_learned_is_refused(rate: float) -> None:
     """None of them is taken for no rate at all, which means the backbone's own."""
     with pytest.raises(ValueError, match="give one above 0, or none for the backbone"):
         SegmenterPlan(learning_rate=rate)
+
+
+def test_a_loss_that_is_not_a_number_leaves_the_weights_as_they_are() -> None:
+    training = SegmenterTraining([bars(5)], SegmenterPlan("tiny", steps=6, batch=2, learning_rate=1e30, validations=1))
+    training.advance()
+    with pytest.raises(FloatingPointError, match="at step 2; lower the learning rate"):
+        training.advance()
+    assert all(weights.isfinite().all() for weights in training.best().parameters())
 
 
 def test_an_empty_source_is_refused() -> None:

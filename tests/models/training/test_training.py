@@ -230,6 +230,33 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_a_remedy(tmp_path: Path) 
         )
 
 
+def test_a_gradient_that_is_not_a_number_reaches_neither_weights_nor_checkpoint(tmp_path: Path) -> None:
+    def loss(network: nn.Module, step: int) -> torch.Tensor:
+        apart: torch.Tensor = network.weight - 3
+        return (apart.square() if step < 5 else (apart * 0).square().sqrt()).sum()  # 0, and nan for its gradient
+
+    plan = Plan(Budget(9), 1, 0.1, checkpoint_seconds=0)
+    network = Line()
+    with pytest.raises(FloatingPointError, match="the gradient is nan at step 6; give the same command"):
+        train(network, loss, lambda _: {}, plan, tmp_path, silent)
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert kept["step"] == 4
+    assert kept["network"]["weight"].isfinite() and network.weight.isfinite()
+
+
+def test_weights_without_a_loss_are_no_checkpoint(tmp_path: Path) -> None:
+    plan = Plan(Budget(9), 1, 1e30, warmup_steps=1, checkpoint_seconds=0)  # a step so far that its square is infinite
+    with pytest.raises(FloatingPointError, match="the loss is inf at step 2"):
+        train(Line(), lambda network, _: (network.weight - 3).square().sum(), lambda _: {}, plan, tmp_path, silent)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 0
+
+
+@pytest.mark.parametrize("rate", [0.0, -1e-3, float("nan"), float("inf")])
+def test_a_learning_rate_that_is_none_is_refused(rate: float) -> None:
+    with pytest.raises(ValueError, match=f"--learning-rate is {rate}; give a number above 0"):
+        Plan(Budget(1), 1, rate)
+
+
 def test_a_figure_that_cannot_be_told_is_left_out_of_the_facts(tmp_path: Path) -> None:
     def loss(network: Any, _: int) -> torch.Tensor:
         weight: torch.Tensor = network.weight.square().sum()
