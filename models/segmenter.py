@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
@@ -118,21 +119,24 @@ def build_segmenter(backbone: str = "b0", seed: int = 0) -> Segmenter:
     """A segmenter by its name in BACKBONES with random weights of `seed`, or from a local folder of pretrained ones.
 
     The folder is one that `save_pretrained` wrote (an encoder or a whole SegFormer; safetensors alone are read); what
-    it lacks, and a head of other classes, begins at random. Raises ValueError for what is neither.
+    it lacks, and a head of other classes, begins at random. Raises ValueError for what is neither, or cannot be read.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if backbone in BACKBONES:
             return Segmenter(SegformerForSemanticSegmentation(_config(backbone)))
         check_backbone(backbone)
-        network = SegformerForSemanticSegmentation.from_pretrained(
-            backbone,
-            num_labels=2,
-            reshape_last_stage=True,
-            ignore_mismatched_sizes=True,
-            use_safetensors=True,
-            local_files_only=True,
-        )
+        try:
+            network = SegformerForSemanticSegmentation.from_pretrained(
+                backbone,
+                num_labels=2,
+                reshape_last_stage=True,
+                ignore_mismatched_sizes=True,
+                use_safetensors=True,
+                local_files_only=True,
+            )
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"backbone {backbone!r} cannot be read: {error}") from None
         return Segmenter(network)
 
 

@@ -71,6 +71,15 @@ def test_what_is_neither_a_name_nor_a_folder_is_refused() -> None:
         build_segmenter("b9")
 
 
+@pytest.mark.parametrize("weights", [None, b"no safetensors"])
+def test_a_folder_whose_weights_cannot_be_read_is_named(tmp_path: Path, weights: bytes | None) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "segformer"}')
+    if weights is not None:
+        (tmp_path / "model.safetensors").write_bytes(weights)
+    with pytest.raises(ValueError, match=f"backbone '{tmp_path}' cannot be read: "):
+        build_segmenter(str(tmp_path))
+
+
 def test_a_prediction_does_not_depend_on_the_images_beside_it() -> None:
     segmenter = build_segmenter("tiny")
     images = np.random.default_rng(0).integers(0, 256, (11, 32, 64), np.uint8)
