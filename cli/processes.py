@@ -44,7 +44,8 @@ def joined(name: str) -> "Iterator[torch.device]":
 
 @contextmanager
 def in_words(for_memory: str = "give a smaller --batch") -> Iterator[None]:
-    """A line instead of a traceback for data or numbers that cannot be trained on, or are too many at once.
+    """A line instead of a traceback for data or numbers that cannot be trained on, or are too many at once or for the
+    disk.
 
     for_memory: what helps where memory does not suffice.
     """
@@ -52,9 +53,13 @@ def in_words(for_memory: str = "give a smaller --batch") -> Iterator[None]:
         yield
     except (ValueError, FloatingPointError) as error:
         raise Failure(str(error)) from None
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
+        from safetensors import SafetensorError
+
         from models.memory import is_out_of_memory
 
+        if isinstance(error, SafetensorError):  # also what its library says of a full disk
+            raise Failure(f"a file of weights cannot be read or written: {error}") from None
         if not is_out_of_memory(error):
             raise
         raise Failure(f"memory does not suffice; {for_memory}") from None

@@ -30,6 +30,6 @@ def train_region(
         labeled = region.read_regions(data, show)
         checkpoint = Checkpoint.of(labeled, plan, beside(out) / "region")
         trained, facts = region.train_region(labeled, plan, checkpoint, own, seldom(show))
-    save_region(out, trained.cpu(), facts)
+        save_region(out, trained.cpu(), facts)
     checkpoint.remove()
     typer.echo(f"region finder in {out}: {facts}\nnext: PANSYNTH_WEIGHTS_DIR={out.parent} pansynth up")

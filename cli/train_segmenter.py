@@ -43,7 +43,7 @@ def train_segmenter(
         checkpoint = Checkpoint.of(labeled, plan, beside(out) / "segmenter")
         training = _trained(labeled, plan, str(own), checkpoint, show)
         facts = _facts(training, labeled, plan)
-    _save(training, facts, out)
+        _save(training, facts, out)
     checkpoint.remove()
     typer.echo(f"segmenter in {out}: {facts['validation']}\nuse it: pansynth reproduce table1 --backbone {out} ...")
 

@@ -4,7 +4,9 @@ The system lets go of a lock when its process ends, however it ends; so what a k
 another.
 """
 
+import errno
 import fcntl
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -29,11 +31,31 @@ def alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which lies at `path` once all is written: what is there is whole. One process at a time."""
+    """A file to write to, which lies at `path` once all is written: what is there is whole. One process at a time.
+
+    A failure leaves nothing of it: on a full disk a part would keep it full. An OSError says which file it is about.
+    """
     aside = path.with_name(path.name + ".new")
-    with aside.open("wb") as file:
-        yield file
-    aside.replace(path)
+    try:
+        with aside.open("wb") as file:
+            yield file
+        aside.replace(path)
+    except BaseException as error:
+        aside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def reserve(file: IO[bytes], size: int) -> None:
+    """Take the disk's room for `size` bytes, where the system can: too little is an OSError now, not hours later."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the disk's kind cannot
+            raise
 
 
 def each_once(locks: Path, tasks: Sequence[Sequence[Path]], make: Callable[[int], None]) -> None:

@@ -21,6 +21,7 @@ from models.denoiser import Denoiser
 from models.memorisation import FILE as TRAINING_LATENTS
 from models.memorisation import TrainingLatents, load_training_latents, save_training_latents
 from models.schedule import Schedule
+from models.sharing import whole
 from models.vae import Vae
 
 SAFE_SUFFIXES = {".json", ".safetensors", ".md"}  # pickles run code when they are read
@@ -196,6 +197,6 @@ def write_manifest(folder: Path, facts: dict[str, Any], files: Iterable[Path]) -
         **{k: v for k, v in facts.items() if k not in ("name", "created")},
     }
     manifest["files"] = described
-    aside = folder / "manifest.json.new"
-    aside.write_text(json.dumps(manifest, indent=2) + "\n")
-    aside.replace(folder / "manifest.json")
+    path = folder / "manifest.json"
+    with whole(path) as file:
+        file.write((json.dumps(manifest, indent=2) + "\n").encode())

@@ -7,6 +7,7 @@ from pathlib import Path
 from models.labeled_sets import pixels_sha256
 from models.pixels import sha256
 from models.segmenter import Labeled
+from models.sharing import whole
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
 
 SECONDS = 60.0  # between two states; what a kill may cost
@@ -36,9 +37,8 @@ class Checkpoint:
     def after_step(self, training: SegmenterTraining) -> None:
         """Keep the state if it is time; what is done is kept by others."""
         if not training.done and time.monotonic() - self._kept_at >= SECONDS:
-            aside = self._path.with_suffix(".new")
-            aside.write_bytes(training.save())
-            aside.replace(self._path)
+            with whole(self._path) as file:
+                file.write(training.save())
             self._kept_at = time.monotonic()
 
     def remove(self) -> None:

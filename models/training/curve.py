@@ -1,8 +1,11 @@
 """The curve of a training: a table with a row for every validation."""
 
 import csv
+import io
 import math
 from pathlib import Path
+
+from models.sharing import whole
 
 
 class Curve:
@@ -19,12 +22,12 @@ class Curve:
         row |= {name: round(value, 4) for name, value in figures.items()}
         self._rows[step] = self._rows.get(step, {}) | {name: str(value) for name, value in row.items()}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._path.with_suffix(".new")
-        with aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, dict.fromkeys(name for row in self._rows.values() for name in row))
-            writer.writeheader()
-            writer.writerows(self._rows.values())
-        aside.replace(self._path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, dict.fromkeys(name for row in self._rows.values() for name in row))
+        writer.writeheader()
+        writer.writerows(self._rows.values())
+        with whole(self._path) as file:
+            file.write(text.getvalue().encode())
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.dicom import is_dicom
 from models.duplicates import Known, known
 from models.pixels import HEIGHT, WIDTH, ImageError, read_image, resize_image, sha256
-from models.sharing import alone
+from models.sharing import alone, whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
 LEAST = 8
@@ -118,9 +118,8 @@ def _digests(paths: Sequence[Path], stored: Path) -> list[str]:
         seen = [stat.st_size, stat.st_mtime_ns]
         last = before.get(str(path))
         now[str(path)] = last if last and last[:2] == seen else [*seen, file_sha256(path)]
-    aside = stored.with_suffix(".new")
-    aside.write_text(json.dumps(now))
-    aside.replace(stored)
+    with whole(stored) as file:
+        file.write(json.dumps(now).encode())
     return [entry[2] for entry in now.values()]
 
 

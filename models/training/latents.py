@@ -1,6 +1,7 @@
 """The latents of a training set, made once."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from models.memorisation import MAX_IMAGES, TrainingLatents, describe_training
 from models.segmenter import to_images
-from models.sharing import alone
+from models.sharing import alone, reserve, whole
 from models.training.images import TrainingImages
 from models.vae import Vae
 
@@ -46,17 +47,16 @@ def vae_sha256(vae: Vae) -> str:
 def _write(
     vae: Vae, images: NDArray[np.uint8], stored: Path, device: torch.device, show: Callable[[int, int], None]
 ) -> None:
+    """One after the other: on a full disk that is an error, where a file mapped into memory would end the process."""
     shape = (2 * len(images), vae.mean.shape[1], images.shape[1] // 8, images.shape[2] // 8)
-    aside = stored.with_suffix(".new.npy")
-    latents = np.lib.format.open_memmap(aside, "w+", np.float16, shape)
-    for start in range(0, len(images), BATCH):
-        batch = images[start : start + BATCH]
-        rows = slice(2 * start, 2 * (start + len(batch)))
-        both = np.stack([batch, batch[:, :, ::-1]], axis=1).reshape(-1, *batch.shape[1:])
-        latents[rows] = encode(vae, both, device).numpy()
-        show(start + len(batch), len(images))
-    latents.flush()
-    aside.replace(stored)
+    with whole(stored) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+        reserve(file, file.tell() + 2 * math.prod(shape))
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            both = np.stack([batch, batch[:, :, ::-1]], axis=1).reshape(-1, *batch.shape[1:])
+            file.write(encode(vae, both, device).numpy().astype("<f2").tobytes())
+            show(start + len(batch), len(images))
 
 
 def describe_latents(latents: Tensor) -> TrainingLatents | None:

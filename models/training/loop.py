@@ -3,6 +3,7 @@
 It runs in one process or in several at once, see `models.training.ranks`.
 """
 
+import io
 import math
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from models.sharing import whole
 from models.training.curve import Curve
 from models.training.ranks import Objective, mean_over_ranks, rank, shared
 
@@ -189,11 +191,12 @@ class _Run:
 
     def save(self, step: int, seconds: float, numbers: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        aside = self.folder / "checkpoint.new"
         states = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
         told = {"step": step, "seconds": seconds, "subject": self.subject, "numbers": numbers}
-        torch.save({**told, **states}, aside)
-        aside.replace(self.folder / "checkpoint.pt")
+        state = io.BytesIO()  # on a full disk torch's own writing has no words for it
+        torch.save({**told, **states}, state)
+        with whole(self.folder / "checkpoint.pt") as file:
+            file.write(state.getbuffer())
 
     def resume(self) -> tuple[int, float, dict[str, Any]]:
         path = self.folder / "checkpoint.pt"
@@ -213,9 +216,8 @@ class _Run:
     def draw(self, step: int, sheet: NDArray[np.uint8]) -> None:
         path = self.folder / "sheets" / f"{step:07d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".new")
-        Image.fromarray(sheet).save(aside, "PNG")
-        aside.replace(path)
+        with whole(path) as file:
+            Image.fromarray(sheet).save(file, "PNG")
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from cli.failure import Failure
@@ -18,6 +19,7 @@ from cli.processes import in_words, joined
 from models.region import load_region
 from models.segmenter import build_segmenter
 from models.training.segmenter import SegmenterTraining
+from tests.full_disk import no_file_above
 from tests.tiny import make_tiny_weights
 
 
@@ -161,6 +163,11 @@ def test_memory_that_does_not_suffice_is_no_traceback() -> None:
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="another"), in_words():
         raise RuntimeError("another")
+
+
+def test_weights_that_have_no_room_are_no_traceback(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"cannot be read or written: .*large"), in_words(), no_file_above(1000):
+        save_file({"weights": torch.zeros(1000)}, tmp_path / "weights.safetensors")
 
 
 def test_a_batch_that_cannot_be_shared_is_no_traceback(

@@ -97,10 +97,12 @@ def test_a_file_that_is_not_written_to_its_end_leaves_what_was_there(tmp_path: P
             file.write(written)
             assert not path.exists() or path.read_bytes() != written
         assert path.read_bytes() == written
-    with pytest.raises(OSError, match="no room"), whole(path) as file:
+    with pytest.raises(OSError, match="no room") as raised, whole(path) as file:
         file.write(b"thi")
-        raise OSError("no room")
+        raise OSError(errno.ENOSPC, "no room")
     assert path.read_bytes() == b"second"
+    assert raised.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("call", ["flock", "lockf"])

@@ -22,6 +22,7 @@ from models.training.latents import open_latents
 from models.training.loop import Budget, Plan, Progress, train
 from models.training.vae import draw_crop, train_vae
 from models.weights import load_networks, load_vae, save_denoiser, save_vae
+from tests.full_disk import no_file_above
 from tests.tiny import make_tiny_weights
 
 CPU = torch.device("cpu")
@@ -242,6 +243,12 @@ def test_a_gradient_that_is_not_a_number_reaches_neither_weights_nor_checkpoint(
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 4
     assert kept["network"]["weight"].isfinite() and network.weight.isfinite()
+
+
+def test_a_checkpoint_that_has_no_room_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    with no_file_above(500), pytest.raises(OSError, match=r"checkpoint\.pt"):
+        fit(tmp_path, 5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_weights_without_a_loss_are_no_checkpoint(tmp_path: Path) -> None:
