@@ -200,3 +200,5 @@ def write_manifest(folder: Path, facts: dict[str, Any], files: Iterable[Path]) -
     path = folder / "manifest.json"
     with whole(path) as file:
         file.write((json.dumps(manifest, indent=2) + "\n").encode())
+    for name in described:  # safetensors writes for its user alone, and the service may be another
+        (folder / name).chmod(path.stat().st_mode)

@@ -35,6 +35,11 @@ def test_the_folders_are_those_of_diffusers(weights: Path) -> None:
     UNet2DModel.from_pretrained(weights / "denoiser")
 
 
+def test_whoever_reads_the_manifest_can_read_the_weights(weights: Path) -> None:
+    modes = {path.stat().st_mode for path in weights.rglob("*") if path.is_file() and path.name != "card.md"}
+    assert len(modes) == 1
+
+
 def test_a_changed_file_is_refused_by_name(weights: Path) -> None:
     path = weights / "vae" / "diffusion_pytorch_model.safetensors"
     data = bytearray(path.read_bytes())
