@@ -125,7 +125,8 @@ def draw_crop(image: Images, random: np.random.Generator) -> NDArray[np.float32]
         crop = crop ** np.float32(np.exp(random.normal(0, 0.3)))
         crop = (crop - 0.5) * random.uniform(0.5, 1.6) + 0.5 + random.normal(0, 0.1)
     if random.random() < 0.25:
-        around = (np.roll(crop, 1, 0) + np.roll(crop, -1, 0) + np.roll(crop, 1, 1) + np.roll(crop, -1, 1)) / 4
+        wider = np.pad(crop, 1, mode="edge")
+        around = (wider[:-2, 1:-1] + wider[2:, 1:-1] + wider[1:-1, :-2] + wider[1:-1, 2:]) / 4
         crop = crop + random.uniform(0, 1.5) * (crop - around)
     if random.random() < 0.25:
         crop = crop + random.normal(0, random.uniform(0, 0.02), crop.shape)

@@ -103,6 +103,12 @@ def test_crops_are_images_of_128_pixels_in_range() -> None:
         assert crop.max() <= 1
 
 
+def test_a_crop_is_not_sharpened_by_what_lies_at_its_other_side() -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 512, axis=1)
+    crops = [draw_crop(ramp, np.random.default_rng(seed)) for seed in range(40)]
+    assert all(abs(float((crop[0] - crop[1]).mean())) < 0.1 for crop in crops)
+
+
 class Line(nn.Module):
     """One weight, to be fitted to 3."""
 
