@@ -21,7 +21,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
 LEAST = 8
 CHUNK = 64  # files between two entries in the index: what a kill costs at most
 
-Show = Callable[[int, int], None]
+Show = Callable[..., None]  # show(done, total, label)
 Say = Callable[[str], None]
 
 
@@ -81,10 +81,10 @@ def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LE
     paths = image_paths(folder)
     cache.mkdir(parents=True, exist_ok=True)
     with alone(cache):
-        digests = _digests(paths, cache / f"digests-{sha256(str(folder.resolve()).encode())[:16]}.json")
+        digests = _digests(paths, cache / f"digests-{sha256(os.fsencode(folder.resolve()))[:16]}.json", show)
         names = [path.relative_to(folder).as_posix() for path in paths]
         content = "".join(f"{name} {digest}\n" for name, digest in zip(names, digests, strict=True))
-        stored = cache / f"images-{sha256(content.encode())[:16]}.u8"
+        stored = cache / f"images-{sha256(os.fsencode(content))[:16]}.u8"
         index = _complete(paths, names, stored, show)
     kept = tuple(Known(**entry) for entry in index if "rejected" not in entry)
     for entry in index:
@@ -103,21 +103,23 @@ def describe(paths: Sequence[Path], names: Sequence[str], show: Show) -> Iterato
             part = slice(start, start + CHUNK)
             for path, (_, entry) in zip(paths[part], pool.map(_read, paths[part], names[part]), strict=True):
                 yield entry | {"sha256": file_sha256(path)}
-            show(min(start + CHUNK, len(paths)), len(paths))
+            show(min(start + CHUNK, len(paths)), len(paths), "reading")
 
 
-def _digests(paths: Sequence[Path], stored: Path) -> list[str]:
+def _digests(paths: Sequence[Path], stored: Path, show: Show) -> list[str]:
     """The sha256 of every file; one whose size and time are those of the last call is not read again."""
     try:
         before: dict[str, list[Any]] = json.loads(stored.read_text())
     except (FileNotFoundError, ValueError):
         before = {}
     now: dict[str, list[Any]] = {}
-    for path in paths:
+    for number, path in enumerate(paths, start=1):
         stat = path.stat()
         seen = [stat.st_size, stat.st_mtime_ns]
         last = before.get(str(path))
         now[str(path)] = last if last and last[:2] == seen else [*seen, file_sha256(path)]
+        if number % CHUNK == 0:
+            show(number, len(paths), "comparing")
     with whole(stored) as file:
         file.write(json.dumps(now).encode())
     return [entry[2] for entry in now.values()]
@@ -150,7 +152,7 @@ def _complete(paths: Sequence[Path], names: Sequence[str], stored: Path, show: S
             entries.writelines(json.dumps(entry) + "\n" for _, entry in made)
             entries.flush()
             index += [entry for _, entry in made]
-            show(len(index), len(paths))
+            show(len(index), len(paths), "reading")
     return index
 
 

@@ -51,6 +51,13 @@ def test_rows_are_the_files_by_name(tmp_path: Path) -> None:
         assert np.array_equal(found.pixels[row], resize_image(read_image((folder / f"{row:03d}.png").read_bytes())))
 
 
+def test_a_name_that_is_no_text_is_a_name(tmp_path: Path) -> None:
+    """As old zip files leave them: bytes that are not UTF-8."""
+    write(tmp_path / "data" / os.fsdecode(b"M\xfcller"), 8)
+    found = opened(tmp_path / "data", tmp_path / "cache")
+    assert os.fsencode(found.known[0].name) == b"M\xfcller/000.png"
+
+
 def test_every_format_is_read(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", 8)
     picture = Image.open(folder / "000.png")
@@ -125,7 +132,11 @@ import sys, time
 from pathlib import Path
 from models.training import images
 images.CHUNK = 2
-images.open_images(Path(sys.argv[1]), Path(sys.argv[2]), lambda *_: (print(flush=True), time.sleep(0.2)), print)
+def show(done, total, label):
+    if label == "reading":
+        print(flush=True)
+        time.sleep(0.2)
+images.open_images(Path(sys.argv[1]), Path(sys.argv[2]), show, print)
 """
 
 
@@ -140,7 +151,7 @@ def test_killed_with_signal_9_while_it_reads_it_goes_on_where_it_was(tmp_path: P
     done = len(next(cache.glob("*.jsonl")).read_text().splitlines())
     assert 6 <= done < 20
     seen: list[int] = []
-    found = open_images(folder, cache, lambda count, _: seen.append(count), silent)
+    found = open_images(folder, cache, lambda count, *_: seen.append(count), silent)
     assert seen and np.array_equal(found.pixels, opened(folder, tmp_path / "fresh").pixels)
 
 
