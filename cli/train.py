@@ -62,9 +62,10 @@ def train_vae(
 ) -> None:
     """Train the VAE. Killed, it continues where it was when the same command is given again."""
     from models.training import vae
-    from models.weights import save_vae
+    from models.weights import check_place, save_vae
 
     with in_words(), joined(device) as own, _progress("vae") as show:
+        check_place(out)
         plan = _plan(steps, minutes, batch, learning_rate, seed)
         judges = _labeled(labeled, show)
         images, checked = _images(data, out, [*(exclude or []), *([labeled] if labeled else [])], show)

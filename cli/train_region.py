@@ -20,12 +20,14 @@ def train_region(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train the finder of the tooth-bearing jaw. Killed, it continues where it was."""
-    from models.region import save_region
+    from models.region import KIND, save_region
     from models.training import region
     from models.training.checkpoint import Checkpoint
+    from models.weights import check_place
 
     own = only_device(device)
     with in_words(), progress("region") as show:
+        check_place(out, KIND)
         plan = region.region_plan(steps, batch, learning_rate, seed)
         labeled = region.read_regions(data, show)
         checkpoint = Checkpoint.of(labeled, plan, beside(out) / "region")

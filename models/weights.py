@@ -121,6 +121,14 @@ def save_denoiser(
     write_manifest(folder, manifest, files)
 
 
+def check_place(folder: Path, kind: str | None = None) -> None:
+    """Raises WeightsError where the manifest in `folder` is of another kind of weights: it would be written over."""
+    path = folder / "manifest.json"
+    if path.exists() and (found := json.loads(path.read_bytes()).get("kind")) != kind:
+        held = "a VAE" if found is None else f"a {found} finder"
+        raise WeightsError(f"{folder} holds {held}, whose manifest would be lost; take another --out")
+
+
 def read_schedule(manifest: dict[str, Any]) -> Schedule:
     """The noise schedule that a manifest names; only `linear` is known, as in the paper."""
     schedule = manifest["schedule"]

@@ -19,6 +19,7 @@ from cli.processes import in_words, joined
 from models.region import load_region
 from models.segmenter import build_segmenter
 from models.training.segmenter import SegmenterTraining
+from models.weights import write_manifest
 from tests.full_disk import no_file_above
 from tests.tiny import make_tiny_weights
 
@@ -104,6 +105,16 @@ def test_a_region_finder_is_trained_from_images_and_regions(tmp_path: Path, monk
     load_region(tmp_path / "region")
     with pytest.raises(Failure, match="holds 0 radiographs"):
         run("train", "region", "--data", tmp_path, "--out", tmp_path / "none")
+
+
+def test_weights_of_one_kind_do_not_replace_those_of_another(data: Path, tmp_path: Path) -> None:
+    vae = make_tiny_weights(tmp_path / "clinic")
+    with pytest.raises(Failure, match="clinic holds a VAE, whose manifest would be lost"):
+        run("train", "region", "--data", data, "--out", vae)
+    (region := tmp_path / "region").mkdir()
+    write_manifest(region, {"kind": "region"}, [])
+    with pytest.raises(Failure, match="holds a region finder, whose manifest would be lost"):
+        run("train", "vae", "--data", data, "--out", region)
 
 
 def test_the_denoiser_asks_for_its_vae_first(data: Path, tmp_path: Path) -> None:
