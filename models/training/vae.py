@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 from models.pixels import from_unit
 from models.precision import autocast, memory_format
 from models.quality import contrast, retention
-from models.segmenter import Labeled
+from models.segmenter import Labeled, to_images
 from models.training.latents import encode
 from models.training.loop import Plan, Progress, train
 from models.training.ranks import Batches
@@ -147,9 +147,8 @@ def _restored(autoencoder: Any, images: Images, device: torch.device) -> Images:
     vae = Vae(autoencoder, PATCH, torch.zeros(1), torch.ones(1)).to(device)
     restored = []
     for image in images:
-        pixels = torch.from_numpy(np.array(image))[None, None].to(device).float() / 127.5 - 1
         with autocast(device):
-            decoded = vae.decode(vae.encode(pixels))
+            decoded = vae.decode(vae.encode(to_images(image[None], device)))
         restored.append(from_unit(decoded[0, 0].float().cpu().numpy()))
     return np.stack(restored)
 
