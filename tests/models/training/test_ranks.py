@@ -61,7 +61,7 @@ def test_the_first_process_alone_writes_curve_and_checkpoint(killed_and_resumed:
     assert (killed_and_resumed / "0" / "curve.csv").exists()
     assert not (killed_and_resumed / "1" / "curve.csv").exists()
     assert load(killed_and_resumed / "0" / "checkpoint.pt")["step"] == 6
-    assert load(killed_and_resumed / "1" / "checkpoint.pt")["step"] == 3
+    assert load(killed_and_resumed / "1" / "checkpoint.pt")["step"] == 2  # before a step, once its loss is known
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more than cores, on a machine of one
