@@ -17,6 +17,7 @@ from app.errors import BlobMissing, LastingError, LeaseLost, PansynthError
 from app.leases import kind_of
 from app.monitoring import logs
 from app.records import Claim
+from models.memory import is_out_of_memory
 from models.synthesis import Stopped
 from models.weights import WeightsError
 from worker.evaluating import train_arm, write_report
@@ -129,6 +130,8 @@ def _do(place: Workplace, lease: Lease) -> tuple[int, Verb | None]:
 
 def _in_words(error: Exception) -> str:
     """An error as clients may read it: of one that is not ours its kind alone, for it may quote paths and values."""
+    if is_out_of_memory(error):
+        return "the worker's memory did not suffice"
     kind = type(error).__name__
     return f"{kind}: {error}" if isinstance(error, PansynthError) else kind
 
