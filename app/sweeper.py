@@ -16,6 +16,7 @@ Act = Callable[[], Awaitable[None]]
 
 SWEEP_SECONDS = 2.0
 TIDY_SECONDS = 3600.0
+LAST_SECONDS = 2.0  # that a stopping API waits for a transaction in hand; a tidying of minutes is left as it is
 
 
 def prepare(service: Service) -> None:
@@ -68,8 +69,12 @@ async def until_done(what: str, act: Act) -> None:
     trouble = ""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
+        work = asyncio.ensure_future(act())
         try:
-            return await act()
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:  # its thread goes on, with a connection that is about to be closed
+            await asyncio.wait([work], timeout=LAST_SECONDS)
+            raise
         except Exception as error:  # the loop must outlive whatever the stores raise while they are away
             if trouble != type(error).__name__:
                 trouble = type(error).__name__
