@@ -126,17 +126,17 @@ def _wanted(arms: Sequence[Arm]) -> dict[Way, int]:
 
 def _same_run(folder: Path, stated: Mapping[str, Any], arms: Sequence[Arm]) -> None:
     """A folder belongs to one protocol: its numbers must be comparable. Only arms and seeds may be added later."""
-    fixed = json.loads(json.dumps(stated))
-    del fixed["protocol"]["seeds"]
-    wanted = {arm.name: json.loads(json.dumps(asdict(arm))) for arm in arms}
+    now = json.loads(json.dumps({**stated, "arms": {arm.name: asdict(arm) for arm in arms}}))
+    del now["protocol"]["seeds"]
+    wanted = now.pop("arms")
     path = folder / "run.json"
     (folder / "arms").mkdir(parents=True, exist_ok=True)
     with alone(folder):
-        run = json.loads(path.read_text()) if path.exists() else {**fixed, "arms": {}}
-        known = run["arms"]
-        if run != {**fixed, "arms": known} or any(known.get(name, arm) != arm for name, arm in wanted.items()):
+        before = json.loads(path.read_text()) if path.exists() else {**now, "arms": {}}
+        known = before.pop("arms")
+        if before != now or any(known.get(name, arm) != arm for name, arm in wanted.items()):
             raise ValueError(f"{folder} holds a run with other sizes, data or weights; choose another folder")
-        _write(path, json.dumps({**fixed, "arms": {**known, **wanted}}, indent=2) + "\n")
+        _write(path, json.dumps({**now, "arms": {**known, **wanted}}, indent=2) + "\n")
 
 
 def _plan(protocol: Protocol, sources: Mapping[str, Labeled], real: int, seed: int) -> SegmenterPlan:
