@@ -76,14 +76,13 @@ def sketch(latents: Tensor) -> Sketches:
     return sums
 
 
-def save_training_latents(folder: Path, training: TrainingLatents) -> Path:
-    """Write the file; -> its path."""
+def save_training_latents(folder: Path, training: TrainingLatents) -> None:
+    """Write the FILE of `folder`."""
     tensors = {
         "sketches": torch.from_numpy(training.sketches.astype(np.float16)),
         "scale": torch.tensor(training.scale, dtype=torch.float64),
     }
     save_file(tensors, folder / FILE)
-    return folder / FILE
 
 
 def load_training_latents(folder: Path) -> TrainingLatents:

@@ -91,19 +91,34 @@ def load_vae(folder: Path) -> tuple[Vae, Schedule]:
 
 
 def save_vae(folder: Path, vae: Vae, facts: dict[str, Any]) -> None:
-    """Write the VAE and a new manifest; a denoiser that was trained on another VAE's latents goes."""
-    vae.autoencoder.save_pretrained(folder / "vae", safe_serialization=True)
-    for stale in [*sorted((folder / "denoiser").glob("*")), folder / TRAINING_LATENTS]:
-        stale.unlink(missing_ok=True)
+    """Write the VAE and a new manifest; a denoiser that was trained on another VAE's latents goes.
+
+    Where this very VAE lies there already all stays as it is: the denoiser, and whatever else knows its latents.
+    """
     latent = {
         "channels": vae.mean.shape[1],
         "patch_size": vae.patch_size,
         "mean": [round(value, 6) for value in vae.mean.flatten().tolist()],
         "scale": [round(value, 6) for value in vae.scale.flatten().tolist()],
     }
+    if _holds(folder, vae, latent):
+        return
+    vae.autoencoder.save_pretrained(folder / "vae", safe_serialization=True)
+    for stale in [*(folder / "denoiser").glob("*"), folder / TRAINING_LATENTS]:
+        stale.unlink(missing_ok=True)
     schedule = {"kind": "linear", "beta_start": 1e-4, "beta_end": 0.02, "timesteps": 1000}
-    facts = {"latent": latent, "schedule": schedule, "training": {"vae": facts}}
-    write_manifest(folder, facts, _files(folder, "vae"))
+    write_manifest(folder, {"latent": latent, "schedule": schedule, "training": {"vae": facts}}, _files(folder))
+
+
+def _holds(folder: Path, vae: Vae, latent: dict[str, Any]) -> bool:
+    """Whether the folder's VAE has the same weights, and a manifest that says the same of its latents."""
+    try:
+        manifest, there = _read_manifest(folder)[0], load_vae(folder)[0].autoencoder.state_dict()
+    except WeightsError:
+        return False
+    own = vae.autoencoder.state_dict()
+    same = there.keys() == own.keys() and all(torch.equal(there[name], own[name].cpu()) for name in own)
+    return same and bool(manifest["latent"] == latent)
 
 
 def save_denoiser(
@@ -113,18 +128,16 @@ def save_denoiser(
     denoiser.unet.save_pretrained(folder / "denoiser", safe_serialization=True)
     manifest, _ = _read_manifest(folder)
     manifest["training"]["denoiser"] = facts
-    files = _files(folder, "vae", "denoiser")
     if training_latents is None:
         (folder / TRAINING_LATENTS).unlink(missing_ok=True)
     else:
-        files.append(save_training_latents(folder, training_latents))
-    write_manifest(folder, manifest, files)
+        save_training_latents(folder, training_latents)
+    write_manifest(folder, manifest, _files(folder))
 
 
 def check_place(folder: Path, kind: str | None = None) -> None:
     """Raises WeightsError where the manifest in `folder` is of another kind of weights: it would be written over."""
-    path = folder / "manifest.json"
-    if path.exists() and (found := json.loads(path.read_bytes()).get("kind")) != kind:
+    if (folder / "manifest.json").exists() and (found := _read_json(folder)[0].get("kind")) != kind:
         held = "a VAE" if found is None else f"a {found} finder"
         raise WeightsError(f"{folder} holds {held}, whose manifest would be lost; take another --out")
 
@@ -146,22 +159,26 @@ def _read_vae(folder: Path, manifest: dict[str, Any]) -> Vae:
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
+    manifest, raw = _read_json(folder)
+    if missing := sorted(_missing(manifest, FACTS)):
+        raise WeightsError(f"{folder / 'manifest.json'} lacks {', '.join(missing)}")
+    return manifest, raw
+
+
+def _read_json(folder: Path) -> tuple[dict[str, Any], bytes]:
     path = folder / "manifest.json"
     try:
         raw = path.read_bytes()
-        manifest: dict[str, Any] = json.loads(raw)
+        manifest = json.loads(raw)
     except FileNotFoundError:
         raise WeightsError(f"{folder} holds no weights: there is no manifest.json in it") from None
     except ValueError as error:
         raise WeightsError(f"{path} is not JSON: {error}") from None
-    if missing := sorted(_missing(manifest, FACTS)):
-        raise WeightsError(f"{path} lacks {', '.join(missing)}")
-    return manifest, raw
+    return manifest if isinstance(manifest, dict) else {}, raw
 
 
-def _missing(found: Any, needed: Mapping[str, Iterable[str]]) -> set[str]:
+def _missing(entries: dict[str, Any], needed: Mapping[str, Iterable[str]]) -> set[str]:
     """Which entries, as `latent` or `latent.mean`, a manifest lacks of those that are needed."""
-    entries = found if isinstance(found, dict) else {}
     missing = needed.keys() - entries.keys()
     for name in needed.keys() & entries.keys():
         inner = entries[name] if isinstance(entries[name], dict) else {}
@@ -185,8 +202,9 @@ def verify_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:
             raise WeightsError(f"{path} has sha256 {found}, its manifest says {said}; restore or retrain it")
 
 
-def _files(folder: Path, *nets: str) -> list[Path]:
-    return [path for net in nets for path in (folder / net).glob("*") if path.suffix in SAFE_SUFFIXES]
+def _files(folder: Path) -> list[Path]:
+    found = (path for pattern in ("vae/*", "denoiser/*", TRAINING_LATENTS) for path in folder.glob(pattern))
+    return [path for path in found if path.suffix in SAFE_SUFFIXES]
 
 
 def write_manifest(folder: Path, facts: dict[str, Any], files: Iterable[Path]) -> None:
@@ -198,13 +216,8 @@ def write_manifest(folder: Path, facts: dict[str, Any], files: Iterable[Path]) -
         }
         for path in sorted(files)
     }
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    manifest = {
-        "name": folder.name,
-        "created": created,
-        **{k: v for k, v in facts.items() if k not in ("name", "created")},
-    }
-    manifest["files"] = described
+    own = {"name": folder.name, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+    manifest = own | facts | own | {"files": described}
     path = folder / "manifest.json"
     with whole(path) as file:
         file.write((json.dumps(manifest, indent=2) + "\n").encode())

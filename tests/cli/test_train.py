@@ -115,6 +115,9 @@ def test_weights_of_one_kind_do_not_replace_those_of_another(data: Path, tmp_pat
     write_manifest(region, {"kind": "region"}, [])
     with pytest.raises(Failure, match="holds a region finder, whose manifest would be lost"):
         run("train", "vae", "--data", data, "--out", region)
+    (region / "manifest.json").write_text("{")
+    with pytest.raises(Failure, match=r"manifest\.json is not JSON"):
+        run("train", "vae", "--data", data, "--out", region)
 
 
 def test_the_denoiser_asks_for_its_vae_first(data: Path, tmp_path: Path) -> None:
@@ -208,6 +211,9 @@ def test_a_loss_that_is_not_a_number_is_no_traceback(
 def test_a_run_goes_on_with_its_own_images_alone(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "own"
     vae(data, out)
+    before = (out / "manifest.json").read_bytes()
+    vae(data, out)
+    assert (out / "manifest.json").read_bytes() == before  # a finished run that was given again changes nothing
     (data / "3.png").rename(tmp_path / "leaked.png")
     with pytest.raises(Failure, match=r"is of a run on 9 images \w{12}, this one is on 8 images \w{12}; delete it"):
         vae(data, out)

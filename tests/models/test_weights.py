@@ -100,6 +100,16 @@ def test_a_new_vae_removes_the_denoiser_of_the_old_one(weights: Path) -> None:
         load_networks(weights, "cpu")
 
 
+def test_the_same_vae_again_changes_nothing(weights: Path) -> None:
+    before = load_networks(weights, "cpu")
+    autoencoder = before.vae.autoencoder
+    save_vae(weights, Vae(autoencoder, 8, torch.zeros(4), torch.full((4,), 0.5)), {"steps": 9})
+    assert load_networks(weights, "cpu").sha256 == before.sha256
+    save_vae(weights, Vae(autoencoder, 8, torch.zeros(4), torch.ones(4)), {})  # other latents
+    with pytest.raises(WeightsError, match="lack denoiser"):
+        load_networks(weights, "cpu")
+
+
 def test_a_denoiser_for_other_latents_is_refused(weights: Path) -> None:
     save_denoiser(weights, Denoiser(build_unet(8, channels=(16, 32), norm_groups=8)), {})
     with pytest.raises(WeightsError, match="takes 8 latent channels"):
