@@ -73,7 +73,7 @@ class _Source:
 
     @classmethod
     def labeled(cls, folder: Path, show: Show) -> "_Source":
-        pairs = [pair for pair in labeled_pairs(folder) if _fits(*pair)]
+        pairs = labeled_pairs(folder)
         paths, masks = [image for image, _ in pairs], [mask for _, mask in pairs]
         return cls._read(paths, masks, [path.name for path in paths], show)
 
@@ -83,7 +83,7 @@ class _Source:
         from models.training.images import describe
 
         source = cls([], [], [], [])
-        for row, entry in enumerate(describe(paths, names, show)):
+        for row, entry in enumerate(describe(paths, masks or [None] * len(paths), names, show)):
             if "rejected" in entry:
                 typer.echo(f"{entry['name']} is left out: {entry['rejected']}")
                 continue
@@ -92,18 +92,6 @@ class _Source:
             source.sha256s.append(entry.pop("sha256"))
             source.known.append(Known(**entry))
         return source
-
-
-def _fits(image: Path, mask: Path) -> bool:
-    """Whether both can be read and are of one size; says it where not."""
-    from models.pixels import ImageError, check_same_size, read_image, read_mask
-
-    try:
-        check_same_size(read_image(image.read_bytes()).shape, read_mask(mask.read_bytes()).shape)
-    except ImageError as error:
-        typer.echo(f"{image.name} is left out: it or its mask: {error}")
-        return False
-    return True
 
 
 def _write(folder: Path, found: "Split", free: _Source, own: _Source, options: dict[str, float]) -> None:

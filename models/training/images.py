@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.dicom import is_dicom
 from models.duplicates import Known, known
-from models.pixels import HEIGHT, WIDTH, ImageError, read_image, resize_image, sha256
+from models.pixels import HEIGHT, WIDTH, ImageError, check_same_size, read_image, read_mask, resize_image, sha256
 from models.sharing import alone, whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
@@ -96,12 +96,15 @@ def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LE
     return TrainingImages(np.memmap(stored, np.uint8, "r", shape=shape) if kept else np.zeros(shape, np.uint8), kept)
 
 
-def describe(paths: Sequence[Path], names: Sequence[str], show: Show) -> Iterator[dict[str, str]]:
-    """For each file its name, sha256, pixels_sha256 and signature, or what is wrong with it as `rejected`."""
+def describe(
+    paths: Sequence[Path], masks: Sequence[Path | None], names: Sequence[str], show: Show
+) -> Iterator[dict[str, str]]:
+    """For each file its name, sha256, pixels_sha256 and signature, or `rejected`: what is wrong with it or its mask."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(paths), CHUNK):
             part = slice(start, start + CHUNK)
-            for path, (_, entry) in zip(paths[part], pool.map(_read, paths[part], names[part]), strict=True):
+            read = pool.map(_read, paths[part], names[part], masks[part])
+            for path, (_, entry) in zip(paths[part], read, strict=True):
                 yield entry | {"sha256": file_sha256(path)}
             show(min(start + CHUNK, len(paths)), len(paths), "reading")
 
@@ -164,9 +167,12 @@ def _read_index(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in lines[:-1]]
 
 
-def _read(path: Path, name: str) -> tuple[NDArray[np.uint8] | None, dict[str, str]]:
+def _read(path: Path, name: str, mask: Path | None = None) -> tuple[NDArray[np.uint8] | None, dict[str, str]]:
     try:
-        image = resize_image(read_image(path.read_bytes()))
+        radiograph = read_image(path.read_bytes())
+        if mask is not None:
+            check_same_size(radiograph.shape, read_mask(mask.read_bytes()).shape)
     except ImageError as error:
-        return None, {"name": name, "rejected": str(error)}
+        return None, {"name": name, "rejected": str(error) if mask is None else f"it or its mask: {error}"}
+    image = resize_image(radiograph)
     return image, asdict(known(name, image))
