@@ -85,14 +85,13 @@ def _check(real: list[Pair], test: list[Pair], settings: list[dict[str, object]]
 
 def _check_images(real: list[Pair], test: list[Pair], show: Show) -> None:
     """Raises Failure for images, masks and copies on two sides that the service would refuse, again before all else."""
-    from models.duplicates import known, leaks
-    from models.labeled_sets import read_labeled
+    from models.duplicates import leaks
+    from models.labeled_sets import known_images, read_labeled
 
     try:
-        read = [read_labeled(pairs, "reading", show) for pairs in (real, test)]
+        trained, tested = (known_images(read_labeled(pairs, "reading", show)) for pairs in (real, test))
     except ValueError as error:
         raise Failure(str(error)) from None
-    trained, tested = ([known(*one) for one in zip(part.groups, part.images, strict=True)] for part in read)
     if found := leaks(tested, trained):
         raise Failure(
             f"test image {found[0]} to train on ({len(found)} such); a copy on either side tells nothing: keep one of "

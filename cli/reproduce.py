@@ -93,17 +93,17 @@ def table1(
         guides, pool, test = map(len, own)
     elif not labeled is unlabeled is test_set is None:
         raise Failure("--labeled and --unlabeled go together; give both, or neither for phantoms")
-    known = _size(size)
+    sized = _size(size)
     chosen = only_device(device)
     use_device(chosen)
     with in_words(FOR_MEMORY):
         networks = load_networks(weights or shipped_folder() / "default", chosen)
         training = _given(steps=steps, batch=batch, backbone=backbone, learning_rate=learning_rate)
         protocol = replace(
-            known,
+            sized,
             **_given(guides=guides, pool=pool, test=test, control_top_k=control_top_k),
             **_given(top_ks=top_k and tuple(top_k), seeds=seeds and tuple(range(seeds))),
-            plan=replace(known.plan, **training, equal_weights=equal_weights),
+            plan=replace(sized.plan, **training, equal_weights=equal_weights),
             guide_looks=looks,
             phantom_seed=seed,
             budget=budget,

@@ -19,10 +19,7 @@ class Denoiser(nn.Module):
 
 
 def build_unet(
-    latent_channels: int = 16,
-    channels: tuple[int, ...] = (64, 128, 192),
-    layers: int = 1,
-    norm_groups: int = 16,
+    latent_channels: int = 16, channels: tuple[int, ...] = (64, 128, 192), norm_groups: int = 16
 ) -> UNet2DModel:
     """An untrained U-Net without attention, as Medfusion's; it starts by predicting no noise at all."""
     unet = UNet2DModel(
@@ -32,7 +29,7 @@ def build_unet(
         down_block_types=("DownBlock2D",) * len(channels),
         up_block_types=("UpBlock2D",) * len(channels),
         block_out_channels=channels,
-        layers_per_block=layers,
+        layers_per_block=1,
         norm_num_groups=norm_groups,
         add_attention=False,
     )

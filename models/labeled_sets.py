@@ -36,8 +36,7 @@ class Sets:
     test: Labeled
 
     def __post_init__(self) -> None:
-        used = [one for part in (self.guides, self.pool) for one in _known(part)]
-        if found := leaks(_known(self.test), used):
+        if found := leaks(known_images(self.test), known_images(self.guides) + known_images(self.pool)):
             raise ValueError(f"test image {found[0]}; test on images used nowhere else ({len(found)} such)")
 
     def sha256(self) -> str:
@@ -105,7 +104,8 @@ def _distinct(part: Labeled, others: Labeled) -> Labeled:
     return part if len(chosen) == len(part) else part.rows(chosen)
 
 
-def _known(part: Labeled) -> list[Known]:
+def known_images(part: Labeled) -> list[Known]:
+    """What finds each image again in another set, by its group's name."""
     return [known(name, image) for image, name in zip(part.images, part.groups, strict=True)]
 
 

@@ -43,7 +43,7 @@ def report_markdown(report: dict[str, Any]) -> str:
         if has_gap:
             cells.append("" if arm["gap_closed"] is None else f"{arm['gap_closed']:.0%}")
         lines.append(_line(cells))
-    return "\n".join([*lines, "", *_notes(report)]) + "\n"
+    return "\n".join([*lines, "", _notes(report)]) + "\n"
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -62,7 +62,7 @@ def _against(arm: dict[str, Any]) -> list[str]:
     return [f"{dice['difference']:+.3f} [{dice['low']:+.3f}, {dice['high']:+.3f}]", p]
 
 
-def _notes(report: dict[str, Any]) -> list[str]:
+def _notes(report: dict[str, Any]) -> str:
     seeds = report["seeds"]
     steps = sorted({arm["steps"] for arm in report["arms"]})
     images = report["test_images"]
@@ -77,7 +77,7 @@ def _notes(report: dict[str, Any]) -> list[str]:
             f"Differences are paired by test image; the interval is a bootstrap over {over}, p a two-sided "
             "Wilcoxon signed-rank test over images, not corrected for the number of arms."
         )
-    return ["\n\n".join([*notes, report["empty_masks"]])]
+    return "\n\n".join([*notes, report["empty_masks"]])
 
 
 def report_png(report: dict[str, Any]) -> bytes:

@@ -41,7 +41,7 @@ class Vae(nn.Module):
         return pixel_shuffle(patches, self.patch_size)
 
 
-def build_autoencoder(latent_channels: int = 16, width: int = 128, layers: int = 1) -> AutoencoderKL:
+def build_autoencoder(latent_channels: int = 16, width: int = 128) -> AutoencoderKL:
     """An untrained autoencoder of 8x8 patches, without attention so that it can train on crops.
 
     It starts as a codec that halves the resolution: the path around the zero-initialised residual branches carries the
@@ -53,7 +53,7 @@ def build_autoencoder(latent_channels: int = 16, width: int = 128, layers: int =
         down_block_types=("DownEncoderBlock2D",),
         up_block_types=("UpDecoderBlock2D",),
         block_out_channels=(width,),
-        layers_per_block=layers,
+        layers_per_block=1,
         latent_channels=latent_channels,
         norm_num_groups=NORM_GROUPS,
         mid_block_add_attention=False,
@@ -73,7 +73,7 @@ def build_autoencoder(latent_channels: int = 16, width: int = 128, layers: int =
 
 def _start_encoder(encoder: Any, latent_channels: int) -> None:
     halved = nn.functional.avg_pool2d(torch.eye(64).view(64, 1, 8, 8), 2).view(64, 16).T  # (16, 64)
-    values = halved[:latent_channels] if latent_channels <= 16 else halved
+    values = halved[:latent_channels]
     positions = _carry_linearly(encoder.conv_in, values)
     _zero(encoder.conv_out)
     nn.init.constant_(encoder.conv_out.bias[latent_channels:], -7.0)  # log variance: a posterior of sd 0.03

@@ -27,7 +27,8 @@ class SegmenterPlan:
 
     equal_weights: an item of a batch is drawn from either source with the same probability, whatever their sizes;
     otherwise every image of both has the same probability. learning_rate: the peak; without one the backbone's own.
-    validations: how often, evenly spread, the last at the end. Raises ValueError for numbers that make no run.
+    validations: at least how many, evenly spread, and one at the end; fewer than twice as many. Raises ValueError for
+    numbers that make no run.
     """
 
     backbone: str = "b0"
