@@ -25,7 +25,7 @@ Pair = tuple[Path, Path | None]  # a radiograph and its mask, if there is one
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """guides: labeled, to train on and to synthesise from; pool: backgrounds; test: labeled, used nowhere else.
+    """guides: labeled, to train on and to synthesise from; pool: what they go into; test: labeled, used nowhere else.
 
     The pool's masks are true ones, so that there can be an oracle, or empty. Raises ValueError for a test image that is
     also a guide or in the pool, or nearly the same as one.
@@ -83,14 +83,10 @@ def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pai
     with the pixels of a guide: it resembles none as much, and the sample would be the guide itself.
     """
     labeled = read_labeled(guides, "guides", show)
-    backgrounds = _distinct(read_labeled(pool, "pool images", show), labeled)
+    unlabeled = _distinct(read_labeled(pool, "pool images", show), labeled)
     # A guide's file may have the same name, and is another anatomy.
-    names = tuple(f"pool image {name}" for name in backgrounds.groups)
-    return Sets(
-        labeled,
-        replace(backgrounds, groups=names),
-        read_labeled(test, "test images", show),
-    )
+    names = tuple(f"pool image {name}" for name in unlabeled.groups)
+    return Sets(labeled, replace(unlabeled, groups=names), read_labeled(test, "test images", show))
 
 
 def _distinct(part: Labeled, others: Labeled) -> Labeled:

@@ -61,8 +61,8 @@ def make_samples(
         show(number, len(tasks), f"synthesis, {way.name}")
         missing = [guide for guide in some if not samples_file(folder, way, guide).exists()]
         pairs = [(guide, *pair) for guide in missing for pair in recipients.of(guides.images[guide], guide, way, k)]
-        of, backgrounds, seeds = zip(*pairs, strict=True)
-        unlabeled = pool.images[list(backgrounds)]
+        of, chosen, seeds = zip(*pairs, strict=True)
+        unlabeled = pool.images[list(chosen)]
         images, masks = _samples(networks, guides.rows(of), unlabeled, way, seeds, batch_size)
         for guide, own in zip(missing, _chunks(len(pairs), k), strict=True):
             _write_samples(samples_file(folder, way, guide), images[own], masks[own])
