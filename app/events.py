@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
 from app.errors import JobNotFound
-from app.queries import find_job
+from app.queries import find_job, version_of
 from app.schemas import JobBody
 from app.tables import ACTIVE
 
@@ -37,14 +37,10 @@ def last_version(last_event_id: str | None) -> int:
 def change_since(database: Database, job_id: str, version: int) -> Change | None:
     """The job if it has changed since `version`. Raises JobNotFound."""
     with database.read() as session:
-        job = find_job(session, job_id)
-        if job.version == version:
+        if version_of(session, job_id) == version:
             return None
-        return Change(
-            job.version,
-            JobBody.of(session, job).model_dump_json(),
-            job.status not in ACTIVE,
-        )
+        job = find_job(session, job_id)
+        return Change(job.version, JobBody.of(session, job).model_dump_json(), job.status not in ACTIVE)
 
 
 async def events(database: Database, job_id: str, seen: int, is_admitted: Callable[[], bool]) -> AsyncIterator[str]:

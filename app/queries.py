@@ -25,6 +25,14 @@ def find_job(session: Session, job_id: str) -> Job:
     return job
 
 
+def version_of(session: Session, job_id: str) -> int:
+    """A job's version without the rest, which may name a thousand files. Raises JobNotFound."""
+    version = session.scalar(select(Job.version).where(Job.id == job_id, visible(session, Job)))
+    if version is None:
+        raise JobNotFound(job_id)
+    return version
+
+
 def find_idempotent(session: Session, key: str) -> tuple[str, str] | None:
     """(fingerprint, job id) of the request that used the key, or None."""
     known = session.get(IdempotencyKey, (tenant_of(session), key))

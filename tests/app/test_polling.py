@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime
 
 import httpx
+import pytest
 from sqlalchemy import text
 
 from app import imports, jobs, leases
@@ -62,6 +63,23 @@ def test_polling_an_import_costs_one_query_and_looks_up_rejected_files_by_an_ind
     with service.database.engine.connect() as connection:
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
     assert [row[3] for row in rows] == ["SEARCH uploads USING INDEX uploads_rejected (job_id=?)"]
+
+
+def test_following_a_job_that_does_not_change_reads_its_version_alone(
+    client: httpx.Client, service: Service, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.events.POLL_SECONDS", 0.02)
+    monkeypatch.setattr("app.events.KEEP_ALIVE_SECONDS", 0.0)  # every look in vain is told
+    job = submit(client, pool)
+    with client.stream("GET", job["links"]["events"]) as stream:
+        lines = stream.iter_lines()
+        while next(lines) != ": still here":
+            pass
+        with statements_of(service, "jobs.id = ?") as statements:
+            for _ in range(4):
+                next(lines)
+    assert statements
+    assert all(statement.startswith("SELECT jobs.version \n") for statement, _ in statements)
 
 
 def test_no_table_is_walked_through_to_find_a_step(service: Service) -> None:
