@@ -15,7 +15,7 @@ from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 from app.errors import BlobDamaged, BlobMissing
 
 if TYPE_CHECKING:
-    from obstore import GetResult
+    from obstore import GetResult, ListStream, ObjectMeta
     from obstore.store import RetryConfig
 
 PIECE = 1 << 20
@@ -60,9 +60,11 @@ class Blobs:
         return data
 
     def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes start <= i < end (default: to the end) in pieces of 1 MB or so. Raises BlobMissing."""
-        size = self.size(key)
-        end = size if end is None else min(end, size)
+        """The bytes start <= i < end in pieces of 1 MB or so. Raises BlobMissing.
+
+        end: at most the blob's size, which is asked for where none is given.
+        """
+        end = self.size(key) if end is None else end
         return self._pieces(key, self._open(key, start, end), start, end) if start < end else iter(())
 
     def _open(self, key: str, start: int, end: int) -> "GetResult":
@@ -112,23 +114,31 @@ class Blobs:
 
     def delete(self, *keys: str) -> None:
         """Remove blobs; one that is not there is no error."""
-        _delete(self._store, keys)
+        try:
+            obstore.delete(self._store, keys)  # one request for many where the store can: a pool has 100,000
+        except (NotFoundError, FileNotFoundError):  # only a folder minds, and does not say which of the others are gone
+            for key in keys:
+                with suppress(NotFoundError, FileNotFoundError):
+                    obstore.delete(self._store, key)
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove every blob whose key starts with the folder `prefix`, such as `jobs/1f/`."""
-        for keys in _listed(self._store, prefix):
-            _delete(self._store, keys)
+        for entries in self._listed(prefix):
+            self.delete(*(entry["path"] for entry in entries))
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """The keys below a folder, in no particular order."""
-        for keys in _listed(self._store, prefix):
-            yield from keys
+        for entries in self._listed(prefix):
+            yield from (entry["path"] for entry in entries)
 
     def written_before(self, moment: datetime, prefix: str = "") -> Iterator[Sequence[str]]:
         """The keys below a folder whose blobs were last written before `moment`, some hundreds at a time."""
-        for entries in obstore.list(self._store, prefix=prefix.rstrip("/") or None, chunk_size=LISTED):
+        for entries in self._listed(prefix):
             if old := [entry["path"] for entry in entries if entry["last_modified"] < moment]:
                 yield old
+
+    def _listed(self, prefix: str) -> "ListStream[Sequence[ObjectMeta]]":
+        return obstore.list(self._store, prefix=prefix.rstrip("/") or None, chunk_size=LISTED)
 
     def remove_unfinished(self, moment: datetime) -> int:
         """Remove what writers that were killed before `moment` left beside the blobs of a folder.
@@ -156,20 +166,6 @@ def _not_found_is(error: Exception) -> Iterator[None]:
         yield
     except (NotFoundError, FileNotFoundError) as cause:
         raise error from cause
-
-
-def _listed(store: ObjectStore, prefix: str) -> Iterator[list[str]]:
-    for entries in obstore.list(store, prefix=prefix.rstrip("/") or None, chunk_size=LISTED):
-        yield [entry["path"] for entry in entries]
-
-
-def _delete(store: ObjectStore, keys: Sequence[str]) -> None:
-    try:
-        obstore.delete(store, keys)  # one request for many where the store can: a pool has 100,000
-    except (NotFoundError, FileNotFoundError):  # only a folder minds, and does not say which of the others are gone
-        for key in keys:
-            with suppress(NotFoundError, FileNotFoundError):
-                obstore.delete(store, key)
 
 
 def _untouched_since(file: Path, moment: datetime) -> bool:

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
@@ -23,18 +22,16 @@ class Download:
     sha256: str
     media_type: str
     cache_control: str
-    file_name: str | None = None  # given: saved as a file, not shown
+    file_name: str | None = None  # of plain letters; given: saved as a file, not shown
 
 
 def redirect(request: Request, blobs: Blobs, download: Download) -> Response:
     """307 to the bucket for a GET, with the ETag that the bucket does not know; from a folder as `serve` does."""
     etag = f'"{download.sha256}"'
-    if request.method != "GET" or matches(request.headers.get("if-none-match"), etag):
+    address = blobs.address(download.key, ADDRESS_SECONDS)
+    if address is None or request.method != "GET" or matches(request.headers.get("if-none-match"), etag):
         return serve(request, blobs, download)
     blobs.size(download.key)  # raises BlobMissing here, where the answer can say so
-    address = blobs.address(download.key, ADDRESS_SECONDS)
-    if address is None:
-        return serve(request, blobs, download)
     return RedirectResponse(address, 307, headers={"ETag": etag, "Cache-Control": "no-store"})
 
 
@@ -45,7 +42,7 @@ def serve(request: Request, blobs: Blobs, download: Download) -> Response:
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     if download.file_name:
-        headers["Content-Disposition"] = attachment(download.file_name)
+        headers["Content-Disposition"] = f'attachment; filename="{download.file_name}"'
 
     size = blobs.size(download.key)
     wanted = wanted_range(request, etag, size) if request.method == "GET" else None
@@ -92,7 +89,3 @@ def wanted_range(request: Request, etag: str, size: int) -> tuple[int, int] | No
             headers={"Content-Range": f"bytes */{size}"},
         )
     return start, end
-
-
-def attachment(file_name: str) -> str:
-    return f'attachment; filename="{quote(file_name, safe="")}"'
