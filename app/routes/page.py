@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter
-from fastapi.responses import FileResponse, Response
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
 
+from app.downloads import matches
 from app.problems import Problem
+from models import pixels
 
 router = APIRouter(include_in_schema=False)
 
@@ -22,18 +24,18 @@ PAGE_POLICY = (
 
 
 @router.get("/")
-def page() -> Response:
-    return static_file("index.html")
+def page(request: Request) -> Response:
+    return static_file(request, "index.html")
 
 
 @router.get("/docs")
-def reference() -> Response:
-    return static_file("docs.html")
+def reference(request: Request) -> Response:
+    return static_file(request, "docs.html")
 
 
 @router.get("/static/{name}")
-def asset(name: str) -> Response:
-    return static_file(name)
+def asset(request: Request, name: str) -> Response:
+    return static_file(request, name)
 
 
 @router.get("/favicon.ico")
@@ -41,9 +43,13 @@ def icon() -> Response:
     return Response(status_code=204)
 
 
-def static_file(name: str) -> Response:
+def static_file(request: Request, name: str) -> Response:
     known = {path.name: path for path in STATIC.iterdir() if path.suffix in MEDIA_TYPES}
     if name not in known:
         raise Problem(404, "not-found", f"there is no file {name[:80]!r} here")
-    headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
-    return FileResponse(known[name], media_type=MEDIA_TYPES[known[name].suffix], headers=headers)
+    content = known[name].read_bytes()
+    etag = f'"{pixels.sha256(content)}"'
+    headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache", "ETag": etag}
+    if matches(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=MEDIA_TYPES[known[name].suffix], headers=headers)

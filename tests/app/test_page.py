@@ -16,6 +16,15 @@ def test_a_page_loads_nothing_from_elsewhere(client: httpx.Client, path: str) ->
         assert client.get(asset).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/static/main.js"])
+def test_what_a_browser_has_of_the_page_is_not_sent_again(client: httpx.Client, path: str) -> None:
+    first = client.get(path)
+    again = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    for name in ("ETag", "Cache-Control", "Content-Security-Policy"):  # a browser replaces what it has by these
+        assert again.headers[name] == first.headers[name]
+
+
 def test_scripts_import_only_what_is_served(client: httpx.Client) -> None:
     for script in STATIC.glob("*.js"):
         text = client.get(f"/static/{script.name}").text
