@@ -21,9 +21,10 @@ def check_queue(session: Session, max_queued_jobs: int) -> None:
         raise QueueFull(f"{waiting} jobs wait or run, {max_queued_jobs} are allowed; try again when some have ended")
 
 
-def lock_pool(session: Session, name: str, shared: bool) -> Pool:
+def lock_pool(session: Session, name: str) -> Pool:
+    """The pool, which nobody deletes until the transaction ends; other jobs may come in. Raises PoolNotFound."""
     pool = pools.find(session, name)
-    locked = session.scalar(select(Pool).where(Pool.id == pool.id).with_for_update(read=shared))
+    locked = session.scalar(select(Pool).where(Pool.id == pool.id).with_for_update(read=True))
     if locked is None:
         raise PoolNotFound(f"pool {name!r} was deleted a moment ago; make it again or choose one of GET /pools")
     return locked
@@ -62,7 +63,7 @@ def under_key(session: Session, idempotency: tuple[str, str] | None, job: Job) -
         return job
     key, fingerprint = idempotency
     row = {"tenant": tenant_of(session), "key": key, "fingerprint": fingerprint, "job_id": job.id}
-    while not insert_new(session, IdempotencyKey, [row | {"created_at": datetime.now(UTC)}], "key"):
+    while not insert_new(session, IdempotencyKey, [row | {"created_at": datetime.now(UTC)}]):
         if (first := first_with_key(session, idempotency)) is not None:  # else it was deleted a moment ago
             session.execute(delete(Job).where(Job.id == job.id))
             return first

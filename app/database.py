@@ -112,19 +112,14 @@ def clock(session: Session) -> datetime:
     return datetime.fromisoformat(said).replace(tzinfo=UTC)
 
 
-def insert_new(
-    session: Session, entity: type[Base], rows: Sequence[Mapping[str, Any]], key: str
-) -> list[dict[str, Any]]:
-    """Insert the rows that break no unique constraint, leave the others; return the new ones' `key` column.
-
-    Returns: one mapping per row inserted, with the single entry `key`.
-    """
+def insert_new(session: Session, entity: type[Base], rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert the rows that break no unique constraint, leave the others. Returns how many were new."""
     if not rows:
-        return []
+        return 0
     table = cast(Table, entity.__table__)
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).on_conflict_do_nothing().returning(table.c[key])
-    return [dict(row) for row in session.execute(statement, list(rows)).mappings()]
+    statement = dialect.insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+    return len(session.execute(statement, list(rows)).all())
 
 
 def _connect_sqlite(url: str) -> Engine:

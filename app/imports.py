@@ -46,7 +46,7 @@ def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latent
             job.failed += 1
         else:
             row = {"pool_id": pool.id, "created_at": now, **asdict(image)}
-            if insert_new(session, PoolImage, [row], "id"):
+            if insert_new(session, PoolImage, [row]):
                 upload.outcome = "stored"
                 job.stored += 1
     pools.keep_latents(session, pool.id, latents)

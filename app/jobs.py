@@ -77,7 +77,7 @@ def submit_synthesis(
     if (first := first_with_key(session, idempotency)) is not None:
         return first
     check_queue(session, max_queued_jobs)
-    home = lock_pool(session, pool, shared=True)
+    home = lock_pool(session, pool)
     count, high_water = session.execute(
         select(func.count(), func.coalesce(func.max(PoolImage.id), 0)).where(PoolImage.pool_id == home.id)
     ).one()
@@ -91,7 +91,7 @@ def submit_synthesis(
     session.flush()
     if (first := under_key(session, idempotency, job)) is not job:
         return first
-    add_step(session, job_id, kind_of("index", parameters), 0, 0, len(guides))
+    add_step(session, job_id, kind_of("index", parameters), 0, len(guides))
     return job
 
 
@@ -110,13 +110,13 @@ def submit_import(
     if (first := first_with_key(session, idempotency)) is not None:
         return first
     check_queue(session, max_queued_jobs)
-    home = lock_pool(session, pool, shared=True)
+    home = lock_pool(session, pool)
     parameters = {"pool": pool, "archive": archive, "region": region}
     job = new_job(session, job_id, "pool_import", parameters, len(names), home)
     if (first := under_key(session, idempotency, job)) is not job:
         return first
     if archive:
-        add_step(session, job_id, "unpack", 0, 0, 0)
+        add_step(session, job_id, "unpack", 0, 0)
     else:
         add_uploads(session, job_id, names)
     return job
@@ -146,7 +146,7 @@ def claim(
         if job is None or job.status not in WORKABLE or step is None or not may_claim(step, now):
             continue  # another worker was faster
         if step.attempts >= max_attempts and (words := fail_next(session, job, step, "each time its worker died")):
-            end_job(session, job, "failed", problem(words))
+            end_job(session, job, "failed", words)
             continue
         step.status, step.lease, step.worker = "leased", uuid4().hex, worker
         step.leased_until, step.attempts = now + timedelta(seconds=lease_seconds), step.attempts + 1
@@ -178,7 +178,7 @@ def retry_later(session: Session, claim: Claim, *, now: datetime, max_attempts: 
     job, step = hold(session, claim)
     pause = 2.0 ** min(step.attempts - 1, LONGEST_PAUSE)
     if step.attempts >= max_attempts and (words := fail_next(session, job, step, f"the last time: {detail}")):
-        end_job(session, job, "failed", problem(words))
+        end_job(session, job, "failed", words)
     else:
         leave(step, now + timedelta(seconds=pause))
 
@@ -272,7 +272,7 @@ def fail_sample(session: Session, claim: Claim, *, position: int, detail: str) -
     """A sample cannot be made: the dataset will lack it and the job say so, unless most fail: then the job does."""
     job, step = hold(session, claim)
     if words := fail_one(session, job, session.get_one(Sample, (job.id, position)), detail):
-        end_job(session, job, "failed", problem(words))
+        end_job(session, job, "failed", words)
     else:
         step.attempts = 0
 
@@ -294,15 +294,10 @@ def packaged(session: Session, claim: Claim, *, sha256: str, size: int) -> None:
 # --- Ending ---
 
 
-def problem(detail: str) -> dict[str, Any]:
-    """A failed job's `error`, an RFC 9457 problem."""
-    return {"type": "urn:pansynth:problem:job-failed", "title": "The job failed", "status": 500, "detail": detail}
-
-
 def fail(session: Session, claim: Claim, detail: str) -> None:
     """A step cannot succeed: end its job, saying why."""
     job, _ = hold(session, claim)
-    end_job(session, job, "failed", problem(detail))
+    end_job(session, job, "failed", detail)
 
 
 def cancel(session: Session, job_id: str, *, now: datetime) -> tuple[Job, bool]:
@@ -367,12 +362,15 @@ def step_done(session: Session, job: Job, step: Step) -> None:
         end_job(session, job, "succeeded")
     else:
         job.stage, kind = LAST_STAGE[job.kind]
-        add_step(session, job.id, kind_of(kind, job.parameters), 0, 0, job.total)
+        add_step(session, job.id, kind_of(kind, job.parameters), 0, job.total)
 
 
-def end_job(session: Session, job: Job, status: str, error: dict[str, Any] | None = None) -> None:
-    """A job that has ended has no stage and no steps."""
-    job.status, job.stage, job.error, job.finished_at = status, None, error, clock(session)
+def end_job(session: Session, job: Job, status: str, why: str | None = None) -> None:
+    """A job that has ended has no stage and no steps. why: of one that failed, which becomes an RFC 9457 problem."""
+    if why is not None:
+        kind = "urn:pansynth:problem:job-failed"
+        job.error = {"type": kind, "title": "The job failed", "status": 500, "detail": why}
+    job.status, job.stage, job.finished_at = status, None, clock(session)
     job.version += 1
     session.flush()
     session.execute(delete(Step).where(Step.job_id == job.id))

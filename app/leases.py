@@ -133,9 +133,9 @@ def kind_of(kind: str, parameters: Mapping[str, Any]) -> str:
 def add_steps(session: Session, job_id: str, kind: str, first: int, last: int, chunk: int) -> int:
     starts = range(first, last, chunk)
     for start in starts:
-        add_step(session, job_id, kind, start, start, min(start + chunk, last))
+        add_step(session, job_id, kind, start, min(start + chunk, last))
     return len(starts)
 
 
-def add_step(session: Session, job_id: str, kind: str, position: int, first: int, last: int) -> None:
-    session.add(Step(job_id=job_id, kind=kind, position=position, first=first, last=last, status="ready"))
+def add_step(session: Session, job_id: str, kind: str, first: int, last: int) -> None:
+    session.add(Step(job_id=job_id, kind=kind, position=first, first=first, last=last, status="ready"))

@@ -99,7 +99,7 @@ def keep_latents(session: Session, pool_id: str, latents: Sequence[NewLatent]) -
     rows = [{"pool_image_id": ids[latent.sha256], **asdict(latent)} for latent in latents if latent.sha256 in ids]
     for row in rows:
         del row["sha256"]
-    insert_new(session, PoolLatent, rows, "row")
+    insert_new(session, PoolLatent, rows)
 
 
 def delete(session: Session, name: str) -> str:

@@ -24,10 +24,6 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_SECONDS = 2
 
 
-def new_job_id() -> str:
-    return uuid4().hex
-
-
 def upload_allowance(service: Service, idempotency_key: str | None = None) -> Allowance:
     """How large the request's body may be; asked before it is read."""
     with service.database.read() as session:
@@ -49,7 +45,7 @@ def take_in(
     knows whether the commit came through: the blobs stay for the job that may be there, and if it isn't, the janitor
     removes them.
     """
-    job_id = new_job_id()
+    job_id = uuid4().hex
     try:
         put_blobs(job_id)
         with service.database.write() as session:
