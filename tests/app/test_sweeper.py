@@ -7,9 +7,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import update
 
 from app import jobs
 from app.settings import Settings
+from app.tables import Step
 from tests.serving import serving
 
 
@@ -28,9 +30,11 @@ def test_a_cancellation_is_completed_while_a_large_store_is_tidied(
         wait_for(lambda: onlooker.execute(tidying).fetchone() is not None)
         job = served.client.post("/pools/default/images", files={"images": ("a.png", b"x")}).json()
         with served.service.database.write() as session:
-            about = {"worker": "killed", "lease_seconds": 1.0, "max_attempts": 5}
+            about = {"worker": "killed", "lease_seconds": 60.0, "max_attempts": 5}
             assert jobs.claim(session, now=datetime.now(UTC), **about) is not None
         assert served.client.post(job["links"]["cancel"]).json()["status"] == "cancelling"
+        with served.service.database.write() as session:
+            session.execute(update(Step).values(leased_until=datetime(2020, 1, 1, tzinfo=UTC)))  # the lease ran out
         wait_for(lambda: served.client.get(job["links"]["self"]).json()["status"] == "cancelled")
         assert onlooker.execute(tidying).fetchone() is not None
         other.rollback()
