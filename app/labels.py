@@ -1,6 +1,5 @@
 """A sample's label: its own mask where its guide was moved, else its guide's."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from app import keys
@@ -14,11 +13,11 @@ class Label(NamedTuple):
     sha256: str
 
 
-def label(sample: Sample, guides: Sequence[Guide]) -> Label:
-    """Of a sample that is made; guides: the job's, by position."""
+def label(sample: Sample, guide: Guide) -> Label:
+    """Of a sample that is made, and the guide that it is made of."""
     if sample.mask_sha256 is not None:
         return Label(keys.sample(sample.job_id, sample.mask_sha256), sample.mask_sha256)
-    return guide_label(guides[sample.guide])
+    return guide_label(guide)
 
 
 def guide_label(guide: Guide) -> Label:

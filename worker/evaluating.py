@@ -146,7 +146,7 @@ def _load_samples(place: Workplace, check: Callable[[], None], job_id: str) -> L
         raise LastingError(f"synthesis {job_id} was deleted while it was evaluated; submit both again") from error
     digests = [sample.image_sha256 or "" for sample in samples]
     images = [(keys.sample(job_id, sha256), sha256) for sha256 in digests]
-    masks = [label(sample, guides) for sample in samples]
+    masks = [label(sample, guides[sample.guide]) for sample in samples]
     return _labeled(place, check, images, masks, [guides[sample.guide].image_sha256 for sample in samples])
 
 

@@ -52,7 +52,7 @@ def manifest_csv(
                 *(job.parameters[name] for name in FROM_PARAMETERS),
                 model_sha256,
                 sample.image_sha256,
-                label(sample, guides).sha256,
+                label(sample, guide).sha256,
                 *("" if quality.get(name) is None else f"{quality[name]:.6g}" for name in figures),
                 *_box_cells(box(guide.width, guide.height, guide.crop)),
                 *_box_cells(pool_boxes.get(sample.pool_image_id, {})),

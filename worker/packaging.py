@@ -130,7 +130,7 @@ def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeS
     with place.database.read() as session:
         boxes = pool_boxes(session, job.id)
     yield "manifest.csv", manifest_csv(job, guides, samples, weights.sha256, boxes).encode()
-    masks = ((f"masks/{s.position:06d}.png", *label(s, guides)) for s in samples)
+    masks = ((f"masks/{s.position:06d}.png", *label(s, guides[s.guide])) for s in samples)
     yield from read_ahead(place.blobs, masks)
     rows = _preview_rows(place, job, guides, samples)
     yield "preview.png", preview_png(rows, own_masks=bool(job.parameters.get("align")))
@@ -150,7 +150,7 @@ def _preview_rows(place: Workplace, job: Job, guides: Sequence[Guide], samples: 
                     place.blobs.get(keys.pool_image(job.pool_id or "", sample.pool_image_sha256))
                 ),
                 synthetic=pixels.image_from_png(place.blobs.get(keys.sample(job.id, sample.image_sha256 or ""))),
-                label=pixels.mask_from_png(place.blobs.get(*label(sample, guides))),
+                label=pixels.mask_from_png(place.blobs.get(*label(sample, guide))),
                 caption=f"{sample.position:06d}  rank {sample.rank}  SSIM {sample.ssim:.3f}",
             )
         )

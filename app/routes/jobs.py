@@ -15,7 +15,7 @@ from app.routes.accepted import job_answer
 from app.routes.parameters import Cursor, JobId, Limit
 from app.schemas import JobBody, JobList, Kind, SampleBody, SampleList, Status
 from app.service import ServiceDep
-from app.tables import Job, Sample
+from app.tables import Guide, Job, Sample
 
 router = APIRouter(tags=["jobs"])
 
@@ -106,7 +106,7 @@ def list_samples(job_id: JobId, service: ServiceDep, cursor: Cursor, limit: Limi
     """The samples made so far."""
     with service.database.read() as session:
         rows, following = queries.list_samples(session, job_id, limit=limit, cursor=cursor, made_only=True)
-        guides = {guide.position: guide for guide in queries.guides(session, job_id)}
+        guides = queries.guides(session, job_id)
     return SampleList(items=[SampleBody.of(sample, guides[sample.guide]) for sample in rows], next=following)
 
 
@@ -136,11 +136,10 @@ def get_sample_image(job_id: JobId, index: int, request: Request, service: Servi
 def get_sample_mask(job_id: JobId, index: int, request: Request, service: ServiceDep) -> Response:
     """The sample's label, its guide's unless the guide was moved: PNG, 512x256, 0 or 255."""
     with service.database.read() as session:
-        job = queries.find_job(session, job_id)
         sample = queries.find_sample(session, job_id, index)
-        if job.parameters.get("align"):
+        if session.get_one(Job, job_id).parameters.get("align"):
             made_image(sample)  # before that nobody knows where the guide is moved to
-        found = label(sample, queries.guides(session, job_id))
+        found = label(sample, session.get_one(Guide, (job_id, sample.guide)))
     return serve(request, service.blobs, Download(found.key, found.sha256, "image/png", IMMUTABLE))
 
 
