@@ -3,7 +3,7 @@
 import errno
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -124,6 +124,14 @@ FIELD_OF_KIND = {
     "bad-cursor": "cursor",
 }
 
+STORES: dict[type[Exception], str] = {
+    OperationalError: "the database",
+    InterfaceError: "the database",
+    ConnectionPoolTimeout: "the database",
+    BrokerError: "the message broker",
+    BlobError: "the blob store",
+}
+
 PHRASES = {413: "Request Entity Too Large"}  # Python 3.13 says it otherwise, and a problem's kind is to be the same
 RETRY_AFTER = {"queue-full": "30", "decoder-away": str(RETRY_SECONDS)}
 
@@ -210,18 +218,6 @@ def install(app: FastAPI) -> None:
             error.headers = {**(error.headers or {}), "Allow": allowed_methods(request, error)}
         return answer(request, from_http(error))
 
-    async def on_database(request: Request, error: Exception) -> Response:
-        log.error("the database did not answer: %s", error)
-        return answer(request, unavailable("the database does not answer; try again in a few seconds"))
-
-    async def on_broker(request: Request, error: Exception) -> Response:
-        log.error("the broker did not answer: %s", error)
-        return answer(request, unavailable("the message broker does not answer; try again in a few seconds"))
-
-    async def on_blobs(request: Request, error: Exception) -> Response:
-        log.error("the blob store did not answer: %s", error)
-        return answer(request, unavailable("the blob store does not answer; try again in a few seconds"))
-
     async def on_system(request: Request, error: Exception) -> Response:
         if not isinstance(error, OSError) or error.errno not in NO_ROOM:
             return mistake(request, error)
@@ -235,13 +231,21 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.PansynthError, on_domain_error)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
-    for database_error in (OperationalError, InterfaceError, ConnectionPoolTimeout):
-        app.add_exception_handler(database_error, on_database)
-    app.add_exception_handler(BrokerError, on_broker)
-    app.add_exception_handler(BlobError, on_blobs)
+    for kind, store in STORES.items():
+        app.add_exception_handler(kind, away(store))
     app.add_exception_handler(OSError, on_system)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_middleware(AnswerMistakes)
+
+
+def away(store: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """The handler of errors with which a store does not answer."""
+
+    async def on_store(request: Request, error: Exception) -> Response:
+        log.error("%s did not answer: %s", store, error)
+        return answer(request, unavailable(f"{store} does not answer; try again in a few seconds"))
+
+    return on_store
 
 
 def mistake(request: Request, error: Exception) -> Response:

@@ -22,11 +22,8 @@ LAST_SECONDS = 2.0  # that a stopping API waits for a transaction in hand; a tid
 def prepare(service: Service) -> None:
     """Bring the schema up to date, and make the default pool of an empty database."""
     database.migrate(service.settings.database())
-    with service.database.read() as session:
-        first_start = not pools.list_(session, limit=1)[0]
-    if first_start:
-        with service.database.write() as session:
-            pools.create_first(session)
+    with service.database.write() as session:
+        pools.create_first(session)
 
 
 def sweep(service: Service) -> None:

@@ -46,22 +46,19 @@ def list_weights(settings: Settings) -> dict[str, Weights]:
             continue
         for manifest in sorted(root.glob("*/manifest.json")):
             try:
-                if is_region_finder(manifest):
-                    continue
-                found[manifest.parent.name] = read_weights(manifest)
+                if (weights := read_weights(manifest)) is not None:
+                    found[weights.name] = weights
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 log.warning("weights in %s are left out, their manifest cannot be read: %r", manifest.parent, error)
     return found
 
 
-def is_region_finder(manifest: Path) -> bool:
-    """Of `models.region`: it lies beside the weights, and is none that a job could name."""
-    return bool(json.loads(manifest.read_bytes()).get("kind") == "region")
-
-
-def read_weights(manifest: Path) -> Weights:
+def read_weights(manifest: Path) -> Weights | None:
+    """None of a region finder's (`models.region`): it lies beside the weights, and is none that a job could name."""
     raw = manifest.read_bytes()
     content = json.loads(raw)
+    if content.get("kind") == "region":
+        return None
     card = manifest.with_name("card.md")
     return Weights(
         name=manifest.parent.name,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import product
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -12,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from app.database import clock
 from app.queries import counts_by_status, live_workers, steps_to_do
+from app.schemas import Kind, Status
 from app.tables import Delivery, Job, Worker
 
-KINDS = ("synthesis", "pool_import", "evaluation")
+KINDS: tuple[str, ...] = get_args(Kind)
 OUTCOMES = ("delivered", "failed", "given_up")
-STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
+STATUSES: tuple[str, ...] = get_args(Status)
 
 
 class Metrics:
