@@ -33,10 +33,11 @@ def version_of(session: Session, job_id: str) -> int:
     return version
 
 
-def find_idempotent(session: Session, key: str) -> tuple[str, str] | None:
-    """(fingerprint, job id) of the request that used the key, or None."""
-    known = session.get(IdempotencyKey, (tenant_of(session), key))
-    return None if known is None else (known.fingerprint, known.job_id)
+def is_repeated(session: Session, idempotency_key: str | None) -> bool:
+    """Whether an earlier request used the key."""
+    if idempotency_key is None:
+        return False
+    return session.get(IdempotencyKey, (tenant_of(session), idempotency_key)) is not None
 
 
 def list_jobs(

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.access.callers import Caller
 from app.errors import LimitReached
 from app.problems import Problem
-from app.queries import find_idempotent
+from app.queries import is_repeated
 from app.tables import ACTIVE, Job, KeyUsage
 
 
@@ -41,7 +41,7 @@ def allowance(
 ) -> Allowance:
     """What a request may bring. One that is sent again is not charged again, so of the day it needs nothing."""
     allowed = caller.limits.max_bytes_per_day
-    if allowed is None or (idempotency_key and find_idempotent(session, idempotency_key)):
+    if allowed is None or is_repeated(session, idempotency_key):
         return Allowance(max_upload_bytes, now)
     usage = session.get(KeyUsage, (caller.key, now.date()))
     return Allowance(max_upload_bytes, now, usage.bytes if usage else 0, allowed)

@@ -54,7 +54,7 @@ def check_named(service: Service, parameters: dict[str, Any], idempotency_key: s
     `jobs.submit_synthesis` has the last word on the pool; this spares the client one error after the other.
     """
     with service.database.read() as session:
-        if idempotency_key and queries.find_idempotent(session, idempotency_key):
+        if queries.is_repeated(session, idempotency_key):
             return  # the first request was accepted; what has become of its pool does not matter
         wrong = []
         try:
