@@ -64,7 +64,9 @@ def _check(real: list[Pair], test: list[Pair], settings: list[dict[str, object]]
     from pydantic import ValidationError
 
     from app.uploads.evaluation_form import MAX_SYNTHESES, EvaluationForm
-    from app.uploads.forms import MAX_GUIDES, SynthesisForm, plain_errors
+    from app.uploads.forms import plain_errors
+    from app.uploads.guides import MAX_GUIDES
+    from app.uploads.synthesis_form import SynthesisForm
 
     for count, purpose in ((len(real), "train"), (len(test), "test")):
         if count > MAX_GUIDES:

@@ -16,9 +16,10 @@ from app.routes.accepted import put_images, take_in, upload_allowance
 from app.routes.parameters import IdempotencyKey
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
-from app.uploads.forms import openapi_body, parse_synthesis, synthesis_schema
+from app.uploads.forms import openapi_body
 from app.uploads.guides import GuideFiles, fingerprint, read_guides
 from app.uploads.multipart import read_form, shown
+from app.uploads.synthesis_form import parse_synthesis, synthesis_schema
 from app.weights import list_weights
 
 router = APIRouter(tags=["synthesis"])

@@ -5,14 +5,14 @@ from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from app.evaluations import KINDS, Kind
 from app.problems import FieldError, Problem, invalid
 from app.uploads.decoder import Decoder
-from app.uploads.forms import FormBoolean, FormInteger, Webhook, files_schema, plain_errors, wrong_files, wrong_texts
-from app.uploads.guides import GuideFiles, read_guides
+from app.uploads.forms import FormBoolean, FormInteger, Webhook, files_schema, read_texts, wrong_texts
+from app.uploads.guides import GuideFiles, read_guides, wrong_files
 from app.uploads.multipart import Form
 
 SETS = ("real", "test")
@@ -68,13 +68,7 @@ def parse_evaluation(form: Form, receivers: Collection[str]) -> tuple[dict[str, 
     wrong = wrong_texts(form, FILE_FIELDS, LISTS)
     for name in SETS:
         wrong += [_of_set(name, error) for error in wrong_files(_one_set(form, name))]
-    texts: dict[str, Any] = {
-        name: values if name in LISTS else values[0] for name, values in form.texts.items() if name not in FILE_FIELDS
-    }
-    try:
-        found = EvaluationForm.model_validate(texts, context=receivers)
-    except ValidationError as error:
-        raise invalid(wrong + plain_errors(error, known_fields())) from error
+    found = read_texts(form, EvaluationForm, FILE_FIELDS, receivers, wrong, LISTS)
     if wrong:
         raise invalid(wrong)
     parameters = found.model_dump(exclude={"webhook"})
@@ -102,10 +96,6 @@ def _one_set(form: Form, name: str) -> Form:
 
 def _of_set(name: str, error: FieldError) -> FieldError:
     return FieldError(f"{name}_{error.field}", error.detail)
-
-
-def known_fields() -> tuple[str, ...]:
-    return (*FILE_FIELDS, *EvaluationForm.model_fields)
 
 
 def evaluation_schema() -> dict[str, Any]:

@@ -14,6 +14,9 @@ from app.uploads.decoder import Decoded, Decoder
 from app.uploads.multipart import Form, UploadedFile
 from models import pixels
 
+FILE_FIELDS = ("image", "mask")
+MAX_GUIDES = 1000
+
 
 @dataclass(frozen=True)
 class GuideFiles:
@@ -23,6 +26,24 @@ class GuideFiles:
     image: UploadedFile
     mask: UploadedFile
     full_size: bool = False  # both PNGs at the guide's own size, for a worker to crop
+
+
+def wrong_files(form: Form) -> list[FieldError]:
+    counts = {name: len(form.files.get(name, [])) for name in FILE_FIELDS}
+    wrong = [
+        FieldError(name, "is text here; send it as a file, with a file name")
+        for name in FILE_FIELDS
+        if name in form.texts
+    ]
+    missing = [name for name in FILE_FIELDS if not counts[name] and name not in form.texts]
+    wrong += [FieldError(name, f"is missing; send at least one {name} file") for name in missing]
+    if not missing and not wrong and counts["image"] != counts["mask"]:
+        given = f"{counts['image']} image and {counts['mask']} mask files"
+        detail = f"{given}; send one mask per image, in the same order"
+        wrong.append(FieldError("mask", detail))
+    if counts["image"] > MAX_GUIDES:
+        wrong.append(FieldError("image", f"{counts['image']} files, at most {MAX_GUIDES} fit in one job"))
+    return wrong
 
 
 async def read_guides(

@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.problems import FieldError, invalid
-from app.uploads.forms import Webhook, files_schema, plain_errors, wrong_texts
+from app.uploads.forms import Webhook, files_schema, read_texts, wrong_texts
 from app.uploads.multipart import Form
 
 FILE_FIELDS = ("images", "archive")
@@ -24,11 +24,7 @@ class ImportForm(BaseModel):
 def parse_import(form: Form, receivers: Collection[str]) -> ImportForm:
     """Raises Problem 422 naming every wrong field."""
     wrong = wrong_texts(form, FILE_FIELDS) + wrong_files(form)
-    texts = {name: values[0] for name, values in form.texts.items() if name not in FILE_FIELDS}
-    try:
-        found = ImportForm.model_validate(texts, context=receivers)
-    except ValidationError as error:
-        raise invalid(wrong + plain_errors(error, (*FILE_FIELDS, *ImportForm.model_fields))) from error
+    found = read_texts(form, ImportForm, FILE_FIELDS, receivers, wrong)
     if wrong:
         raise invalid(wrong)
     return found
