@@ -35,13 +35,15 @@ def train_arm(place: Workplace, lease: Lease) -> int:
     with place.database.read() as session:
         job = queries.find_job(session, lease.claim.job_id)
         guides, tests = queries.guides(session, job.id), queries.test_images(session, job.id)
-    arm = evaluations.Arm(**job.parameters["arms"][lease.claim.first // job.parameters["seeds"]])
+    number, seed = divmod(lease.claim.first, job.parameters["seeds"])
+    arm = evaluations.Arm(**job.parameters["arms"][number])
+    names = [row.name for row in tests]
     sources = _sources(place, lease.check, job, guides, arm)
     test = _load(place, lease.check, job.id, tests)
     checkpoint = keys.checkpoint(job.id, lease.claim.first)
     saved = b"".join(place.blobs.stream(checkpoint)) if place.blobs.exists(checkpoint) else None  # up to 1 GB
     if saved is None:  # a later turn has the same images
-        _check_leaks(test, [row.name for row in tests], sources)
+        _check_leaks(test, names, sources)
     lease.check()
     began = time.monotonic()
     turn_seconds = min(max(TURN_SECONDS, TURN_PER_READING * (began - started)), LONGEST_TURN_SECONDS)
@@ -56,16 +58,8 @@ def train_arm(place: Workplace, lease: Lease) -> int:
             raise
 
     try:
-        result = run_arm(
-            arm.name,
-            sources,
-            _plan(job, lease.claim.first % job.parameters["seeds"]),
-            test,
-            [row.name for row in tests],
-            place.networks.device,
-            saved=saved,
-            between_steps=between_steps,
-        )
+        plan, device = _plan(job, seed), place.networks.device
+        result = run_arm(arm.name, sources, plan, test, names, device, saved=saved, between_steps=between_steps)
     except FloatingPointError as error:
         raise LastingError(f"arm {arm.name!r} cannot be trained: {error}") from error
     place.blobs.put(keys.arm(job.id, lease.claim.first), json.dumps(asdict(result)).encode())

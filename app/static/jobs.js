@@ -23,7 +23,7 @@ export function openJob(job, { focus = false } = {}) {
   history.replaceState(null, "", `#${job.id}`);
   showJob(job);
   if (!job.finished_at) stop = follow(job, showJob, (problem) => { if (isShown(job)) showNone(problem); });
-  if (focus) at("result").focus({ preventScroll: false });
+  if (focus) at("result").focus();
   refreshRecent();
 }
 
