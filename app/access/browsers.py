@@ -24,10 +24,18 @@ def refuse_other_sites(request: Request) -> None:
             f"the service is called {host!r} here, and without API keys it answers to localhost and 127.0.0.1 alone; "
             "use one of these, or ask for keys: PANSYNTH_API_KEYS_REQUIRED=true",
         )
-    if request.method not in SAFE_METHODS and request.headers.get("Sec-Fetch-Site", "none") not in OWN:
+    if request.method not in SAFE_METHODS and not is_of_our_page(request, host):
         raise Problem(
             403,
             "forbidden",
             "this comes from a page of another site; use this service's own page or a client that is no browser, "
             "or ask for keys: PANSYNTH_API_KEYS_REQUIRED=true",
         )
+
+
+def is_of_our_page(request: Request, host: str) -> bool:
+    """Or of a client that is no browser. Browsers older than Sec-Fetch-Site (2023) name the page's site in Origin."""
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None:
+        return site in OWN
+    return origin is None or origin.partition("://")[2] == host

@@ -76,6 +76,16 @@ def test_without_keys_a_page_of_another_site_changes_nothing(client: httpx.Clien
     assert stored(service) == before
 
 
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "http://localhost:1", "null", ""])
+def test_without_keys_a_browser_that_names_its_pages_site_by_origin_alone_changes_nothing(
+    client: httpx.Client, origin: str
+) -> None:
+    answer = client.post("/pools", headers={"Origin": origin}, json={"name": "theirs"})
+    assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
+    of_our_page = {"Origin": str(client.base_url).rstrip("/")}
+    assert client.delete("/pools/none", headers=of_our_page).status_code == 404
+
+
 def test_without_keys_the_own_page_and_other_clients_may(client: httpx.Client) -> None:
     for number, site in enumerate(("same-origin", "none", None)):
         headers = {"Sec-Fetch-Site": site} if site else {}
