@@ -36,7 +36,8 @@ class Blobs:
         if url.startswith("file://"):
             # The path is taken literally: a percent sign in a folder's name is no escape.
             self._folder: Path | None = Path(url.removeprefix("file://"))
-            self._store = LocalStore(self._folder, mkdir=True, automatic_cleanup=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # patients' images are the service's alone
+            self._store = LocalStore(self._folder, automatic_cleanup=True)
         else:
             self._folder = None
             self._store = from_url(url, retry_config=RETRIES)

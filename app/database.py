@@ -125,7 +125,8 @@ def insert_new(session: Session, entity: type[Base], rows: Sequence[Mapping[str,
 def _connect_sqlite(url: str) -> Engine:
     file = make_url(url).database
     if file and file != ":memory:":
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(file).touch(mode=0o600)  # SQLite would let everybody on the machine read it; its -wal and -shm follow suit
     engine = create_engine(url, hide_parameters=HIDE)
 
     @event.listens_for(engine, "connect")

@@ -31,7 +31,7 @@ class Workplace:
     def cache(self) -> Path:
         """A folder of this machine for what can be fetched again."""
         folder = self.settings.data_dir / "cache"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # patients' latents and zips
         return folder
 
 

@@ -4,7 +4,10 @@ import os
 import time
 from pathlib import Path
 
+from app import database
+from app.settings import Settings
 from worker.cache import remove_unused
+from worker.workplace import open_workplace
 
 HOUR = 3600.0
 
@@ -31,3 +34,16 @@ def test_leftovers_and_unused_shards_go_and_what_is_in_use_stays(tmp_path: Path)
 
 def test_an_empty_cache_is_no_error(tmp_path: Path) -> None:
     assert remove_unused(tmp_path / "not there") == 0
+
+
+def test_nobody_else_on_the_machine_can_read_what_is_kept(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        place = open_workplace(Settings(data_dir=tmp_path), "one@test")
+        database.migrate(place.settings.database())
+        kept = [place.cache, *tmp_path.iterdir()]
+        place.database.dispose()
+    finally:
+        os.umask(before)
+    assert {"blobs", "cache", "pansynth.sqlite"} <= {path.name for path in kept}
+    assert [path.name for path in kept if path.stat().st_mode & 0o077] == []
