@@ -24,8 +24,13 @@ def report_csv(results: Sequence[ArmResult]) -> str:
     writer.writeheader()
     for result in results:
         for row in result.images:
-            writer.writerow({"arm": result.arm, "seed": result.seed, **row})
+            writer.writerow({"arm": result.arm, "seed": result.seed, **row, "image": name_cell(row["image"])})
     return out.getvalue()
+
+
+def name_cell(name: str) -> str:
+    """A file's name as a cell of a CSV: with an apostrophe where a spreadsheet would run it as a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
 
 
 def report_markdown(report: dict[str, Any]) -> str:

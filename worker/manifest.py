@@ -9,6 +9,7 @@ from app.labels import label
 from app.regions import box
 from app.tables import Guide, Job, Sample
 from app.trust import THRESHOLDS, quality_summary
+from models.report import name_cell
 
 FROM_PARAMETERS = ("method", "sampler", "steps", "start_timestep", "dilation", "model")
 COLUMNS = (
@@ -42,9 +43,9 @@ def manifest_csv(
                 sample.position,
                 f"images/{sample.position:06d}.png",
                 f"masks/{sample.position:06d}.png",
-                guide.name,
+                name_cell(guide.name),
                 guide.image_sha256,
-                sample.pool_image_name,
+                name_cell(sample.pool_image_name),
                 sample.pool_image_sha256,
                 sample.rank,
                 f"{sample.ssim:.7f}",

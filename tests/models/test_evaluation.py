@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,11 @@ def test_the_csv_has_a_line_per_arm_seed_and_image() -> None:
     rows = list(csv.DictReader(io.StringIO(report_csv(RESULTS))))
     assert len(rows) == 18
     assert rows[4] == {"arm": "real", "seed": "1", "image": "t1", **{k: str(RESULTS[1].images[1][k]) for k in METRICS}}
+
+
+def test_no_name_in_the_csv_is_a_formula() -> None:
+    named = replace(RESULTS[0], images=[{**RESULTS[0].images[0], "image": name} for name in ("=1+1", "a-b.png")])
+    assert [row["image"] for row in csv.DictReader(io.StringIO(report_csv([named])))] == ["'=1+1", "a-b.png"]
 
 
 def test_the_plot_is_a_png_and_the_same_each_time() -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import update
 
 from app import keys
 from app.blobs import Blobs
+from app.tables import Guide, Sample
 from models.phantoms import Phantom
 from tests.worker_service import (
     all_parameters,
@@ -90,6 +92,15 @@ def test_the_manifest_says_how_each_sample_was_made(place: Workplace, job_id: st
         assert float(row["canal_contrast"]) == pytest.approx(
             float(row["canal_retention"]) * float(row["guide_canal_contrast"]), abs=0.05
         )
+
+
+def test_no_name_in_the_manifest_is_a_formula(place: Workplace, job_id: str) -> None:
+    with place.database.write() as session:
+        session.execute(update(Guide).values(name='=HYPERLINK("x")'))
+        session.execute(update(Sample).values(pool_image_name="@SUM(1).png"))
+    work_off(place)
+    for row in manifest(dataset(place, job_id)):
+        assert (row["guide_name"], row["pool_image_name"]) == ('\'=HYPERLINK("x")', "'@SUM(1).png")
 
 
 def test_a_sample_that_the_store_damaged_is_not_shipped(place: Workplace, job_id: str) -> None:
