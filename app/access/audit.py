@@ -48,12 +48,13 @@ class Audit:
         if caller is None or not caller.key or not is_worth_a_row(scope["method"], route, status):
             return
         place = Headers(raw=start["headers"]).get("location", "") if scope["method"] == "POST" else ""
+        named = place.removeprefix("/") or "/".join(map(str, scope.get("path_params", {}).values()))
         entry = AuditEntry(
             at=datetime.now(UTC),
             api_key=caller.key,
             tenant=caller.tenant,
             action=f"{scope['method']} {route}",
-            object=(place.removeprefix("/") or "/".join(map(str, scope.get("path_params", {}).values())))[:255],
+            object="".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in named[:255]),
             status=status,
         )
         try:

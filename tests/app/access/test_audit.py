@@ -51,6 +51,12 @@ def test_a_row_names_no_file_and_no_content(guarded: Served) -> None:
     assert "Jane" not in told and "teeth" not in told
 
 
+def test_a_row_holds_nothing_that_a_database_or_a_terminal_trips_over(guarded: Served) -> None:
+    with holder_of(guarded, make_key(guarded.service)) as client:
+        client.delete("/pools/a%00%1b[2J%e2%80%ae")
+    assert [entry["object"] for entry in entries(guarded)] == ["a\ufffd\ufffd[2J\ufffd"]
+
+
 def test_polling_and_an_open_service_leave_no_rows(guarded: Served, served: Served) -> None:
     with holder_of(guarded, make_key(guarded.service)) as client:
         for path in ("/jobs", "/pools", "/pools/default", "/jobs/" + "0" * 32):
