@@ -48,6 +48,13 @@ class Settings(BaseSettings):
             raise ValueError("should be s3://bucket/prefix, or file:///folder")
         return url
 
+    @field_validator("broker_url")
+    @classmethod
+    def is_a_broker(cls, url: str) -> str:
+        if url and not url.startswith(("redis://", "rediss://", "redis+socket:///")):
+            raise ValueError("should be redis://host:6379/0, also of a Valkey; rediss:// with TLS")
+        return url
+
     @field_validator("device")
     @classmethod
     def is_a_device(cls, name: str) -> str:

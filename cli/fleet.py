@@ -152,7 +152,8 @@ def settings_for(data_dir: Path | None) -> "Settings":
         wrong = []
         for item in error.errors():
             name = str(item["loc"][0])
-            secret = Settings.model_fields[name].annotation is SecretStr  # a wrong one may still be nearly right
+            # A wrong secret may still be nearly right, and a URL that names a user may hold a password.
+            secret = Settings.model_fields[name].annotation is SecretStr or "@" in str(item["input"])
             shown = "what cannot be one" if secret else repr(item["input"])
             wrong.append(f"PANSYNTH_{name.upper()} is {shown}: {plain(item['msg'])}")
         raise Failure("; ".join(wrong)) from error

@@ -55,9 +55,12 @@ def test_a_wrong_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch
         settings_for(None)
 
 
-def test_a_secret_that_is_wrong_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PANSYNTH_WEBHOOK_SECRET", "whsec_nearlyright")
-    with pytest.raises(Failure, match="PANSYNTH_WEBHOOK_SECRET") as failed:
+@pytest.mark.parametrize(
+    ("setting", "value"), [("WEBHOOK_SECRET", "whsec_nearlyright"), ("BROKER_URL", "valkey://me:nearlyright@host:6379")]
+)
+def test_a_secret_that_is_wrong_is_not_shown(monkeypatch: pytest.MonkeyPatch, setting: str, value: str) -> None:
+    monkeypatch.setenv(f"PANSYNTH_{setting}", value)
+    with pytest.raises(Failure, match=f"PANSYNTH_{setting}") as failed:
         settings_for(None)
     assert "nearlyright" not in str(failed.value)
 
@@ -168,7 +171,14 @@ def test_a_store_that_cannot_be_opened_is_told_by_its_setting(
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("BLOB_URL", "nonsense"), ("BLOB_URL", "ftp://clinic/pans"), ("DEVICE", "gpu"), ("DEVICE", "cuda:first")],
+    [
+        ("BLOB_URL", "nonsense"),
+        ("BLOB_URL", "ftp://clinic/pans"),
+        ("BROKER_URL", "valkey://clinic:6379"),
+        ("BROKER_URL", "clinic:6379"),
+        ("DEVICE", "gpu"),
+        ("DEVICE", "cuda:first"),
+    ],
 )
 def test_a_wrong_setting_is_told_by_workers_too(monkeypatch: pytest.MonkeyPatch, setting: str, value: str) -> None:
     monkeypatch.setenv(f"PANSYNTH_{setting}", value)
