@@ -66,7 +66,7 @@ def worker(
     """Move jobs along: plan, sample, package. One process per device; takes no port."""
     import os
 
-    settings_for(data_dir)
+    settings = settings_for(data_dir)
     from celery.signals import worker_process_init, worker_shutting_down
 
     from cli.children import die_with
@@ -81,7 +81,8 @@ def worker(
 
     options = ["--pool=prefork", "--concurrency=1", "--queues=pansynth", "--loglevel=WARNING"]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    app.worker_main(["worker", f"--hostname={name}@%h", *options, *quiet])
+    banner = ["--quiet"] if settings.log_format == "json" else []  # which is no JSON
+    app.worker_main([*banner, "worker", f"--hostname={name}@%h", *options, *quiet])
     raise typer.Exit(statuses[-1])  # which `worker_main` keeps to itself
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from app.monitoring.logs import JsonLines, about
+from cli.children import pansynth
 
 
 def lines_of(*messages: str) -> list[dict[str, str]]:
@@ -50,3 +51,14 @@ def test_the_api_writes_nothing_else_when_it_is_told_to(tmp_path: Path) -> None:
     environment = os.environ | {"PANSYNTH_LOG_FORMAT": "json", "PANSYNTH_DATA_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["hello"]
+
+
+def test_a_worker_begins_with_an_object_too(tmp_path: Path) -> None:
+    away = {"PANSYNTH_BROKER_URL": f"redis+socket://{tmp_path}/none.sock", "PYTHONWARNINGS": "ignore"}  # root's own
+    environment = os.environ | away | {"PANSYNTH_LOG_FORMAT": "json", "PANSYNTH_DATA_DIR": str(tmp_path)}
+    worker = subprocess.Popen(pansynth("worker"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert worker.stdout is not None
+    with worker:
+        first = worker.stdout.readline()
+        worker.kill()
+    assert json.loads(first)["logger"].startswith("celery")
