@@ -113,6 +113,12 @@ def submit(client: httpx.Client, pool: str, top_k: int = 2, guides: int = 1, **f
     return body
 
 
+def refused(answer: httpx.Response) -> dict[str, str]:
+    """What was wrong, by field."""
+    assert answer.status_code == 422, answer.text
+    return {error["field"]: error["detail"] for error in answer.json()["errors"]}
+
+
 def claim(service: Service) -> Claim:
     with service.database.write() as session:
         found = jobs.claim(session, worker=WORKER, now=datetime.now(UTC), lease_seconds=60.0, max_attempts=5)

@@ -92,6 +92,11 @@ def work_off(*places: Workplace) -> None:
         pass
 
 
+def work_until(place: Workplace, job_id: str, stage: str) -> None:
+    while look(place, job_id).stage != stage:
+        assert work(place)
+
+
 def ends_after(place: Workplace, looks: int) -> bool:
     """A worker that is told to end when it has looked so often at its step's lease; whether it found a step."""
     left = iter(range(looks))
@@ -113,6 +118,13 @@ def work_off_impatiently(place: Workplace) -> None:
 def look(place: Workplace, job_id: str) -> Job:
     with place.database.read() as session:
         return queries.find_job(session, job_id)
+
+
+def failure(place: Workplace, job_id: str) -> str:
+    """Why the job has failed, in the words that its client reads."""
+    job = look(place, job_id)
+    assert job.status == "failed" and job.error is not None
+    return str(job.error["detail"])
 
 
 def claim(place: Workplace) -> Claim:

@@ -7,7 +7,7 @@ import pytest
 
 from app.service import Service
 from app.settings import Settings
-from tests.serving import Served, empty, fill_pool, serving, write_weights
+from tests.serving import Served, empty, fill_pool, finish, serving, submit, write_weights
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +52,13 @@ def pool(service: Service) -> str:
     """A pool of three images."""
     fill_pool(service, "held", 3)
     return "held"
+
+
+@pytest.fixture
+def finished(client: httpx.Client, service: Service, pool: str) -> str:
+    """The id of a job that has made two samples: the first all 100, the second all 101."""
+    submit(client, pool)
+    return finish(service, pool, 2, b"a dataset")
 
 
 @pytest.fixture(scope="session")

@@ -9,17 +9,12 @@ from app import evaluations, keys
 from app.service import Service
 from models import pixels
 from tests.evaluations import both_sets, finished_synthesis, labeled_files, send
-from tests.serving import claim, stored
+from tests.serving import claim, refused, stored
 
 
 @pytest.fixture
 def synthesis(client: httpx.Client, service: Service, pool: str) -> str:
     return finished_synthesis(client, service, pool)
-
-
-def refused(answer: httpx.Response) -> dict[str, str]:
-    assert answer.status_code == 422, answer.text
-    return {error["field"]: error["detail"] for error in answer.json()["errors"]}
 
 
 def test_an_evaluation_is_a_job_of_an_arm_per_seed(client: httpx.Client, synthesis: str) -> None:

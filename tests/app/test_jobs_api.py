@@ -9,13 +9,7 @@ from app import trust
 from app.database import clock
 from app.service import Service
 from app.tables import Job
-from tests.serving import claim, finish, make_sample, plan, stored, submit
-
-
-@pytest.fixture
-def finished(client: httpx.Client, service: Service, pool: str) -> str:
-    submit(client, pool)
-    return finish(service, pool, 2, b"a dataset")
+from tests.serving import claim, make_sample, plan, stored, submit
 
 
 def test_a_job_tells_how_far_it_is(client: httpx.Client, service: Service, pool: str) -> None:

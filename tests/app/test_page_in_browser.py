@@ -12,7 +12,7 @@ from app import imports
 from app.records import Outcome
 from app.service import Service
 from tests.browser import CHROMIUM, Browser, Tab, browsing, tab
-from tests.serving import Served, claim, fill_pool, finish, guide_files, make_sample, plan, submit
+from tests.serving import Served, claim, fill_pool, guide_files, make_sample, plan, submit
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 
@@ -36,13 +36,6 @@ def guarded_page(browser: Browser, guarded: Served) -> Iterator[Tab]:
         yield opened
 
 
-@pytest.fixture
-def done(client: httpx.Client, service: Service, pool: str) -> str:
-    """The id of a job that has made two samples: the first all 100, the second all 101."""
-    submit(client, pool)
-    return finish(service, pool, 2, b"a dataset")
-
-
 def choose_guide(page: Tab) -> None:
     for name, (file_name, content, kind) in guide_files():
         raw = base64.b64encode(BytesIO(content).getvalue()).decode()
@@ -60,8 +53,8 @@ GALLERY = "document.querySelectorAll('#gallery li')"
 VIEWER_PIXEL = "document.querySelector('#viewer canvas').getContext('2d').getImageData(2, 2, 1, 1).data[0]"
 
 
-def test_a_late_picture_does_not_paint_over_another_samples(page: Tab, done: str) -> None:
-    page.open(f"/#{done}")
+def test_a_late_picture_does_not_paint_over_another_samples(page: Tab, finished: str) -> None:
+    page.open(f"/#{finished}")
     page.until(f"{GALLERY}.length === 2")
     page.run("trouble = {'samples/0/': 'hold'}")
     page.click("#gallery li:nth-child(1) button")
@@ -74,10 +67,10 @@ def test_a_late_picture_does_not_paint_over_another_samples(page: Tab, done: str
     assert page.run(VIEWER_PIXEL) == 101
 
 
-def test_a_sample_is_shown_with_its_whole_seed_and_without_null(page: Tab, client: httpx.Client, done: str) -> None:
-    sample = re.search(r'"seed":(\d+)', client.get(f"/jobs/{done}/samples").text)
+def test_a_sample_is_shown_with_its_whole_seed_and_without_null(page: Tab, client: httpx.Client, finished: str) -> None:
+    sample = re.search(r'"seed":(\d+)', client.get(f"/jobs/{finished}/samples").text)
     assert sample and int(sample[1]) > 2**53
-    page.open(f"/#{done}")
+    page.open(f"/#{finished}")
     page.until(f"{GALLERY}.length === 2")
     page.click("#gallery li:nth-child(1) button")
     facts = page.text("#viewer-facts")
@@ -85,10 +78,10 @@ def test_a_sample_is_shown_with_its_whole_seed_and_without_null(page: Tab, clien
     assert "null" not in facts
 
 
-def test_a_picture_that_cannot_be_read_is_told(page: Tab, done: str) -> None:
+def test_a_picture_that_cannot_be_read_is_told(page: Tab, finished: str) -> None:
     page.open("/")
     page.run("trouble = {'/image$': 503}")
-    page.run(f"location.hash = '{done}'")
+    page.run(f"location.hash = '{finished}'")
     page.until("document.querySelector('#gallery').innerText.includes('The picture cannot be read now.')")
     assert page.run("errors") == []
 
@@ -123,15 +116,15 @@ def test_only_the_last_import_is_followed(page: Tab, pool: str) -> None:
 
 
 def test_a_recent_job_that_was_deleted_since_is_told_when_it_is_opened(
-    page: Tab, client: httpx.Client, done: str
+    page: Tab, client: httpx.Client, finished: str
 ) -> None:
     page.open("/")
-    page.until(f"document.querySelector('[data-job=\"{done}\"]')")
+    page.until(f"document.querySelector('[data-job=\"{finished}\"]')")
     page.run("trouble = {'/jobs.limit': 503}")  # the list stays as it is
-    client.delete(f"/jobs/{done}").raise_for_status()
-    page.click(f'[data-job="{done}"]')
+    client.delete(f"/jobs/{finished}").raise_for_status()
+    page.click(f'[data-job="{finished}"]')
     page.until("!document.getElementById('no-job-problem').hidden")
-    assert f"there is no job '{done}'" in page.text("#no-job-problem")
+    assert f"there is no job '{finished}'" in page.text("#no-job-problem")
     assert page.run("document.getElementById('job-body').hidden")
 
 
@@ -162,8 +155,8 @@ def test_a_hidden_page_holds_no_stream_and_goes_on_where_it_was_when_it_is_shown
     assert page.run(f"{streams}.map(({{ headers }}) => 'Last-Event-ID' in headers)") == [False, True]
 
 
-def test_another_job_in_the_address_is_opened(page: Tab, client: httpx.Client, pool: str, done: str) -> None:
-    page.open(f"/#{done}")
+def test_another_job_in_the_address_is_opened(page: Tab, client: httpx.Client, pool: str, finished: str) -> None:
+    page.open(f"/#{finished}")
     page.until("document.getElementById('job-status').innerText === 'succeeded'")
     page.until("!document.getElementById('outline-toggle').hidden")
     other = submit(client, pool)
@@ -174,14 +167,14 @@ def test_another_job_in_the_address_is_opened(page: Tab, client: httpx.Client, p
 
 
 def test_the_list_of_recent_jobs_follows_and_keeps_the_focus(
-    page: Tab, client: httpx.Client, pool: str, done: str
+    page: Tab, client: httpx.Client, pool: str, finished: str
 ) -> None:
     page.open("/")
-    page.until(f"document.querySelector('[data-job=\"{done}\"]')")
-    page.run(f"document.querySelector('[data-job=\"{done}\"]').focus()")
+    page.until(f"document.querySelector('[data-job=\"{finished}\"]')")
+    page.run(f"document.querySelector('[data-job=\"{finished}\"]').focus()")
     other = submit(client, pool)
     page.until(f"document.querySelector('[data-job=\"{other['id']}\"]')")
-    assert page.run("document.activeElement.dataset.job") == done
+    assert page.run("document.activeElement.dataset.job") == finished
 
 
 def test_a_page_that_could_not_be_filled_refuses_to_submit_and_is_filled_later(

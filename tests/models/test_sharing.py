@@ -4,13 +4,13 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from models.sharing import NotLockable, alone, each_once, whole
+from tests.waiting import until
 
 SPAWN = get_context("spawn")
 FILES = 12
@@ -44,13 +44,6 @@ def makers(folder: Path) -> list[int | None]:
     """Which process made each file, None where there is none."""
     (files,) = tasks(folder, FILES)
     return [int(path.read_text() or 0) if path.exists() else None for path in files]
-
-
-def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (1, 5), (3, 2)])

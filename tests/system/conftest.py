@@ -17,21 +17,13 @@ from tests.system.running import (
     WorkerKilled,
     embedded,
     family,
-    is_alive,
     make_dataset,
     sockets,
     submit_job,
     until_halfway,
     write_radiographs,
 )
-from tests.tiny import make_tiny_weights
-
-
-@pytest.fixture(scope="session")
-def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    make_tiny_weights(folder / "default")
-    return folder
+from tests.waiting import is_alive
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from cli.client import download, submit, wait
 from cli.pool import import_files
 from models.phantoms import phantoms
 from models.pixels import image_png, mask_png
+from tests.waiting import is_alive, until
 
 READY_SECONDS = 240.0  # seconds of work, but the tests may share their cores with others
 ENVIRONMENT = {
@@ -33,14 +34,6 @@ FIELDS = {"pool": "held", "top_k": 8, "seed": 7, "steps": 40, "start_timestep": 
 
 
 PATIENT = pytest.mark.timeout(600)  # services start slowly on a busy machine
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """A process that has ended but that nobody has waited for yet is not."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 @dataclass(frozen=True)
@@ -164,7 +157,7 @@ def embedded(
     log = data_dir.with_suffix(".log")
     log.unlink(missing_ok=True)
     with started(command, {"PANSYNTH_WEIGHTS_DIR": str(weights_dir), **(environment or {})}, log) as process:
-        until(lambda: "pansynth is ready at " in log.read_text(), process, log)
+        until_ready(lambda: "pansynth is ready at " in log.read_text(), process, log)
         yield Running(re.findall(r"^pansynth is ready at (\S+)$", log.read_text(), re.MULTILINE)[0], process, log)
 
 
@@ -184,18 +177,18 @@ def fleet(folder: Path, weights_dir: Path, database_url: str, broker_url: str, w
             worker = pansynth("worker", "--name", f"worker-{number}")
             stack.enter_context(started(worker, environment, folder / f"worker-{number}.log"))
         serve = stack.enter_context(started(pansynth("serve", "--port", "0"), environment, log))
-        until(lambda: "running on http" in log.read_text(), serve, log)
+        until_ready(lambda: "running on http" in log.read_text(), serve, log)
         url = re.findall(r"running on (\S+)", log.read_text())[0]
-        until(lambda: httpx.get(f"{url}/readyz").status_code == 200, serve, log)
+        until_ready(lambda: httpx.get(f"{url}/readyz").status_code == 200, serve, log)
         yield Running(url, serve, log)
 
 
-def until(what: Callable[[], bool], process: subprocess.Popen[str], log: Path) -> None:
-    end = time.monotonic() + READY_SECONDS
-    while not what():
+def until_ready(what: Callable[[], bool], process: subprocess.Popen[str], log: Path) -> None:
+    def ready() -> bool:
         assert process.poll() is None, f"it ended: {log.read_text()}"
-        assert time.monotonic() < end, f"not within {READY_SECONDS} s: {log.read_text()}"
-        time.sleep(0.1)
+        return what()
+
+    until(ready, READY_SECONDS, log.read_text)
 
 
 def import_pool(client: httpx.Client, radiographs: Radiographs) -> None:

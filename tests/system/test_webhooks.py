@@ -1,8 +1,7 @@
 """Webhooks and a killed API: what was not told before is told after."""
 
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from app import database
 from app.settings import Settings
 from cli.children import pansynth
 from tests.receiver import SECRET, make_due, receiving
-from tests.system.running import PATIENT, READY_SECONDS, Running, started, until
+from tests.system.running import PATIENT, Running, started, until_ready
+from tests.waiting import until
 
 pytestmark = PATIENT
 
@@ -25,7 +25,7 @@ def api(folder: Path, environment: dict[str, str]) -> Iterator[Running]:
     log = folder / "serve.log"
     log.unlink(missing_ok=True)
     with started(pansynth("serve", "--port", "0"), environment, log) as process:
-        until(lambda: "running on http" in log.read_text(), process, log)
+        until_ready(lambda: "running on http" in log.read_text(), process, log)
         yield Running(re.findall(r"running on (\S+)", log.read_text())[0], process, log)
 
 
@@ -35,13 +35,6 @@ def ended_job(client: httpx.Client, url: str) -> dict[str, Any]:
     job: dict[str, Any] = client.post("/pools/default/images", files=images, data={"webhook": url}).json()
     assert client.post(job["links"]["cancel"]).json()["status"] == "cancelled"
     return job
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + READY_SECONDS
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_a_webhook_outlives_the_api_that_should_have_sent_it(tmp_path: Path, broker_url: str) -> None:
@@ -55,7 +48,7 @@ def test_a_webhook_outlives_the_api_that_should_have_sent_it(tmp_path: Path, bro
         receiver.answers[:] = [None]  # it takes the message and says nothing, so the API dies in the middle
         with api(tmp_path, environment) as first, first.client() as client:
             jobs = [ended_job(client, receiver.url)]
-            wait_for(lambda: bool(receiver.received))
+            until(lambda: bool(receiver.received))
             jobs.append(ended_job(client, receiver.url))  # committed, and nobody has looked at it yet
             first.process.kill()
             first.process.wait()
@@ -65,13 +58,13 @@ def test_a_webhook_outlives_the_api_that_should_have_sent_it(tmp_path: Path, bro
         make_due(store)
         store.dispose()
         with api(tmp_path, environment) as second, second.client() as client:
-            wait_for(lambda: len(receiver.received) == 3)
+            until(lambda: len(receiver.received) == 3)
 
             def webhook(job: dict[str, Any]) -> tuple[str, int]:
                 found = client.get(job["links"]["self"]).json()["webhook"]
                 return found["status"], found["attempts"]
 
-            wait_for(lambda: [webhook(job) for job in jobs] == [("delivered", 2), ("delivered", 1)])
+            until(lambda: [webhook(job) for job in jobs] == [("delivered", 2), ("delivered", 1)])
     ids = [received.headers["webhook-id"] for received in receiver.received]
     assert ids[0] == f"msg_{jobs[0]['id']}"
     assert sorted(ids[1:]) == sorted(f"msg_{job['id']}" for job in jobs)

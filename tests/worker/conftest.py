@@ -10,16 +10,8 @@ import pytest
 from app import pools
 from app.settings import Settings
 from models.phantoms import Phantom, phantoms
-from tests.tiny import make_tiny_weights
 from tests.worker_service import dataset, fill_pool, submit, work_off
 from worker.workplace import Workplace, open_workplace
-
-
-@pytest.fixture(scope="session")
-def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    make_tiny_weights(folder / "default")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from app.trust import quality_summary
 from models import pixels
 from models.phantoms import Phantom
 from tests.worker.test_evaluating import evaluate
-from tests.worker_service import claim, dataset, look, manifest, send_files, submit, work_off
+from tests.worker_service import claim, dataset, look, manifest, send_files, submit, work_off, work_until
 from worker import evaluating, planning, sampling
 from worker.lease import Lease
 from worker.tasks import work
@@ -56,8 +56,7 @@ def finished(place: Workplace, radiographs: Sequence[Phantom], **parameters: Any
 
 def sampling_stage(place: Workplace, radiographs: Sequence[Phantom]) -> str:
     job_id = submit(place, radiographs[:2], align=True, method="paste", top_k=2)
-    while look(place, job_id).stage != "sampling":
-        assert work(place)
+    work_until(place, job_id, "sampling")
     return job_id
 
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from app import broker, jobs, keys, queries
 from app.settings import Settings
 from app.tables import Step
 from models.phantoms import Phantom
+from tests.waiting import until
 from tests.worker_service import dataset, look, manifest, submit
 from worker.workplace import Workplace
 
@@ -55,13 +55,6 @@ def celery_worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[by
             process.wait(10)
 
 
-def wait_for(what: Callable[[], bool], log: Path, seconds: float = 400) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.05)
-
-
 def sweep(place: Workplace) -> None:
     """What the API does every two seconds."""
     with place.database.write() as session:
@@ -85,7 +78,7 @@ def finish(place: Workplace, job_id: str, log: Path) -> None:
         sweep(place)
         return look(place, job_id).status not in ("queued", "running")
 
-    wait_for(ended, log)
+    until(ended, 400, log.read_text)
 
 
 def test_a_step_that_hangs_costs_time_and_nothing_else_and_one_in_hand_is_handed_back_at_the_end(
@@ -103,22 +96,26 @@ def test_a_step_that_hangs_costs_time_and_nothing_else_and_one_in_hand_is_handed
     os.mkfifo(image)  # who opens it waits for a writer, in native code
     log = tmp_path / "worker.log"
     with celery_worker(settings.model_copy(update={"hung_seconds": 8.0}), log) as process:
-        wait_for(lambda: len(workers(place)) == 1, log)
+        until(lambda: len(workers(place)) == 1, 400, log.read_text)
 
         def hung() -> bool:
             sweep(place)
             return "nothing moved for 8 s" in log.read_text()
 
-        wait_for(hung, log)
+        until(hung, 400, log.read_text)
         aside.replace(image)
         finish(place, hanging, log)
         assert process.poll() is None
 
         minutes = submit(place, radiographs[:2], start_timestep=999, steps=999)
         broker.wake(place.celery, minutes)
-        wait_for(lambda: look(place, minutes).stage == "sampling" and step_of(place, minutes) == "leased", log)
+        until(
+            lambda: look(place, minutes).stage == "sampling" and step_of(place, minutes) == "leased", 400, log.read_text
+        )
         process.terminate()
-        wait_for(lambda: step_of(place, minutes) == "ready", log, 60)  # handed back: it has not made its first sample
+        until(
+            lambda: step_of(place, minutes) == "ready", 60, log.read_text
+        )  # handed back: it has not made its first sample
         assert look(place, minutes).done == 0
     assert manifest(dataset(place, hanging)) == manifest(undisturbed)
     assert dataset(place, hanging) == undisturbed

@@ -19,7 +19,17 @@ from app.schemas import JobBody
 from app.tables import Sample
 from models import pixels
 from models.phantoms import Phantom
-from tests.worker_service import dataset, fill_pool, look, manifest, send_files, submit, work_off, work_off_impatiently
+from tests.worker_service import (
+    dataset,
+    fill_pool,
+    look,
+    manifest,
+    send_files,
+    submit,
+    work_off,
+    work_off_impatiently,
+    work_until,
+)
 from worker.tasks import work
 from worker.workplace import Workplace
 
@@ -136,8 +146,7 @@ def test_a_pool_image_that_the_store_lost_fails_its_sample(
     place: Workplace, pool: str, radiographs: Sequence[Phantom]
 ) -> None:
     job_id = submit(place, radiographs[:1], top_k=4)
-    while look(place, job_id).stage != "sampling":
-        assert work(place)
+    work_until(place, job_id, "sampling")
     place.blobs.delete(keys.pool_image(pool, white(place, job_id).pool_image_sha256))
     work_off(place)
     (failed,) = body(place, job_id)["failed_samples"]
@@ -148,8 +157,7 @@ def test_bytes_cut_short_on_their_way_are_asked_for_again(
     place: Workplace, pool: str, radiographs: Sequence[Phantom]
 ) -> None:
     job_id = submit(place, radiographs[:1], top_k=4)
-    while look(place, job_id).stage != "sampling":
-        assert work(place)
+    work_until(place, job_id, "sampling")
     key = keys.pool_image(pool, white(place, job_id).pool_image_sha256)
     png = place.blobs.get(key)
     place.blobs.put(key, png[:-10])

@@ -18,11 +18,13 @@ from models.phantoms import Phantom
 from tests.worker_service import (
     all_parameters,
     dataset,
+    failure,
     look,
     manifest,
     submit,
     work_off,
     work_off_impatiently,
+    work_until,
 )
 from worker import packaging
 from worker.manifest import COLUMNS
@@ -44,8 +46,7 @@ def beginning(filled: Callable[[int], Path]) -> Path:
 @pytest.fixture
 def job_id(place: Workplace, radiographs: Sequence[Phantom]) -> str:
     submitted = submit(place, radiographs[:2])
-    while look(place, submitted).stage != "packaging":
-        assert work(place)
+    work_until(place, submitted, "packaging")
     return submitted
 
 
@@ -107,9 +108,7 @@ def test_a_sample_that_the_store_damaged_is_not_shipped(place: Workplace, job_id
     damaged = next(iter(place.blobs.list(f"jobs/{job_id}/samples")))
     place.blobs.put(damaged, b"something else")
     work_off_impatiently(place)
-    job = look(place, job_id)
-    assert job.status == "failed"
-    assert job.error is not None and damaged in job.error["detail"]
+    assert damaged in failure(place, job_id)
     assert not place.blobs.exists(keys.dataset(job_id))
 
 

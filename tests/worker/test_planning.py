@@ -12,12 +12,22 @@ from skimage.metrics import structural_similarity
 from sqlalchemy import func, select
 
 from app import keys
-from app.tables import Job, PoolImage, PoolLatent, Sample
+from app.tables import PoolImage, PoolLatent, Sample
 from models import pixels
 from models.phantoms import Phantom
 from models.synthesis import sample_seed
 from tests.tiny import make_tiny_weights
-from tests.worker_service import claim, dataset, look, send_files, submit, work_off, work_off_impatiently
+from tests.worker_service import (
+    claim,
+    dataset,
+    failure,
+    look,
+    send_files,
+    submit,
+    work_off,
+    work_off_impatiently,
+    work_until,
+)
 from worker import index, planning
 from worker.index import encode, images_without_latent, open_index
 from worker.tasks import work
@@ -30,8 +40,7 @@ def beginning(filled: Callable[[int], Path]) -> Path:
 
 
 def planned(place: Workplace, job_id: str) -> Sequence[Sample]:
-    while look(place, job_id).stage != "sampling":
-        assert work(place)
+    work_until(place, job_id, "sampling")
     return planned_rows(place, job_id)
 
 
@@ -178,16 +187,10 @@ def sha256_of(place: Workplace, name: str) -> str:
     return place.networks.weights(name).sha256
 
 
-def failed_in_words(job: Job) -> str:
-    assert job.status == "failed"
-    assert job.error is not None
-    return str(job.error["detail"])
-
-
 def test_unknown_weights_fail_the_job_in_words(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     job_id = submit(place, radiographs[:1], model="nobody")
     work_off(place)
-    assert "'nobody'" in failed_in_words(look(place, job_id))
+    assert "'nobody'" in failure(place, job_id)
 
 
 def test_weights_that_change_while_a_job_runs_fail_it_in_words(
@@ -199,7 +202,7 @@ def test_weights_that_change_while_a_job_runs_fail_it_in_words(
     planned(place, job_id)
     make_tiny_weights(folder, seed=2)
     work_off(place)
-    assert "changed while the job ran" in failed_in_words(look(place, job_id))
+    assert "changed while the job ran" in failure(place, job_id)
 
 
 def test_a_lost_cache_is_fetched_again(place: Workplace, radiographs: Sequence[Phantom]) -> None:

@@ -11,11 +11,10 @@ import torch
 
 from app import jobs, keys
 from app.monitoring.figures import Figures
-from app.tables import Job
 from models.phantoms import Phantom
 from models.weights import load_networks, save_denoiser
 from tests.tiny import make_tiny_weights
-from tests.worker_service import claim, dataset, look, manifest, submit, work_off
+from tests.worker_service import claim, dataset, failure, look, manifest, submit, work_off, work_until
 from worker import sampling
 from worker.tasks import work
 from worker.workplace import Workplace
@@ -26,20 +25,9 @@ def beginning(filled: Callable[[int], Path]) -> Path:
     return filled(6)
 
 
-def error_of(job: Job) -> str:
-    assert job.status == "failed"
-    assert job.error is not None
-    return str(job.error["detail"])
-
-
 def cancel(place: Workplace, job_id: str) -> None:
     with place.database.write() as session:
         jobs.cancel(session, job_id, now=datetime.now(UTC))
-
-
-def sampling_stage(place: Workplace, job_id: str) -> None:
-    while look(place, job_id).stage != "sampling":
-        assert work(place)
 
 
 def test_pixels_that_are_no_numbers_fail_the_job_and_are_not_kept(
@@ -53,7 +41,7 @@ def test_pixels_that_are_no_numbers_fail_the_job_and_are_not_kept(
     save_denoiser(folder, networks.denoiser, {})
     job_id = submit(place, radiographs[:1], model="broken")
     work_off(place)
-    assert "not finite" in error_of(look(place, job_id))
+    assert "not finite" in failure(place, job_id)
     assert list(place.blobs.list(f"jobs/{job_id}/samples")) == []
 
 
@@ -61,15 +49,15 @@ def test_a_pool_image_that_the_store_lost_fails_the_job_and_is_named(
     place: Workplace, pool: str, radiographs: Sequence[Phantom]
 ) -> None:
     job_id = submit(place, radiographs[:1])
-    sampling_stage(place, job_id)
+    work_until(place, job_id, "sampling")
     place.blobs.delete_prefix(f"pools/{pool}/images")
     work_off(place)
-    assert f"pools/{pool}/images/" in error_of(look(place, job_id))
+    assert f"pools/{pool}/images/" in failure(place, job_id)
 
 
 def test_a_cancelled_job_stops_soon_and_writes_nothing_after(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     job_id = submit(place, radiographs[:1], top_k=6, steps=900, start_timestep=1000)  # minutes of work
-    sampling_stage(place, job_id)
+    work_until(place, job_id, "sampling")
     begun = threading.Event()
     place.networks.get("default").denoiser.register_forward_pre_hook(lambda *_: begun.set())
     worker = threading.Thread(target=work, args=[place])
@@ -117,7 +105,7 @@ def test_a_step_that_takes_long_is_handed_on_and_what_it_made_is_kept(
     monkeypatch.setattr(sampling, "TURN_CPU", 1)
     monkeypatch.setattr(sampling, "STEP_SECONDS", 0.0)
     job_id = submit(place, radiographs[:1])
-    sampling_stage(place, job_id)
+    work_until(place, job_id, "sampling")
     for done in (1, 2, 3):
         assert work(place)
         assert look(place, job_id).done == done
@@ -130,7 +118,7 @@ def test_progress_is_counted_as_samples_are_made(
 ) -> None:
     monkeypatch.setattr(sampling, "TURN_CPU", 1)
     job_id = submit(place, radiographs[:1])
-    sampling_stage(place, job_id)
+    work_until(place, job_id, "sampling")
     seen = []
 
     class Looking(Figures):

@@ -2,8 +2,7 @@
 
 import shutil
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,7 +15,18 @@ from app.settings import Settings
 from app.tables import Step
 from models.phantoms import Phantom
 from tests.tiny import make_tiny_weights
-from tests.worker_service import claim, dataset, fill_pool, look, submit, work_off, work_off_impatiently
+from tests.waiting import until
+from tests.worker_service import (
+    claim,
+    dataset,
+    failure,
+    fill_pool,
+    look,
+    submit,
+    work_off,
+    work_off_impatiently,
+    work_until,
+)
 from worker import heartbeat, tasks
 from worker.heartbeat import Heartbeat
 from worker.lease import Lease
@@ -31,13 +41,6 @@ def steps(place: Workplace) -> Sequence[Step]:
         return session.scalars(select(Step)).all()
 
 
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_with_nothing_to_do_a_wake_up_is_all_there_is(place: Workplace) -> None:
     assert not work(place)
 
@@ -47,8 +50,7 @@ def test_an_error_that_passes_is_tried_again_and_leaves_no_trace(
 ) -> None:
     fill_pool(place, radiographs[2:6])
     job_id = submit(place, radiographs[:1], top_k=2)
-    while look(place, job_id).stage != "packaging":
-        assert work(place)
+    work_until(place, job_id, "packaging")
     cache = place.settings.data_dir / "cache"
     shutil.rmtree(cache)
     cache.write_text("a file where the folder should be")  # as a full or broken disk
@@ -91,16 +93,14 @@ def test_an_error_that_stays_fails_the_job_in_words(settings: Settings, radiogra
     place = open_workplace(settings.model_copy(update={"max_attempts": 1}), "one@test")
     fill_pool(place, radiographs[2:6])
     job_id = submit(place, radiographs[:1], top_k=2)
-    while look(place, job_id).stage != "packaging":
-        assert work(place)
+    work_until(place, job_id, "packaging")
     cache = settings.data_dir / "cache"
     shutil.rmtree(cache)
     cache.write_text("a file where the folder should be")
     work_off(place)
-    job = look(place, job_id)
-    assert job.status == "failed"
-    assert job.error is not None and "FileExistsError; see the workers' logs" in job.error["detail"]
-    assert str(settings.data_dir) not in job.error["detail"], "where the worker has its files is nobody's business"
+    words = failure(place, job_id)
+    assert "FileExistsError; see the workers' logs" in words
+    assert str(settings.data_dir) not in words, "where the worker has its files is nobody's business"
     place.database.dispose()
 
 
@@ -113,10 +113,9 @@ def test_weights_that_were_changed_fail_the_job_and_their_folder_stands_in_the_l
     fill_pool(place, radiographs[2:3])
     job_id = submit(place, radiographs[:1], top_k=1, model="changed")
     work_off(place)
-    job = look(place, job_id)
-    assert job.status == "failed"
-    assert job.error is not None and "the weights are incomplete or were changed" in job.error["detail"]
-    assert str(folder) not in job.error["detail"]
+    words = failure(place, job_id)
+    assert "the weights are incomplete or were changed" in words
+    assert str(folder) not in words
     assert str(folder) in caplog.text
 
 

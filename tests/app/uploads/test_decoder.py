@@ -6,8 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from app.uploads.decoder import ROOT, Decoder, Limits, is_answer
 from models import pixels
 from tests.bad_files import disc, encode, gradient, png_bomb, tiff_bomb
+from tests.waiting import is_alive, until
 
 GOOD = encode(gradient().astype(np.uint8))
 MASK = encode(disc().astype(np.uint8))
@@ -57,13 +57,6 @@ def others() -> Iterator[None]:
 
 def children() -> list[psutil.Process]:
     return [child for child in decoders() if child not in OTHERS]
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def child_of(decoder: Decoder) -> psutil.Process:
@@ -210,7 +203,7 @@ def test_the_child_ends_with_its_parent_however_that_ends(tmp_path: Path, busy: 
         child = psutil.Process(int(parent.stdout.readline()))
         until(lambda: not busy or child.memory_info().rss > IN_THE_MIDDLE)
         parent.kill()
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not is_alive(child))
 
 
 def test_many_threads_take_turns() -> None:

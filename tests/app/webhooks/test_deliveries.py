@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from app.settings import Settings
 from app.webhooks import deliveries
 from tests.evaluations import both_sets, finished_synthesis, send
 from tests.receiver import SECRET, Receiver, make_due, receiving
-from tests.serving import Served, claim, empty, fill_pool, finish, guide_files, serving, submit
+from tests.serving import Served, claim, empty, fill_pool, finish, guide_files, refused, serving, submit
+from tests.waiting import until
 
-PATIENCE_SECONDS = 60.0
 IMAGE = {"images": ("a.png", b"x")}
 
 
@@ -66,20 +66,14 @@ def api(running: Served, receiver: Receiver) -> Iterator[Served]:
 
 def webhook_when(api: Served, job: dict[str, Any], status: str, attempts: int = 1, error: str = "") -> dict[str, Any]:
     """The job's webhook as soon as so many attempts have brought it to this status and these words."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        found: dict[str, Any] = api.client.get(job["links"]["self"]).json()["webhook"]
-        if (found["status"], found["attempts"]) == (status, attempts) and error in (found["last_error"] or ""):
-            return found
-        assert time.monotonic() < end, found
-        time.sleep(0.05)
+    found: dict[str, Any] = {}
 
+    def there() -> bool:
+        found.update(api.client.get(job["links"]["self"]).json()["webhook"])
+        return (found["status"], found["attempts"]) == (status, attempts) and error in (found["last_error"] or "")
 
-def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(there, said=lambda: str(found))
+    return found
 
 
 def cancelled(api: Served, url: str) -> dict[str, Any]:
@@ -201,11 +195,6 @@ def test_attempts_are_counted(api: Served, receiver: Receiver) -> None:
     until(lambda: counted()[2] > failed)
     assert counted()[:2] == [delivered + 1, given_up + 1]
     assert counted()[3] == waiting + 1
-
-
-def refused(answer: httpx.Response) -> dict[str, str]:
-    assert answer.status_code == 422, answer.text
-    return {error["field"]: error["detail"] for error in answer.json()["errors"]}
 
 
 @pytest.mark.parametrize("url", ["https://elsewhere.example.org/", "http://hooks.invalid:443/", "no URL", ""])
