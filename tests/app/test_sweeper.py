@@ -1,18 +1,15 @@
 """app/sweeper.py: what an API does by itself."""
 
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import update
 
-from app import jobs
 from app.settings import Settings
 from app.tables import Step
-from tests.serving import serving
+from tests.serving import claim, serving
+from tests.waiting import until
 
 
 def test_a_cancellation_is_completed_while_a_large_store_is_tidied(
@@ -27,21 +24,12 @@ def test_a_cancellation_is_completed_while_a_large_store_is_tidied(
         tidying = (
             "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DELETE FROM key_usage%'"
         )
-        wait_for(lambda: onlooker.execute(tidying).fetchone() is not None)
+        until(lambda: onlooker.execute(tidying).fetchone() is not None)
         job = served.client.post("/pools/default/images", files={"images": ("a.png", b"x")}).json()
-        with served.service.database.write() as session:
-            about = {"worker": "killed", "lease_seconds": 60.0, "max_attempts": 5}
-            assert jobs.claim(session, now=datetime.now(UTC), **about) is not None
+        claimed = claim(served.service)
         assert served.client.post(job["links"]["cancel"]).json()["status"] == "cancelling"
-        with served.service.database.write() as session:
-            session.execute(update(Step).values(leased_until=datetime(2020, 1, 1, tzinfo=UTC)))  # the lease ran out
-        wait_for(lambda: served.client.get(job["links"]["self"]).json()["status"] == "cancelled")
+        with served.service.database.write() as session:  # its worker was killed
+            session.get_one(Step, claimed.step_id).leased_until = datetime(2020, 1, 1, tzinfo=UTC)
+        until(lambda: served.client.get(job["links"]["self"]).json()["status"] == "cancelled")
         assert onlooker.execute(tidying).fetchone() is not None
         other.rollback()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
