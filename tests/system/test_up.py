@@ -87,9 +87,9 @@ def test_a_port_in_use_is_refused_with_words(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "example.org"])
-def test_a_host_that_others_can_reach_is_refused_while_there_is_no_key(tmp_path: Path, host: str) -> None:
-    refused = up("--host", host, "--data-dir", str(tmp_path / "data"), PANSYNTH_API_KEYS_REQUIRED="false")
+def test_a_host_that_others_can_reach_is_refused_while_there_is_no_key(tmp_path: Path) -> None:
+    """Which hosts those are: tests/cli/test_keys.py."""
+    refused = up("--host", "::", "--data-dir", str(tmp_path / "data"), PANSYNTH_API_KEYS_REQUIRED="false")
     assert refused.returncode == 1
     assert "Make one first: pansynth keys create NAME" in refused.stderr
     assert not (tmp_path / "data").exists()

@@ -16,7 +16,7 @@ from models.phantoms import Phantom
 from models.training.latents import encode as encode_training
 from models.weights import load_networks, save_denoiser
 from tests.tiny import make_tiny_weights
-from tests.worker_service import dataset, look, manifest, submit, work_off
+from tests.worker_service import dataset, failure, look, manifest, submit, work_off
 from worker import planning, sampling
 from worker.workplace import Workplace
 
@@ -26,8 +26,8 @@ def beginning(filled: Callable[[int], Path]) -> Path:
     return filled(12)
 
 
-def finished(place: Workplace, radiographs: Sequence[Phantom], **parameters: Any) -> tuple[str, bytes]:
-    job_id = submit(place, radiographs[:2], **parameters)
+def finished(place: Workplace, guides: Sequence[Phantom], **parameters: Any) -> tuple[str, bytes]:
+    job_id = submit(place, guides, **parameters)
     work_off(place)
     return job_id, dataset(place, job_id)
 
@@ -54,7 +54,7 @@ def test_what_fails_is_dropped_and_the_rest_keeps_its_numbers(
     place: Workplace, radiographs: Sequence[Phantom], undisturbed: bytes, threshold: float
 ) -> None:
     everything = manifest(undisturbed)
-    job_id, data = finished(place, radiographs, min_background_ssim=threshold, on_fail="drop")
+    job_id, data = finished(place, radiographs[:2], min_background_ssim=threshold, on_fail="drop")
     kept = manifest(data)
     assert [row["index"] for row in kept] == [
         row["index"] for row in everything if float(row["background_ssim"]) >= threshold
@@ -75,7 +75,7 @@ def test_a_failed_sample_is_made_anew_from_the_next_pool_images(
     place: Workplace, radiographs: Sequence[Phantom], undisturbed: bytes, threshold: float
 ) -> None:
     first = manifest(undisturbed)
-    job_id, data = finished(place, radiographs, min_background_ssim=threshold, on_fail="redraw")
+    job_id, data = finished(place, radiographs[:2], min_background_ssim=threshold, on_fail="redraw")
     rows, job = manifest(data), look(place, job_id)
     assert all(float(row["background_ssim"]) >= threshold for row in rows)
     failed = {row["index"] for row in first if float(row["background_ssim"]) < threshold}
@@ -101,7 +101,7 @@ def test_who_redraws_which_sample_leaves_no_trace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parameters = {"min_background_ssim": threshold, "on_fail": "redraw"}
-    alone = finished(place, radiographs, **parameters)[1]
+    alone = finished(place, radiographs[:2], **parameters)[1]
     monkeypatch.setattr(planning, "CHUNK_CPU", 2)
     monkeypatch.setattr(sampling, "TURN_CPU", 1)
     together = submit(place, radiographs[:2], **parameters)
@@ -112,7 +112,7 @@ def test_who_redraws_which_sample_leaves_no_trace(
 def test_where_no_pool_image_is_left_a_failed_sample_is_dropped(
     place: Workplace, radiographs: Sequence[Phantom], threshold: float
 ) -> None:
-    job_id, _ = finished(place, radiographs, top_k=12, min_background_ssim=threshold, on_fail="redraw")
+    job_id, _ = finished(place, radiographs[:1], top_k=12, min_background_ssim=threshold, on_fail="redraw")
     summary = quality_summary(look(place, job_id))
     assert summary["redrawn"] == 0
     assert summary["dropped"] > 0
@@ -121,11 +121,9 @@ def test_where_no_pool_image_is_left_a_failed_sample_is_dropped(
 def test_a_job_of_which_nothing_is_kept_fails_in_words(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     job_id = submit(place, radiographs[:1], max_seam=0.0, on_fail="redraw")
     work_off(place)
-    job = look(place, job_id)
-    assert job.status == "failed"
-    assert job.error is not None
-    assert "none of 3 samples" in job.error["detail"]
-    assert "is above max_seam 0" in job.error["detail"]
+    words = failure(place, job_id)
+    assert "none of 3 samples" in words
+    assert "is above max_seam 0" in words
     with place.database.read() as session:
         rows = session.query(Sample).filter(Sample.job_id == job_id).all()
     assert {row.redraws for row in rows} == {3}
@@ -141,7 +139,7 @@ def test_weights_that_know_their_training_images_tell_how_far_a_sample_is(
     seen = [phantom.image for phantom in radiographs[2:5]]  # three images of the pool, which ought not to be
     known = describe_training(encode_training(networks.vae, image[None], networks.device) for image in seen)
     save_denoiser(folder, networks.denoiser, {}, known)
-    _, data = finished(place, radiographs, top_k=12, model="knowing")
+    _, data = finished(place, radiographs[:1], top_k=12, model="knowing")
     distances = {row["pool_image_name"]: float(row["training_distance"]) for row in manifest(data)}
     copied = [distances[f"{n}.png"] for n in range(3)]
     others = [distance for name, distance in distances.items() if name not in ("0.png", "1.png", "2.png")]

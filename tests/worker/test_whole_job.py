@@ -17,10 +17,9 @@ from app.records import Claim
 from app.tables import Sample, Step
 from models import pixels
 from models.phantoms import Phantom
-from tests.worker_service import claim, dataset, ends_after, look, manifest, submit, work_off
+from tests.worker_service import claim, dataset, ends_after, look, manifest, submit, work_off, work_until
 from worker import planning, sampling
 from worker.lease import Lease
-from worker.tasks import work
 from worker.workplace import Workplace
 
 
@@ -29,11 +28,10 @@ def beginning(filled: Callable[[int], Path]) -> Path:
     return filled(12)
 
 
-def test_a_job_gives_a_zip_that_agrees_with_its_manifest(place: Workplace, radiographs: Sequence[Phantom]) -> None:
-    data = dataset(place, submit_and_do(place, radiographs))
-    rows = manifest(data)
+def test_a_job_gives_a_zip_that_agrees_with_its_manifest(undisturbed: bytes, radiographs: Sequence[Phantom]) -> None:
+    rows = manifest(undisturbed)
     assert [int(row["index"]) for row in rows] == list(range(6))
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with zipfile.ZipFile(io.BytesIO(undisturbed)) as archive:
         names = archive.namelist()
         assert names == sorted(names)
         assert len(names) == 12 + 4
@@ -44,28 +42,20 @@ def test_a_job_gives_a_zip_that_agrees_with_its_manifest(place: Workplace, radio
             assert (pixels.mask_from_png(archive.read(row["mask"])) == guide.mask).all()
 
 
-def submit_and_do(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    job_id = submit(place, radiographs[:2])
-    work_off(place)
-    return job_id
-
-
-def test_doing_the_same_again_gives_the_same_bytes(place: Workplace, radiographs: Sequence[Phantom]) -> None:
-    first, second = submit_and_do(place, radiographs), submit_and_do(place, radiographs)
-    assert dataset(place, first) == dataset(place, second)
-
-
-@pytest.mark.parametrize("chunk", [1, 5])
-def test_the_pieces_a_job_is_cut_into_leave_no_trace(
+@pytest.mark.parametrize("chunk", [None, 1, 5], ids=["as before", "1", "5"])
+def test_a_job_done_again_in_whatever_pieces_gives_the_same_bytes(
     place: Workplace,
     radiographs: Sequence[Phantom],
     undisturbed: bytes,
     monkeypatch: pytest.MonkeyPatch,
-    chunk: int,
+    chunk: int | None,
 ) -> None:
-    monkeypatch.setattr(planning, "CHUNK_CPU", chunk)
-    monkeypatch.setattr(sampling, "TURN_CPU", chunk)
-    assert dataset(place, submit_and_do(place, radiographs)) == undisturbed
+    if chunk is not None:
+        monkeypatch.setattr(planning, "CHUNK_CPU", chunk)
+        monkeypatch.setattr(sampling, "TURN_CPU", chunk)
+    job_id = submit(place, radiographs[:2])
+    work_off(place)
+    assert dataset(place, job_id) == undisturbed
 
 
 def test_two_workers_by_turns_leave_no_trace(
@@ -85,8 +75,7 @@ def test_a_step_done_by_two_at_once_counts_once(
     place: Workplace, second_place: Workplace, radiographs: Sequence[Phantom], undisturbed: bytes
 ) -> None:
     doubled = submit(place, radiographs[:2])
-    while look(place, doubled).stage != "sampling":
-        work(place)
+    work_until(place, doubled, "sampling")
     slow = claim(place)
     let_lease_run_out(place, slow)
     work_off(second_place)
@@ -127,8 +116,7 @@ def test_a_crash_between_blob_and_commit_costs_nothing_but_time(
 ) -> None:
     monkeypatch.setattr(sampling, "TURN_CPU", 2)
     job_id = submit(place, radiographs[:2])
-    while look(place, job_id).stage != "sampling":
-        work(place)
+    work_until(place, job_id, "sampling")
     claimed = claim(place)
     with place.database.engine.connect() as connection:  # the database refuses the second turn's rows
         connection.exec_driver_sql(
@@ -152,8 +140,7 @@ def test_what_is_made_is_not_made_again_unless_its_blob_is_gone(
 ) -> None:
     monkeypatch.setattr(sampling, "TURN_CPU", 1)
     job_id = submit(place, radiographs[:2])
-    while look(place, job_id).stage != "sampling":
-        work(place)
+    work_until(place, job_id, "sampling")
     claimed = claim(place)
     lease = Lease(place.database, claimed, 9)
     with place.database.read() as session:
