@@ -38,9 +38,9 @@ export async function fetchWithKey(path, options = {}) {
     const [sent, before] = [headers(), answers];
     const response = await fetch(path, { ...options, headers: { ...options.headers, ...sent } });
     if (response.status !== 401) return response;
+    const { detail } = await response.clone().json().catch(() => ({ detail: "" }));
     if (sent.Authorization !== headers().Authorization) continue; // it was given while this one was under way
     if (declined && before !== answers) return response; // or declined
-    const { detail } = await response.clone().json().catch(() => ({ detail: "" }));
     try { await ask(sent.Authorization ? detail : ""); } catch { return response; }
   }
 }

@@ -277,6 +277,23 @@ def test_a_key_that_was_declined_is_not_asked_for_every_few_seconds(guarded_page
     assert not guarded_page.run("document.getElementById('key').open")
 
 
+def test_a_refusal_that_is_still_being_read_when_the_key_is_declined_asks_no_second_time(guarded_page: Tab) -> None:
+    guarded_page.open("/")
+    guarded_page.until("document.getElementById('key').open")
+    guarded_page.run("""(async () => {
+      const { fetchWithKey } = await import("/static/key.js");
+      const slow = new TransformStream();
+      window.fetch = async () => new Response(slow.readable, { status: 401 });
+      fetchWithKey("/jobs").then(() => { window.answered = true; });
+      window.finish = () => slow.writable.close();
+    })()""")
+    guarded_page.click("#key button[value='']")
+    guarded_page.until("!document.getElementById('pool-problem').hidden")
+    guarded_page.run("finish()")
+    guarded_page.until("window.answered || document.getElementById('key').open")
+    assert not guarded_page.run("document.getElementById('key').open")
+
+
 def test_a_reference_that_cannot_be_drawn_says_so(page: Tab) -> None:
     page.open("/docs")
     page.until("document.querySelectorAll('#reference details').length > 20")
