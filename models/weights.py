@@ -217,7 +217,7 @@ def write_manifest(folder: Path, facts: dict[str, Any], files: Iterable[Path]) -
         for path in sorted(files)
     }
     own = {"name": folder.name, "created": datetime.now(UTC).isoformat(timespec="seconds")}
-    manifest = own | facts | own | {"files": described}
+    manifest = own | facts | own | {"files": described}  # on top, and not an older manifest's
     path = folder / "manifest.json"
     with whole(path) as file:
         file.write((json.dumps(manifest, indent=2) + "\n").encode())
