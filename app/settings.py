@@ -7,6 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -51,7 +52,11 @@ class Settings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def is_a_broker(cls, url: str) -> str:
-        if url and not url.startswith(("redis://", "rediss://", "redis+socket:///")):
+        try:
+            is_one = url.startswith(("redis://", "rediss://", "redis+socket:///")) and urlsplit(url).port != 0
+        except ValueError:  # a port that is no number, or above 65535
+            is_one = False
+        if url and not is_one:
             raise ValueError("should be redis://host:6379/0, also of a Valkey; rediss:// with TLS")
         return url
 

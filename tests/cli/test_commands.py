@@ -176,6 +176,7 @@ def test_a_store_that_cannot_be_opened_is_told_by_its_setting(
         ("BLOB_URL", "ftp://clinic/pans"),
         ("BROKER_URL", "valkey://clinic:6379"),
         ("BROKER_URL", "clinic:6379"),
+        ("BROKER_URL", "redis://clinic:65536/0"),
         ("DEVICE", "gpu"),
         ("DEVICE", "cuda:first"),
     ],
