@@ -61,12 +61,12 @@ class Blobs:
         return data
 
     def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes start <= i < end in pieces of 1 MB or so. Raises BlobMissing.
-
-        end: at most the blob's size, which is asked for where none is given.
-        """
+        """The bytes start <= i < end (default: to the end) in pieces of 1 MB or so. Raises BlobMissing."""
         end = self.size(key) if end is None else end
-        return self._pieces(key, self._open(key, start, end), start, end) if start < end else iter(())
+        if start >= end:
+            return iter(())
+        found = self._open(key, start, end)
+        return self._pieces(key, found, *found.range)  # which ends where the blob does
 
     def _open(self, key: str, start: int, end: int) -> "GetResult":
         with _not_found_is(_missing(key)):

@@ -51,7 +51,7 @@ def test_any_range_of_bytes_is_streamed(store: Blobs, tmp_path: Path) -> None:
     file.write_bytes(content)
     store.put_file("jobs/1/big", file)
     assert b"".join(store.stream("jobs/1/big")) == content
-    for start, end in ((0, 1), (100, 200), (PIECE - 1, 2 * PIECE + 1), (len(content) - 3, len(content))):
+    for start, end in ((0, 1), (100, 200), (PIECE - 1, 2 * PIECE + 1), (len(content) - 3, len(content) + 9)):
         assert b"".join(store.stream("jobs/1/big", start, end)) == content[start:end]
     assert list(store.stream("jobs/1/big", 5, 5)) == []
 

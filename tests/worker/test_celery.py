@@ -109,13 +109,11 @@ def test_a_step_that_hangs_costs_time_and_nothing_else_and_one_in_hand_is_handed
 
         minutes = submit(place, radiographs[:2], start_timestep=999, steps=999)
         broker.wake(place.celery, minutes)
-        until(
-            lambda: look(place, minutes).stage == "sampling" and step_of(place, minutes) == "leased", 400, log.read_text
-        )
+        until(lambda: look(place, minutes).stage == "sampling", 400, log.read_text)
+        until(lambda: step_of(place, minutes) == "leased", 400, log.read_text)
         process.terminate()
-        until(
-            lambda: step_of(place, minutes) == "ready", 60, log.read_text
-        )  # handed back: it has not made its first sample
+        # Handed back: it has not made its first sample.
+        until(lambda: step_of(place, minutes) == "ready", 60, log.read_text)
         assert look(place, minutes).done == 0
     assert manifest(dataset(place, hanging)) == manifest(undisturbed)
     assert dataset(place, hanging) == undisturbed
