@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of the embedded store. Default: $PANSYNTH_DATA_DIR or pansynth-data."),
 ]
+CONNECTIONS = 65_536  # at most, with everything else that is open
 Host = Annotated[str, typer.Option(help="Address to bind; beyond loopback API keys are asked for.")]
 
 
@@ -29,6 +30,7 @@ def serve(
     """Answer HTTP; needs a migrated database, a broker and workers elsewhere."""
     settings = guarded(settings_for(data_dir), host)
     _check_stores(settings)
+    _hold_many_connections()
     import uvicorn
 
     from app.main import create_app
@@ -45,6 +47,17 @@ def serve(
         timeout_graceful_shutdown=3,  # event streams never end by themselves
     )
     uvicorn.Server(config).run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+
+
+def _hold_many_connections() -> None:
+    """Take the file descriptors that the system grants: event streams hold theirs, and shells start with few."""
+    import resource
+
+    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS if most == resource.RLIM_INFINITY else min(CONNECTIONS, most)
+    if resource.RLIM_INFINITY != granted < wanted:
+        with suppress(ValueError, OSError):  # macOS grants less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def configured(settings: "Settings") -> dict[str, Any]:

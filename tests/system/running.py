@@ -162,6 +162,16 @@ def embedded(
 
 
 @contextmanager
+def api(folder: Path, environment: dict[str, str]) -> Iterator[Running]:
+    """An API alone: without workers, jobs that it takes in wait until they are cancelled."""
+    log = folder / "serve.log"
+    log.unlink(missing_ok=True)
+    with started(pansynth("serve", "--port", "0"), environment, log) as process:
+        until_ready(lambda: "running on http" in log.read_text(), process, log)
+        yield Running(re.findall(r"running on (\S+)", log.read_text())[0], process, log)
+
+
+@contextmanager
 def fleet(folder: Path, weights_dir: Path, database_url: str, broker_url: str, workers: int) -> Iterator[Running]:
     """`pansynth migrate`, `serve` and `worker`, over servers of their own."""
     environment = {
@@ -171,16 +181,13 @@ def fleet(folder: Path, weights_dir: Path, database_url: str, broker_url: str, w
         "PANSYNTH_WEIGHTS_DIR": str(weights_dir),
     }
     subprocess.run(pansynth("migrate"), env=ENVIRONMENT | environment, check=True, timeout=60)
-    log = folder / "serve.log"
     with ExitStack() as stack:
         for number in range(workers):
             worker = pansynth("worker", "--name", f"worker-{number}")
             stack.enter_context(started(worker, environment, folder / f"worker-{number}.log"))
-        serve = stack.enter_context(started(pansynth("serve", "--port", "0"), environment, log))
-        until_ready(lambda: "running on http" in log.read_text(), serve, log)
-        url = re.findall(r"running on (\S+)", log.read_text())[0]
-        until_ready(lambda: httpx.get(f"{url}/readyz").status_code == 200, serve, log)
-        yield Running(url, serve, log)
+        service = stack.enter_context(api(folder, environment))
+        until_ready(lambda: httpx.get(f"{service.url}/readyz").status_code == 200, service.process, service.log)
+        yield service
 
 
 def until_ready(what: Callable[[], bool], process: subprocess.Popen[str], log: Path) -> None:

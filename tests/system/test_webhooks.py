@@ -1,8 +1,5 @@
 """Webhooks and a killed API: what was not told before is told after."""
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +8,11 @@ from standardwebhooks.webhooks import Webhook
 
 from app import database
 from app.settings import Settings
-from cli.children import pansynth
 from tests.receiver import SECRET, make_due, receiving
-from tests.system.running import PATIENT, Running, started, until_ready
+from tests.system.running import PATIENT, api
 from tests.waiting import until
 
 pytestmark = PATIENT
-
-
-@contextmanager
-def api(folder: Path, environment: dict[str, str]) -> Iterator[Running]:
-    """An API alone: without workers, jobs that it takes in wait until they are cancelled."""
-    log = folder / "serve.log"
-    log.unlink(missing_ok=True)
-    with started(pansynth("serve", "--port", "0"), environment, log) as process:
-        until_ready(lambda: "running on http" in log.read_text(), process, log)
-        yield Running(re.findall(r"running on (\S+)", log.read_text())[0], process, log)
 
 
 def ended_job(client: httpx.Client, url: str) -> dict[str, Any]:
