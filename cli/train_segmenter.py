@@ -28,13 +28,10 @@ def train_segmenter(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train a SegFormer; a fifth of the images is held out and chooses the best state. Killed, it continues."""
-    from transformers.utils import logging
-
     from models.labeled_sets import read_labeled
     from models.training.checkpoint import Checkpoint
     from models.training.segmenter import SegmenterPlan
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, at every reading and writing
     check_new_folder(out)
     own = only_device(device)
     with in_words(), progress("segmenter") as show:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from transformers.utils import logging
 
 from models.precision import autocast, memory_format
 
@@ -121,6 +122,7 @@ def build_segmenter(backbone: str = "b0", seed: int = 0) -> Segmenter:
     The folder is one that `save_pretrained` wrote (an encoder or a whole SegFormer; safetensors alone are read); what
     it lacks, and a head of other classes, begins at random. Raises ValueError for what is neither, or cannot be read.
     """
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, at every reading and writing
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if backbone in BACKBONES:

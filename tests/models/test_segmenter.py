@@ -53,14 +53,18 @@ def test_building_leaves_the_global_generator_alone() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_pretrained_weights_of_three_channels_come_from_a_folder(tmp_path: Path) -> None:
+def test_pretrained_weights_of_three_channels_come_from_a_folder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     torch.manual_seed(0)
     config = SegformerConfig(depths=(1, 1, 1, 1), hidden_sizes=(8, 16, 40, 64), decoder_hidden_size=16, num_labels=5)
     pretrained = SegformerForSemanticSegmentation(config)
     pretrained.save_pretrained(tmp_path)
+    capfd.readouterr()
     loaded = build_segmenter(str(tmp_path))
+    assert "Loading weights" not in capfd.readouterr().err, "a progress bar of somebody else's in the middle of ours"
     assert loaded.eval()(torch.zeros(1, 1, 32, 64)).shape == (1, 2, 32, 64)
     own = loaded.network.segformer.state_dict()
     assert all(torch.equal(own[name], value) for name, value in pretrained.segformer.state_dict().items())
