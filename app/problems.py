@@ -183,6 +183,8 @@ def allowed_methods(request: Request, error: HTTPException) -> str:
         parts = ["[^/]+" if part.startswith("{") else re.escape(part) for part in operation.split("/")]
         if re.fullmatch("/".join(parts), request.url.path):
             found.update(method.upper() for method in path_item)
+    if "GET" in found:
+        found.add("HEAD")
     return ", ".join(sorted(found)) or (error.headers or {}).get("Allow", "")
 
 

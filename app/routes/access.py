@@ -2,15 +2,16 @@
 
 from datetime import UTC, datetime
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.access import audit
 from app.access.tickets import ticket_for
 from app.routes.parameters import Cursor, Limit
+from app.routes.router import Router
 from app.service import HouseDep, ServiceDep, admin, reader
 
-router = APIRouter(tags=["access"])
+router = Router(tags=["access"])
 
 
 class TicketRequest(BaseModel):

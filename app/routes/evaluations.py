@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from app import evaluations, keys, queries
 from app.downloads import REVALIDATE, Download, serve
@@ -12,6 +12,7 @@ from app.openapi import ACCEPTED, file_answers
 from app.problems import Problem
 from app.routes.accepted import put_images, take_in, upload_allowance
 from app.routes.parameters import IdempotencyKey, JobId
+from app.routes.router import Router
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.uploads.evaluation_form import evaluation_schema, parse_evaluation, read_set
@@ -19,7 +20,7 @@ from app.uploads.forms import openapi_body
 from app.uploads.guides import GuideFiles, fingerprint
 from app.uploads.multipart import read_form
 
-router = APIRouter(tags=["evaluations"])
+router = Router(tags=["evaluations"])
 
 REFUSALS = {404: "There is no such job, or it is no evaluation", 409: "The evaluation has not succeeded"}
 
@@ -71,7 +72,6 @@ def submit(
     )
 
 
-@router.head("/jobs/{job_id}/report", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/report", response_class=Response, responses=file_answers("application/json", "The report", REFUSALS)
 )
@@ -80,7 +80,6 @@ def get_report(job_id: JobId, request: Request, service: ServiceDep) -> Response
     return report(job_id, "json", request, service)
 
 
-@router.head("/jobs/{job_id}/report.csv", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/report.csv", response_class=Response, responses=file_answers("text/csv", "The figures", REFUSALS)
 )
@@ -89,7 +88,6 @@ def get_report_csv(job_id: JobId, request: Request, service: ServiceDep) -> Resp
     return report(job_id, "csv", request, service)
 
 
-@router.head("/jobs/{job_id}/report.md", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/report.md", response_class=Response, responses=file_answers("text/markdown", "The table", REFUSALS)
 )
@@ -98,7 +96,6 @@ def get_report_markdown(job_id: JobId, request: Request, service: ServiceDep) ->
     return report(job_id, "md", request, service)
 
 
-@router.head("/jobs/{job_id}/report.png", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/report.png", response_class=Response, responses=file_answers("image/png", "The plot", REFUSALS)
 )

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from sqlalchemy import text
@@ -14,21 +14,20 @@ from app.database import clock
 from app.openapi import content, problems
 from app.problems import FieldError, as_response, unavailable
 from app.queries import live_workers
+from app.routes.router import Router
 from app.service import HouseDep, Service, admin
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 
-@router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def livez() -> dict[str, str]:
     """The process answers, though all its threads may wait for a store."""
     return {"status": "alive"}
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz", response_model=dict[str, str], responses=problems({503: "Something is missing; `errors` names it"})
 )

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import events, jobs, keys, queries
@@ -13,11 +13,12 @@ from app.openapi import JOB_HEADERS, Responses, file_answers, problems
 from app.problems import Problem
 from app.routes.accepted import job_answer
 from app.routes.parameters import Cursor, JobId, Limit
+from app.routes.router import Router
 from app.schemas import JobBody, JobList, Kind, SampleBody, SampleList, Status
 from app.service import ServiceDep
 from app.tables import Guide, Job, Sample
 
-router = APIRouter(tags=["jobs"])
+router = Router(tags=["jobs"])
 
 NO_JOB = problems({404: "There is no such job"})
 CANCELLED: Responses = {
@@ -87,6 +88,7 @@ def delete_job(job_id: JobId, service: ServiceDep) -> None:
 @router.get("/jobs/{job_id}/events", response_class=StreamingResponse, responses=EVENTS | NO_JOB)
 def follow_job(
     job_id: JobId,
+    request: Request,
     service: ServiceDep,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)] = None,
 ) -> Response:
@@ -97,6 +99,8 @@ def follow_job(
     if job.version == seen and has_ended(job):
         return Response(status_code=204)  # tells an EventSource to stop reconnecting
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    if request.method == "HEAD":  # a stream nobody reads would hold the connection until the job ends
+        return Response(headers=headers, media_type="text/event-stream")
     stream = events.events(service.database, job_id, seen, lambda: service.callers.still_admits(service.caller))
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
@@ -110,7 +114,6 @@ def list_samples(job_id: JobId, service: ServiceDep, cursor: Cursor, limit: Limi
     return SampleList(items=[SampleBody.of(sample, guides[sample.guide]) for sample in rows], next=following)
 
 
-@router.head("/jobs/{job_id}/samples/{index}/image", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/samples/{index}/image",
     response_class=Response,
@@ -127,7 +130,6 @@ def get_sample_image(job_id: JobId, index: int, request: Request, service: Servi
     )
 
 
-@router.head("/jobs/{job_id}/samples/{index}/mask", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/samples/{index}/mask",
     response_class=Response,
@@ -143,7 +145,6 @@ def get_sample_mask(job_id: JobId, index: int, request: Request, service: Servic
     return serve(request, service.blobs, Download(found.key, found.sha256, "image/png", IMMUTABLE))
 
 
-@router.head("/jobs/{job_id}/dataset", include_in_schema=False)
 @router.get("/jobs/{job_id}/dataset", response_class=Response, responses=DATASET)
 def get_dataset(job_id: JobId, request: Request, service: ServiceDep) -> Response:
     """The zip of images, masks and manifest."""

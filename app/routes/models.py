@@ -1,14 +1,13 @@
 """The weights that jobs can ask for by name."""
 
-from fastapi import APIRouter
-
 from app.database import clock
 from app.queries import live_workers
+from app.routes.router import Router
 from app.schemas import ModelBody, ModelList
 from app.service import ServiceDep
 from app.weights import list_weights
 
-router = APIRouter(tags=["models"])
+router = Router(tags=["models"])
 
 
 @router.get("/models")

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 
 from app.downloads import matches
 from app.problems import Problem
+from app.routes.router import Router
 from models import pixels
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 STATIC = Path(__file__).parent.parent / "static"
 MEDIA_TYPES = {

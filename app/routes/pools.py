@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from app import jobs, keys, pools
 from app.downloads import REVALIDATE, Download, serve
@@ -15,13 +15,14 @@ from app.openapi import ACCEPTED, Responses, file_answers, header, problems
 from app.problems import FieldError, invalid
 from app.routes.accepted import take_in, upload_allowance
 from app.routes.parameters import Cursor, IdempotencyKey, Limit, PoolName
+from app.routes.router import Router
 from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
 from app.service import Service, ServiceDep
 from app.uploads.forms import openapi_body
 from app.uploads.import_form import ImportForm, import_schema, parse_import
 from app.uploads.multipart import Form, UploadedFile, read_form
 
-router = APIRouter(tags=["pools"])
+router = Router(tags=["pools"])
 
 NO_POOL = problems({404: "There is no such pool"})
 CREATED: Responses = {201: {"description": "The pool", "headers": {"Location": header("the pool's address")}}}
@@ -71,7 +72,6 @@ def list_pool_images(name: PoolName, service: ServiceDep, cursor: Cursor, limit:
     return PoolImageList(items=[PoolImageBody.of(image, name) for image in rows], next=following)
 
 
-@router.head("/pools/{name}/images/{image_id}", include_in_schema=False)
 @router.get(
     "/pools/{name}/images/{image_id}",
     response_class=Response,

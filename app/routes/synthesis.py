@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from app import jobs, pools, queries
 from app.errors import PoolNotFound
@@ -14,6 +14,7 @@ from app.problems import FieldError, invalid
 from app.regions import CROP
 from app.routes.accepted import put_images, take_in, upload_allowance
 from app.routes.parameters import IdempotencyKey
+from app.routes.router import Router
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.uploads.forms import openapi_body
@@ -22,7 +23,7 @@ from app.uploads.multipart import read_form, shown
 from app.uploads.synthesis_form import parse_synthesis, synthesis_schema
 from app.weights import list_weights
 
-router = APIRouter(tags=["synthesis"])
+router = Router(tags=["synthesis"])
 
 
 @router.get("/presets")

@@ -50,7 +50,7 @@ def test_a_mistake_of_the_service_is_a_problem_with_every_header_on_a_connection
 
 
 def test_a_method_that_is_not_allowed_names_those_that_are(client: httpx.Client) -> None:
-    assert client.put("/pools").headers["Allow"] == "GET, POST"
+    assert client.put("/pools").headers["Allow"] == "GET, HEAD, POST"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"{}", b'{"name": "a", "nme": "b"}', b"\xff"])

@@ -1,0 +1,27 @@
+import httpx
+import pytest
+
+from tests.serving import submit
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/jobs", "/jobs/{}", "/jobs/{}/samples", "/pools", "/pools/held/images", "/metrics"]
+)
+def test_head_is_answered_as_get_without_the_body(client: httpx.Client, pool: str, path: str) -> None:
+    path = path.format(submit(client, pool)["id"])
+    asked, told = client.get(path), client.head(path)
+    assert told.status_code == 200
+    assert not told.content
+    assert told.headers["Content-Type"] == asked.headers["Content-Type"]
+    if path != "/metrics":  # which has counted one request more
+        assert told.headers["Content-Length"] == asked.headers["Content-Length"]
+
+
+def test_head_does_not_follow_a_job(client: httpx.Client, pool: str) -> None:
+    told = client.head(submit(client, pool)["links"]["events"], timeout=2)
+    assert told.headers["Content-Type"].startswith("text/event-stream")
+    assert client.get("/livez", timeout=2).status_code == 200, "the connection is free again"
+
+
+def test_head_of_what_is_not_there_is_404(client: httpx.Client) -> None:
+    assert client.head("/jobs/x").status_code == 404
