@@ -13,21 +13,26 @@ from app.webhooks.hosts import refusal
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
+TRUE = ("true", "1", "on", "yes")
+FALSE = ("false", "0", "off", "no")
+
 
 def parse_integer(value: object) -> object:
-    """Digits and nothing else: `int()` would also take ' 1_0 ' and digits of other scripts."""
+    """Digits, perhaps between spaces: `int()` would also take '1_0' and digits of other scripts."""
     if isinstance(value, str):
-        if not re.fullmatch(r"[+-]?[0-9]{1,30}", value, re.ASCII):
+        if not re.fullmatch(r" *[+-]?[0-9]{1,30} *", value):
             raise PydanticCustomError("integer", "should be a whole number, such as 5")
         return int(value)
     return value
 
 
 def parse_boolean(value: object) -> object:
+    """As JSON, Python, HTML's checkboxes and people write it."""
     if isinstance(value, str):
-        if value not in ("true", "false", "1", "0"):
-            raise PydanticCustomError("boolean", "should be true, false, 1 or 0")
-        return value in ("true", "1")
+        word = value.strip(" ").lower()
+        if word not in TRUE + FALSE:
+            raise PydanticCustomError("boolean", "should be true or false")
+        return word in TRUE
     return value
 
 
@@ -39,9 +44,9 @@ def check_webhook(url: str, about: ValidationInfo) -> str:
 
 
 def parse_number(value: object) -> object:
-    """Plain decimals: `float()` would also take 'nan', 'inf' and '1_0'."""
+    """Decimals as programs print them: `float()` would also take 'nan', 'inf' and '1_0'."""
     if isinstance(value, str):
-        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value, re.ASCII):
+        if not re.fullmatch(r" *([0-9]{1,30}\.?[0-9]{0,30}|\.[0-9]{1,30})(e[+-]?[0-9]{1,3})? *", value, re.IGNORECASE):
             raise PydanticCustomError("number", "should be a number from 0 on, such as 0.75")
         return float(value)
     return value
@@ -94,6 +99,8 @@ def plain_errors(error: ValidationError, known: tuple[str, ...]) -> list[FieldEr
             found.append(FieldError(name, f"is not a field of this form; known: {', '.join(known)}"))
         elif item["type"] == "missing":
             found.append(FieldError(name, "is missing"))
+        elif item["input"] == "":
+            found.append(FieldError(name, "is empty; give it a value or leave it out"))
         else:
             found.append(FieldError(name, f"{plain(item['msg'])}; got {shortened(item['input'])}"))
     return found

@@ -38,6 +38,25 @@ def test_what_is_not_given_comes_from_the_preset(client: httpx.Client, pool: str
     assert parameters == expected | others | {"seed": 0, "model": "default", "guides": ["guide-0.png"]}
 
 
+@pytest.mark.parametrize(
+    ("field", "sent", "meant"),
+    [
+        ("reblend", "True", True),  # as requests sends a Python bool
+        ("reblend", "on", True),  # as an HTML form sends a checkbox
+        ("reblend", "NO", False),
+        ("top_k", "  2 ", 2),
+        ("max_seam", "0.30000000000000004", 0.1 + 0.2),
+        ("max_seam", "1e-05", 1e-05),
+        ("max_seam", ".5", 0.5),
+    ],
+)
+def test_a_value_may_be_written_as_programs_write_it(
+    client: httpx.Client, pool: str, field: str, sent: str, meant: object
+) -> None:
+    answer = client.post("/synthesize", data={"pool": pool, "top_k": "1"} | {field: sent}, files=guide_files())
+    assert answer.json()["parameters"][field] == meant, answer.text
+
+
 def test_the_largest_seed_stays_exact(client: httpx.Client, pool: str) -> None:
     assert submit(client, pool, seed=str(2**63 - 1))["parameters"]["seed"] == 2**63 - 1
 
@@ -128,12 +147,12 @@ WRONG: dict[str, tuple[dict[str, str], Change, list[str]]] = {
 } | {
     f"{field} {value!r}": ({field: value}, lambda parts: parts, [field])
     for field, values in {
-        "top_k": ["0", "-1", "1001", "abc", "1.5", "", "1_0", " 1", "２", "9" * 40, "0x1"],
+        "top_k": ["0", "-1", "1001", "abc", "1.5", "", " ", "1_0", "1 0", "２", "9" * 40, "0x1"],
         "steps": ["0", "1001", "x"],
         "start_timestep": ["1001", "0"],
         "dilation": ["-1", "9"],
         "seed": ["-1", str(2**63), "9" * 4000],
-        "reblend": ["yes", "True", "", "2"],
+        "reblend": ["maybe", "", "2"],
         "selection": ["best"],
         "model": [
             "..",
@@ -188,6 +207,8 @@ def test_a_refusal_names_the_values_and_the_remedy(client: httpx.Client, pool: s
         return client.post("/synthesize", data=data, files=guide_files()).json()["errors"][0]["detail"]
 
     assert detail(top_k="4") == "is 4, but pool 'held' has 3 images; choose 1 to 3"
+    assert detail(top_k="") == "is empty; give it a value or leave it out"
+    assert detail(reblend="maybe") == "should be true or false; got 'maybe'"
     assert detail(top_k="0") == "should be greater than or equal to 1; got 0"
     assert "is 26, more than start_timestep, which is 25" in detail(steps="26")
     assert "available: default" in detail(model="other")
