@@ -3,12 +3,14 @@
 import errno
 import io
 import os
+import re
 import tempfile
 import unicodedata
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import unquote
 
 from anyio import to_thread
 from python_multipart.exceptions import FormParserError
@@ -28,6 +30,7 @@ MAX_TEXTS = 100
 MAX_FILES = 20_000
 MAX_HEADER_BYTES = 64 * 1024  # room for a file name far too long, so that the refusal can name its field
 FLUSH_BYTES = 1024 * 1024
+EXTENDED_NAME = re.compile(r""";\s*filename\*="?utf-8'[a-z-]*'([^;"\s]+)""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Form:
 async def read_form(request: Request, allowance: Allowance) -> AsyncIterator[Form]:
     """The request's form; its files live until the context ends. Raises Problem 400, 413, 415, 422; LimitReached."""
     boundary = boundary_of(request)
+    refuse_query(request)
     refuse_by_content_length(request, allowance)
     request.state.reads_form = True  # for `bodies.LimitSmallBodies`
     with tempfile.TemporaryFile(prefix="pansynth-upload-") as stored:
@@ -115,6 +119,14 @@ def boundary_of(request: Request) -> bytes:
     if not options.get(b"boundary"):
         raise malformed("the Content-Type has no boundary")
     return options[b"boundary"]
+
+
+def refuse_query(request: Request) -> None:
+    """A parameter in the address would be ignored, and the job made with its default."""
+    if given := request.query_params:
+        raise invalid(
+            [FieldError(shown(name), "stands in the address; send it as a field of the form") for name in given]
+        )
 
 
 def refuse_by_content_length(request: Request, allowance: Allowance) -> None:
@@ -187,8 +199,9 @@ class FormReader:
         if not options.get(b"name"):
             raise malformed("a part has no name in its Content-Disposition")
         self.field = text_of(options[b"name"])
-        if b"filename" in options:
-            self.file_name = checked_name(self.field, text_of(options[b"filename"]))
+        given = file_name_of(self.disposition, options)
+        if given is not None:
+            self.file_name = checked_name(self.field, given)
             self.file_count += 1
         else:
             self.text_count += 1
@@ -226,6 +239,17 @@ class FormReader:
         if not self.ended:
             raise malformed("the body ends before its closing boundary")
         return self.form
+
+
+def file_name_of(disposition: str, options: Mapping[bytes, bytes]) -> str | None:
+    """The name as the client gave it; None for a part that is no file.
+
+    RFC 7578 forbids `filename*`, but .NET, Spring and old urllib3 send it: instead of `filename`, or beside one that
+    has lost its umlauts.
+    """
+    if extended := EXTENDED_NAME.search(disposition):
+        return unquote(extended[1])
+    return text_of(options[b"filename"]) if b"filename" in options else None
 
 
 def text_of(raw: bytes) -> str:

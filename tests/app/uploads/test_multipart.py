@@ -3,11 +3,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from app.service import Service
+from app.tables import Upload
 from app.uploads import bodies
 from app.uploads.multipart import MAX_FILES, UploadedFile, checked_name
-from tests.serving import Served, answer_of, head, stored
+from tests.serving import Served, answer_of, guide_files, head, refused, stored
 
 LIMIT = 2_000_000  # of the served settings
 
@@ -126,6 +128,37 @@ def test_files_keep_their_bytes_across_pieces(client: httpx.Client, service: Ser
 )
 def test_a_file_keeps_its_own_name_without_folders(given: str, kept: str) -> None:
     assert checked_name("image", given) == kept
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("filename*=utf-8''r%C3%B6ntgen.png", "röntgen.png"),
+        ("filename=\"=?utf-8?B?csO2bnRnZW4ucG5n?=\"; filename*=utf-8''r%C3%B6ntgen.png", "röntgen.png"),
+        ("filename*=UTF-8'de'r%C3%B6ntgen.png; filename=\"r_ntgen.png\"", "röntgen.png"),
+        ('filename="röntgen.png"', "röntgen.png"),
+    ],
+)
+def test_a_name_with_umlauts_arrives_from_any_client(
+    client: httpx.Client, service: Service, sent: str, kept: str
+) -> None:
+    part = f'--xyz\r\nContent-Disposition: form-data; name="images"; {sent}\r\n\r\nx\r\n--xyz--\r\n'.encode()
+    headers = {"Content-Type": "multipart/form-data; boundary=xyz"}
+    answer = client.post("/pools/default/images", content=part, headers=headers)
+    assert answer.status_code == 202, answer.text
+    with service.database.read() as session:
+        assert session.scalars(select(Upload.name)).all() == [kept]
+
+
+def test_an_extended_name_is_checked_as_any_other(client: httpx.Client) -> None:
+    part = b"--xyz\r\nContent-Disposition: form-data; name=images; filename*=utf-8''..%2Fa.png\r\n\r\nx\r\n--xyz--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=xyz"}
+    assert client.post("/pools/default/images", content=part, headers=headers).status_code == 422
+
+
+def test_a_parameter_in_the_address_is_not_ignored(client: httpx.Client, pool: str) -> None:
+    answer = client.post("/synthesize?top_k=1", data={"pool": pool}, files=guide_files())
+    assert refused(answer) == {"top_k": "stands in the address; send it as a field of the form"}
 
 
 def test_any_file_name_is_taken_or_refused_but_never_an_error(client: httpx.Client) -> None:
