@@ -133,6 +133,7 @@ STORES: dict[type[Exception], str] = {
 }
 
 PHRASES = {413: "Request Entity Too Large"}  # Python 3.13 says it otherwise, and a problem's kind is to be the same
+PLAIN = {"missing": "is missing", "extra_forbidden": "is no field of this request; leave it out"}
 RETRY_AFTER = {"queue-full": "30", "decoder-away": str(RETRY_SECONDS)}
 
 
@@ -159,15 +160,16 @@ def from_validation(error: RequestValidationError, content_type: str) -> Problem
         if item["loc"] == ("body",):
             fields.append(FieldError("body", "should be a JSON object"))
             continue
-        where = [str(part) for part in item["loc"][1:]]
-        given = "" if item["type"] == "missing" else f"; got {shortened(item.get('input'))}"
-        fields.append(FieldError(".".join(where), f"{plain(item['msg'])}{given}"))
+        where = ".".join(str(part) for part in item["loc"][1:])
+        words = PLAIN.get(item["type"]) or f"{plain(item['msg'])}; got {shortened(item['input'])}"
+        fields.append(FieldError(where, words))
     return invalid(fields)
 
 
 def from_http(error: HTTPException) -> Problem:
     phrase = PHRASES.get(error.status_code) or HTTPStatus(error.status_code).phrase
     details = {
+        400: "the body is no JSON in UTF-8",  # the framework raises it for nothing else
         404: "there is nothing at this address; /docs lists what there is",
         405: f"this method is not allowed here; allowed: {(error.headers or {}).get('Allow')}",
     }

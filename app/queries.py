@@ -43,17 +43,17 @@ def is_repeated(session: Session, idempotency_key: str | None) -> bool:
 def list_jobs(
     session: Session,
     *,
-    kind: str | None = None,
-    status: str | None = None,
+    kind: str = "",
+    status: str = "",
     limit: int = 100,
     cursor: str | None = None,
 ) -> tuple[Sequence[Job], str | None]:
     """Jobs, newest first -> (at most `limit` jobs, cursor of the next page or None). Raises BadCursor."""
     newest_first = (Job.created_at.desc(), Job.id.desc())
     query = select(Job).where(visible(session, Job)).order_by(*newest_first).limit(limit + 1)
-    if kind is not None:
+    if kind:
         query = query.where(Job.kind == kind)
-    if status is not None:
+    if status:
         query = query.where(Job.status == status)
     if cursor:
         query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*_job_place(cursor)))

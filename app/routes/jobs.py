@@ -1,6 +1,6 @@
 """Jobs: how far they are, what they made, and how to stop them."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Header, Request, Response
 from fastapi.responses import StreamingResponse
@@ -45,10 +45,10 @@ def list_jobs(
     service: ServiceDep,
     cursor: Cursor,
     limit: Limit = 100,
-    kind: Kind | None = None,
-    status: Status | None = None,
+    kind: Literal[Kind, ""] = "",
+    status: Literal[Status, ""] = "",
 ) -> JobList:
-    """Jobs, the newest first."""
+    """Jobs, the newest first; of every kind and status where it is empty."""
     with service.database.read() as session:
         rows, following = queries.list_jobs(session, kind=kind, status=status, limit=limit, cursor=cursor)
         return JobList(items=[JobBody.of(session, job) for job in rows], next=following)

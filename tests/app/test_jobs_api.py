@@ -164,6 +164,7 @@ def test_jobs_are_listed_newest_first_by_kind_and_status(client: httpx.Client, p
     assert listed() == [imported["id"], second["id"], first["id"]]
     assert listed(kind="synthesis") == [second["id"], first["id"]]
     assert listed(kind="synthesis", status="queued") == [second["id"]]
+    assert listed(kind="", status="") == listed()  # as clients send what their user left open
     page = client.get("/jobs", params={"limit": 2}).json()
     assert listed(cursor=page["next"]) == [first["id"]]
 

@@ -7,7 +7,7 @@ from app import errors
 from app.problems import DOMAIN_ERRORS, from_domain
 from app.service import Service
 from app.settings import Settings
-from tests.serving import fill_pool, guide_files, serving
+from tests.serving import fill_pool, guide_files, refused, serving
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,15 @@ def test_a_mistake_of_the_service_is_a_problem_with_every_header_on_a_connection
 
 def test_a_method_that_is_not_allowed_names_those_that_are(client: httpx.Client) -> None:
     assert client.put("/pools").headers["Allow"] == "GET, HEAD, POST"
+
+
+def test_json_that_is_not_as_asked_is_refused_in_plain_words(client: httpx.Client) -> None:
+    assert refused(client.post("/pools", json={"nme": "b"})) == {
+        "name": "is missing",
+        "nme": "is no field of this request; leave it out",
+    }
+    answer = client.post("/pools", content=b'{"name": "\xff"}', headers={"Content-Type": "application/json"})
+    assert answer.json()["detail"] == "the body is no JSON in UTF-8"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"{}", b'{"name": "a", "nme": "b"}', b"\xff"])
