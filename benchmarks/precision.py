@@ -17,8 +17,8 @@ from torch import Tensor
 from app.presets import PRESETS
 from models import synthesis
 from models.phantoms import phantoms
-from models.segmenter import to_images
 from models.synthesis import Recipe, synthesize
+from models.tensors import to_images
 from models.weights import Networks, load_networks
 from worker.networks import batch_size
 

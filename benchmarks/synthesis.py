@@ -20,8 +20,8 @@ from app.presets import PRESETS
 from models.batches import FixedBatches
 from models.moved_guides import move_guides
 from models.phantoms import phantoms
-from models.segmenter import to_images
 from models.synthesis import Recipe, predict_noise
+from models.tensors import to_images
 from models.ways import synthesized
 from models.weights import load_networks
 from worker.networks import batch_size, use_device

@@ -20,8 +20,8 @@ from models.moved_guides import move_guides
 from models.phantoms import Phantom, phantoms
 from models.pixels import from_unit, read_image, resize_image
 from models.quality import contrast, quality, retention
-from models.segmenter import to_images
 from models.synthesis import Recipe
+from models.tensors import to_images
 from models.training.images import image_paths
 from models.training.vae import psnr
 from models.ways import synthesized

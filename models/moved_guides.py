@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from models import pixels
 from models.alignment import align
-from models.segmenter import to_images
+from models.tensors import to_images
 
 _DECIMALS = 4
 
@@ -25,7 +25,7 @@ def move_guides(
     found = align(to_images(guides, device), torch.from_numpy(masks).to(device)[:, None], to_images(unlabeled, device))
     moved_masks = found.masks[:, 0].cpu().numpy()
     there = np.array([mask.any() for mask in moved_masks])
-    moved = np.stack([pixels.from_unit(image) for image in found.images[:, 0].cpu().numpy()])
+    moved = pixels.from_unit(found.images[:, 0].cpu().numpy())
     fits = [round(fit, _DECIMALS) if kept else None for fit, kept in zip(found.fit.tolist(), there, strict=True)]
     chosen = there[:, None, None]
     return np.where(chosen, moved, guides), np.where(chosen, moved_masks, masks), fits

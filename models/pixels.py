@@ -63,7 +63,6 @@ __all__ = [
     "resize_mask",
     "sha256",
     "to_levels",
-    "to_unit",
 ]
 
 HEIGHT, WIDTH = 256, 512
@@ -216,13 +215,8 @@ def _full_from_png(data: bytes) -> NDArray[Any]:
         return np.array(PngImageFile(BytesIO(data)))  # not `Image.open`, which has a limit of pixels of its own
 
 
-def to_unit(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 0 ... 255 -> float32 -1 ... 1, as the networks take it."""
-    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
-
-
 def from_unit(values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
-    """-1 ... 1, clipped -> uint8, rounded; undoes `to_unit` exactly."""
+    """-1 ... 1, clipped -> uint8, rounded, of the same shape; undoes `models.tensors.to_images` exactly."""
     return np.rint((values.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
 
 

@@ -13,7 +13,8 @@ from scipy import ndimage
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from models.batches import FixedBatches
-from models.segmenter import Segmenter, to_images
+from models.segmenter import Segmenter
+from models.tensors import to_images
 from models.weights import WeightsError, verify_files, write_manifest
 
 KIND = "region"

@@ -14,6 +14,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.utils import logging
 
 from models.precision import autocast, memory_format
+from models.tensors import to_images
 
 
 @dataclass(frozen=True)
@@ -166,11 +167,6 @@ def _config(backbone: str) -> SegformerConfig:
     )
     config.num_labels = 2
     return config
-
-
-def to_images(pixels: Images, device: torch.device) -> Tensor:
-    """(B, H, W) uint8 -> (B, 1, H, W) float32 in [-1, 1]."""
-    return torch.from_numpy(pixels).to(device).float()[:, None] / 127.5 - 1
 
 
 def predict(

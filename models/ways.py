@@ -16,9 +16,10 @@ from models.batches import FixedBatches
 from models.labeled_sets import Show
 from models.matching import random_selection, top_k
 from models.moved_guides import move_guides
-from models.segmenter import Labeled, to_images
+from models.segmenter import Labeled
 from models.sharing import each_once, whole
 from models.synthesis import Recipe, sample_seed, synthesize
+from models.tensors import to_images
 from models.weights import Networks
 
 
@@ -148,7 +149,7 @@ def synthesized(
         seeds=seeds,
         batch_size=batch_size,
     )
-    return np.stack([pixels.from_unit(image) for image in made[:, 0].numpy()])
+    return pixels.from_unit(made[:, 0].numpy())
 
 
 def samples_file(folder: Path, way: Way, guide: int) -> Path:

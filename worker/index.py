@@ -28,6 +28,7 @@ from app.tables import Job, PoolImage, PoolLatent
 from models import pixels
 from models.batches import FixedBatches
 from models.memory import in_halves
+from models.tensors import to_images
 from models.weights import Networks
 from worker.lease import Lease
 from worker.networks import batch_size
@@ -121,7 +122,7 @@ def encode(
     """
 
     def make(some: Sequence[NDArray[np.uint8]], size: int) -> list[NDArray[np.float32]]:
-        units = torch.from_numpy(np.stack([pixels.to_unit(image) for image in some]))[:, None]
+        units = to_images(np.stack(some), torch.device("cpu"))  # a GPU divides with other last bits
         with FixedBatches(size, before_call=before_call) as batches:
             return list(batches.run(networks.vae.encode, units.to(networks.device)).float().cpu().numpy())
 

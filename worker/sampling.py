@@ -18,6 +18,7 @@ from models.memory import in_halves
 from models.moved_guides import move_guides
 from models.quality import quality
 from models.synthesis import Recipe, synthesize
+from models.tensors import to_images
 from models.weights import Networks
 from worker.index import encode
 from worker.lease import Lease, TurnOver
@@ -26,6 +27,7 @@ from worker.workplace import Workplace
 
 TURN_CPU = 4  # samples made and counted together
 TURN_CUDA = 128
+CPU = torch.device("cpu")
 STEP_SECONDS = 60.0  # after which the rest is another step's: one that a GPU's worker planned takes a CPU many minutes
 
 Pixels = NDArray[np.uint8]
@@ -148,9 +150,9 @@ def _synthesize(networks: Networks, job: Job, pairs: Sequence[Pair], lease: Leas
     def make(some: Sequence[Pair], batch_size: int) -> list[Floats]:
         made = synthesize(
             networks,
-            guide_images=_units([pair.guide for pair in some]),
+            guide_images=to_images(np.stack([pair.guide for pair in some]), CPU),
             guide_masks=torch.from_numpy(np.stack([pair.mask for pair in some]))[:, None],
-            unlabeled_images=_units([pair.unlabeled for pair in some]),
+            unlabeled_images=to_images(np.stack([pair.unlabeled for pair in some]), CPU),
             recipe=recipe(job),
             seeds=[pair.sample.seed for pair in some],
             should_stop=lease.over,
@@ -165,10 +167,6 @@ def recipe(job: Job) -> Recipe:
     """The recipe among a job's parameters."""
     named = {field.name for field in fields(Recipe)}
     return Recipe(**{name: value for name, value in job.parameters.items() if name in named})
-
-
-def _units(images: Sequence[Pixels]) -> torch.Tensor:
-    return torch.from_numpy(np.stack([pixels.to_unit(image) for image in images]))[:, None]
 
 
 def _finite(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.memorisation import MAX_IMAGES, TrainingLatents, describe_training
-from models.segmenter import to_images
 from models.sharing import alone, reserve, whole
+from models.tensors import to_images
 from models.training.images import TrainingImages
 from models.vae import Vae
 

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from models.metrics import dice
 from models.precision import autocast
-from models.segmenter import Labeled, Segmenter, build_segmenter, check_backbone, learning_rate, predict, to_images
+from models.segmenter import Labeled, Segmenter, build_segmenter, check_backbone, learning_rate, predict
+from models.tensors import to_images
 from models.training.augmentation import STANDARD, Reach, augment
 
 VALIDATION_SHARE = 0.2

@@ -14,7 +14,8 @@ from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 from models.pixels import from_unit
 from models.precision import autocast, memory_format
 from models.quality import contrast, retention
-from models.segmenter import Labeled, to_images
+from models.segmenter import Labeled
+from models.tensors import to_images
 from models.training.latents import encode
 from models.training.loop import Plan, Progress, train
 from models.training.ranks import Batches

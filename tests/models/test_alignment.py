@@ -13,7 +13,7 @@ from models.alignment import CANAL, POWERS, Aligned, _grid, _places, _terms, ali
 from models.moved_guides import move_guides
 from models.moved_masks import move_masks
 from models.phantoms import LOOKS, Phantom, nth_phantom, phantoms
-from models.segmenter import to_images
+from models.tensors import to_images
 
 PAIRS = ((0, 2), (0, 3), (0, 5), (1, 4), (1, 6), (1, 7))  # guide and recipient
 CPU = torch.device("cpu")

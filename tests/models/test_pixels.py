@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -30,8 +31,8 @@ from models.pixels import (
     resize_image,
     resize_mask,
     sha256,
-    to_unit,
 )
+from models.tensors import to_images
 from tests import bad_files
 
 UPLOADS = {role: build() for role, build in bad_files.BUILDERS.items()}
@@ -240,10 +241,10 @@ def test_pixels_of_another_shape_are_neither_written_nor_read() -> None:
 
 def test_levels_go_to_unit_range_and_back_unchanged() -> None:
     levels = np.arange(256, dtype=np.uint8)
-    unit = to_unit(levels)
-    assert unit.dtype == np.float32
-    assert (unit[0], unit[-1]) == (-1, 1)
-    assert np.array_equal(from_unit(unit), levels)
+    unit = to_images(levels[None, None], torch.device("cpu"))
+    assert unit.dtype == torch.float32 and unit.shape == (1, 1, 1, 256)
+    assert (unit.min(), unit.max()) == (-1, 1)
+    assert np.array_equal(from_unit(unit[0, 0, 0].numpy()), levels)
     assert np.array_equal(from_unit(np.array([-3.0, 0.001, 7.0])), [0, 128, 255])
 
 

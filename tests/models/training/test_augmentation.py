@@ -7,7 +7,7 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from models.phantoms import phantoms
-from models.segmenter import to_images
+from models.tensors import to_images
 from models.training.augmentation import WIDE, Reach, augment
 
 HEIGHT, WIDTH = 256, 512

@@ -8,7 +8,7 @@ import torch
 
 from models.duplicates import known
 from models.phantoms import phantoms
-from models.segmenter import to_images
+from models.tensors import to_images
 from models.training.images import TrainingImages
 from models.training.latents import encode, open_latents
 from models.weights import load_vae
