@@ -24,6 +24,7 @@ from app import errors
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 5
+MAX_SHOWN = 60  # characters of what a client sent, in an answer
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -196,9 +197,9 @@ def plain(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def shortened(value: object, limit: int = 60) -> str:
+def shortened(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"
 
 
 def install(app: FastAPI) -> None:

@@ -65,13 +65,12 @@ def list_jobs(
 
 
 def list_samples(
-    session: Session, job_id: str, *, limit: int = 100, cursor: str | None = None, made_only: bool = False
+    session: Session, job_id: str, *, limit: int = 100, cursor: str | None = None
 ) -> tuple[Sequence[Sample], str | None]:
-    """A job's samples by position -> (samples, next cursor or None). Raises JobNotFound, BadCursor."""
+    """A job's samples that are made, by position -> (samples, next cursor or None). Raises JobNotFound, BadCursor."""
     find_job(session, job_id)
-    query = select(Sample).where(Sample.job_id == job_id).order_by(Sample.position).limit(limit + 1)
-    if made_only:
-        query = query.where(Sample.image_sha256.is_not(None))
+    query = select(Sample).where(Sample.job_id == job_id, Sample.image_sha256.is_not(None))
+    query = query.order_by(Sample.position).limit(limit + 1)
     if cursor:
         query = query.where(Sample.position > min(number_of(cursor), MAX_POSITION))
     rows = session.scalars(query).all()

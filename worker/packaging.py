@@ -18,11 +18,11 @@ from app.tables import Guide, Job
 from app.trust import quality_summary
 from models import pixels
 from worker.lease import Lease
+from worker.made_samples import MadeSamples
 from worker.manifest import manifest_csv, readme
 from worker.networks import check_same_weights
 from worker.preview import Row, preview_png
 from worker.reading import read_ahead
-from worker.rows import MadeSamples
 from worker.workplace import Workplace
 
 PREVIEW_ROWS = 8

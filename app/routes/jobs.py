@@ -109,7 +109,7 @@ def follow_job(
 def list_samples(job_id: JobId, service: ServiceDep, cursor: Cursor, limit: Limit = 100) -> SampleList:
     """The samples made so far."""
     with service.database.read() as session:
-        rows, following = queries.list_samples(session, job_id, limit=limit, cursor=cursor, made_only=True)
+        rows, following = queries.list_samples(session, job_id, limit=limit, cursor=cursor)
         guides = queries.guides(session, job_id)
     return SampleList(items=[SampleBody.of(sample, guides[sample.guide]) for sample in rows], next=following)
 

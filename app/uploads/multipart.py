@@ -18,7 +18,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from app.access.limits import Allowance
-from app.problems import FieldError, Problem, invalid, wrong_media_type
+from app.problems import MAX_SHOWN, FieldError, Problem, invalid, wrong_media_type
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -277,8 +277,8 @@ def bad_name(field_name: str, given: str, remedy: str) -> Problem:
     return invalid([FieldError(shown(field_name), f"the file name {shown(given)!r} {remedy}")])
 
 
-def shown(text: str, limit: int = 60) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}..."
+def shown(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def malformed(reason: str) -> Problem:

@@ -98,8 +98,9 @@ def _grain(rng: Generator, image: Field, sd: float) -> Field:
     return image + rng.standard_normal((HEIGHT, WIDTH), dtype=np.float32) * np.float32(sd)
 
 
-def _equalise(image: Field, clip: float, rows: int, columns: int, bins: int = 64) -> Field:
+def _equalise(image: Field, clip: float, rows: int, columns: int) -> Field:
     """Contrast-limited adaptive histogram equalisation; image in gray levels, result 0..255."""
+    bins = 64
     level = np.clip(image / 256 * bins, 0, bins - 1e-3)
     x, y = grid()
     at_row = np.clip((y + 0.5) / HEIGHT * rows - 0.5, 0, rows - 1)

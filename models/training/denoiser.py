@@ -74,14 +74,13 @@ def draw_row(
     """One of `latents[rows]` (C, 32, 64), a noise level and the noise (C, 32, 64), by seed, step and row."""
     random = np.random.default_rng([seed, step, row])
     clean = latents[rows[random.integers(len(rows))]].float()
-    level = int(draw_levels(1, timesteps, random)[0])
+    level = draw_level(timesteps, random)
     return clean, level, random.standard_normal(clean.shape, dtype=np.float32)
 
 
-def draw_levels(count: int, timesteps: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Noise levels 1 ... timesteps (count,) int64, log-uniform: nearly half are at most 25, where `paper` works."""
-    levels = np.exp(random.uniform(0, np.log(timesteps + 1), count))
-    return levels.astype(np.int64).clip(1, timesteps)
+def draw_level(timesteps: int, random: np.random.Generator) -> int:
+    """A noise level of 1 ... timesteps, log-uniform: nearly half are at most 25, where `paper` works."""
+    return min(int(np.exp(random.uniform(0, np.log(timesteps + 1)))), timesteps)
 
 
 @torch.inference_mode()

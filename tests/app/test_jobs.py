@@ -263,7 +263,7 @@ def test_a_pool_is_not_deleted_under_a_job_and_ended_jobs_outlive_it(db: Databas
     assert do(db, pools.delete, "p") == f"pools/{pool_id}/"
     with db.read() as session:
         assert session.scalars(select(Pool)).all() == session.scalars(select(PoolImage)).all() == []
-        assert len(queries.list_samples(session, job.id)[0]) == 6
+        assert len(session.scalars(select(Sample)).all()) == 6
     assert look(db, job.id).pool_id is None
 
 
@@ -295,9 +295,8 @@ def test_samples_come_page_by_page(db: Database) -> None:
     plan_all(db)
     make_all(db, must_claim(db))
     with db.read() as session:
-        rows = page_through(session, queries.list_samples, job.id, limit=4)
-        assert [row.position for row in rows] == list(range(6))
-        assert len(queries.list_samples(session, job.id, made_only=True)[0]) == 4
+        rows = page_through(session, queries.list_samples, job.id, limit=3)
+        assert [row.position for row in rows] == list(range(4))  # of 6, two are not made yet
         assert queries.find_sample(session, job.id, 5).rank == 3
         assert queries.list_samples(session, job.id, cursor="9" * 18) == ([], None)
 

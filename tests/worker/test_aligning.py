@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from app import jobs, keys, queries
@@ -67,7 +68,7 @@ def members(data: bytes) -> dict[str, bytes]:
 
 def rows_of(place: Workplace, job_id: str) -> Sequence[Sample]:
     with place.database.read() as session:
-        return queries.list_samples(session, job_id)[0]
+        return session.scalars(select(Sample).where(Sample.job_id == job_id).order_by(Sample.position)).all()
 
 
 def test_every_sample_brings_a_mask_of_its_own_moved_with_its_guide(

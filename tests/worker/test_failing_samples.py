@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import select
 from torch import Tensor, nn
 
 from app import keys, queries
@@ -71,8 +72,8 @@ def assert_fails(_: Tensor) -> Tensor:
 
 def white(place: Workplace, job_id: str) -> Sample:
     with place.database.read() as session:
-        rows = queries.list_samples(session, job_id)[0]
-    return next(row for row in rows if row.pool_image_name == "white.png")
+        query = select(Sample).where(Sample.job_id == job_id, Sample.pool_image_name == "white.png")
+        return session.scalars(query).one()
 
 
 def body(place: Workplace, job_id: str) -> dict[str, Any]:
