@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
 PIECE = 1 << 20
-# Of a bucket that answers 500 or not at all: then a request is answered 503 and a step waits, neither for minutes.
+# Of a bucket that answers 500 or not at all. After them a request gets 503 and a step waits; neither tries for minutes.
 RETRIES: "RetryConfig" = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
 PARTS = 4  # of 5 MB each, of a large file, that are under way at once
 LISTED = 500  # entries handed over at once
@@ -97,7 +97,7 @@ class Blobs:
             return int(obstore.head(self._store, key)["size"])
 
     def check(self) -> None:
-        """Raise where nothing can be read: a bucket that is not there has no blobs either, and says so when listed."""
+        """Raise where nothing can be read. It lists, since a missing bucket answers a read as a missing blob does."""
         next(self.list("ready/"), None)
 
     def exists(self, key: str) -> bool:
@@ -162,7 +162,7 @@ def _missing(key: str) -> BlobMissing:
 
 @contextmanager
 def _not_found_is(error: Exception) -> Iterator[None]:
-    """Raises this where the store finds nothing: of what is read the blob is missing, of what is written the bucket."""
+    """Raise `error` where the store finds nothing: what a read misses is the blob, what a write misses the bucket."""
     try:
         yield
     except (NotFoundError, FileNotFoundError) as cause:

@@ -46,7 +46,7 @@ def change_since(database: Database, job_id: str, version: int) -> Change | None
 async def events(database: Database, job_id: str, seen: int, is_admitted: Callable[[], bool]) -> AsyncIterator[str]:
     """Event-stream text: one event per change after version `seen`.
 
-    Until the job ends or is deleted, whoever listens is no longer admitted, or the database is away.
+    It ends when the job ends or is deleted, the listener is no longer admitted, or the database is away.
     """
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     quiet_since = time.monotonic()

@@ -24,10 +24,10 @@ def fail_one(session: Session, job: Job, sample: Sample, detail: str) -> str | N
 
 
 def fail_next(session: Session, job: Job, step: Step, why: str) -> str | None:
-    """A step was tried in vain. If it is about samples the one fails whose turn it was, and the step may go on.
+    """A step was tried in vain. If it makes samples, the one whose turn it was fails, and the step may go on.
 
-    Returns why the job has failed, if it has. Retries take one sample at a time, in order, so it is the first
-    that is not made. What a step is called does not matter: versions give their kinds of steps other names.
+    Returns why the job has failed, if it has. Retries take one sample at a time, in order, so it was the turn of the
+    first that is not made. The step's kind is not asked: another version may give its steps other names.
     """
     waiting = select(Sample).where(
         Sample.job_id == job.id,
@@ -48,8 +48,8 @@ def fail_next(session: Session, job: Job, step: Step, why: str) -> str | None:
 def _is_newer_steps(step: Step) -> ColumnElement[bool]:
     """Whether a sample is another step's to make, though its position lies in this one's range.
 
-    That may be a range of guides. But a sample's step is made with its row, after every step that came before: so of
-    the steps whose range a sample lies in, the newest is the one that makes it.
+    This one's range may be of guides. A sample's step is made together with its row, after all earlier steps: so of the
+    steps whose range a sample lies in, the newest is the one that makes it.
     """
     newer = aliased(Step)
     return exists().where(

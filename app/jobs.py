@@ -137,7 +137,7 @@ def claim(
     """Lease the fairest claimable step of any job, see `leases.fairest`.
 
     kinds: of steps that the worker knows how to do, None for all; others are left to workers of another version.
-    A step leased `max_attempts` times without getting on fails its sample or its job. None: nothing to do.
+    A step leased `max_attempts` times without progress fails its sample or its job. None: nothing to do.
     """
     while (found := fairest(session, now, kinds)) is not None:
         job_id, step_id = found
@@ -167,14 +167,14 @@ def renew(session: Session, claim: Claim, *, now: datetime, lease_seconds: float
 
 
 def hand_back(session: Session, claim: Claim) -> None:
-    """Leave an unfinished step that got on to whoever comes next, so that no step runs for minutes."""
+    """Leave an unfinished step that made progress to whoever comes next, so that no step runs for minutes."""
     _, step = hold(session, claim)
     let_go(step, "ready")
     step.attempts = 0
 
 
 def retry_later(session: Session, claim: Claim, *, now: datetime, max_attempts: int, detail: str) -> None:
-    """A step failed in a way that may pass: leave it for a while, longer each time, then fail its sample or job."""
+    """A step failed in a way that may pass: leave it for a while, longer each time; at last fail its sample or job."""
     job, step = hold(session, claim)
     pause = 2.0 ** min(step.attempts - 1, LONGEST_PAUSE)
     if step.attempts >= max_attempts and (words := fail_next(session, job, step, f"the last time: {detail}")):
@@ -191,7 +191,7 @@ def wait_out(session: Session, claim: Claim, *, now: datetime) -> None:
 
 
 def stop(session: Session, claim: Claim, *, now: datetime) -> None:
-    """The worker has let go of a step: its job is cancelled, which the last to let go completes, or the worker ends."""
+    """The worker has let go of a step: it ends, or the job is being cancelled, which the last to let go completes."""
     job = lock(session, claim.job_id)
     step = session.get(Step, claim.step_id, populate_existing=True)
     if job is not None and step is not None and step.lease == claim.lease:
@@ -269,7 +269,7 @@ def finish_sample(
 
 
 def fail_sample(session: Session, claim: Claim, *, position: int, detail: str) -> None:
-    """A sample cannot be made: the dataset will lack it and the job say so, unless most fail: then the job does."""
+    """A sample cannot be made: the dataset will lack it, and the job says so. If most fail, the job fails."""
     job, step = hold(session, claim)
     if words := fail_one(session, job, session.get_one(Sample, (job.id, position)), detail):
         end_job(session, job, "failed", words)
@@ -301,7 +301,7 @@ def fail(session: Session, claim: Claim, detail: str) -> None:
 
 
 def cancel(session: Session, job_id: str, *, now: datetime) -> tuple[Job, bool]:
-    """Cancel a job: at once where no worker is at it, else as soon as they notice. -> (job, was it news).
+    """Cancel a job: at once where no worker is at it, else as soon as they notice. -> (job, whether that was new).
 
     Raises JobNotFound; JobEnded if it succeeded or failed before.
     """

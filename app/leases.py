@@ -36,9 +36,9 @@ def hold(session: Session, claim: Claim) -> tuple[Job, Step]:
 
 
 def is_worked_at(now: datetime) -> ColumnElement[bool]:
-    """Whether a worker holds a step, which is not only left for a while (`leave`).
+    """Whether a worker holds a step, rather than the step being left for a while (`leave`).
 
-    A lease that lasts longer than any is from before the clock was set back.
+    A lease that ends later than any can is from before the clock was set back.
     """
     lasts = Step.leased_until.between(now, now + LONGEST_LEASE)
     return and_(Step.status == "leased", lasts, Step.lease.is_not(None))
@@ -101,7 +101,7 @@ def is_held(session: Session, job_id: str, now: datetime) -> bool:
 
 
 def get_on(session: Session, job: Job, done: int = 1) -> None:
-    """So many more of the job's samples, files or arms are done."""
+    """`done` more of the job's samples, files or arms are done."""
     job.done, job.version, job.progressed_at = job.done + done, job.version + 1, clock(session)
 
 
@@ -110,7 +110,7 @@ def let_go(step: Step, status: str) -> None:
 
 
 def spare(step: Step) -> None:
-    """The try that ends did not fail, so it does not count; progress may have set the count back already."""
+    """Do not count the attempt that ends, which did not fail; progress may have reset the count already."""
     step.attempts = max(0, step.attempts - 1)
 
 
@@ -122,8 +122,8 @@ def leave(step: Step, until: datetime) -> None:
 def kind_of(kind: str, parameters: Mapping[str, Any]) -> str:
     """What a step of this kind is called in a job with these parameters.
 
-    A worker of a version that does not know `hold_anatomy` would make another sample, one that does not align as this
-    one does would move the guide elsewhere. They leave steps whose names they do not know.
+    A worker of a version without `hold_anatomy` would make another sample, and one that aligns differently would move
+    the guide elsewhere. They leave steps whose names they do not know.
     """
     if parameters.get("align"):
         return f"{kind}-3"

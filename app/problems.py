@@ -133,7 +133,7 @@ STORES: dict[type[Exception], str] = {
     BlobError: "the blob store",
 }
 
-PHRASES = {413: "Request Entity Too Large"}  # Python 3.13 says it otherwise, and a problem's kind is to be the same
+PHRASES = {413: "Request Entity Too Large"}  # Python 3.13 words it differently, and a problem's kind must not change
 PLAIN = {"missing": "is missing", "extra_forbidden": "is no field of this request; leave it out"}
 RETRY_AFTER = {"queue-full": "30", "decoder-away": str(RETRY_SECONDS)}
 

@@ -143,9 +143,9 @@ def failed_samples(session: Session, job: Job) -> list[dict[str, Any]]:
 
 
 def eta_seconds(job: Job) -> float | None:
-    """Seconds to a running job's last sample or file, as they were when it last got on; None: no pace yet, or ended.
+    """Seconds to a running job's last sample or file, as of its last progress; None: no pace yet, or ended.
 
-    At its pace up to then: with the time since, which has made nothing yet, it would climb until the next batch.
+    Its pace is that up to then: with the time since, the figure would climb until the next batch is done.
     """
     if job.status != "running" or job.started_at is None or job.progressed_at is None or not job.done:
         return None
@@ -165,7 +165,7 @@ def counts_by_status(session: Session) -> dict[tuple[str, str], int]:
 
 
 def steps_to_do(session: Session) -> int:
-    """Steps that workers do or could do now: so many workers would all have work."""
+    """Steps that workers do or could do now: as many workers would all have work."""
     query = select(func.count()).select_from(Step).join(Job, Job.id == Step.job_id)
     return session.scalar(query.where(Step.status != "done", Job.status.in_(WORKABLE))) or 0
 

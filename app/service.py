@@ -64,7 +64,7 @@ HouseDep = Annotated[Service, Depends(house_of)]  # sees every tenant's rows
 
 
 def caller_of(request: Request, house: HouseDep, shown: Shown) -> Caller:
-    """Whom the request comes from; what it may do is not checked yet. Raises Problem 401, or 403."""
+    """Who sends the request; what they may do is not checked yet. Raises Problem 401, or 403."""
     if not house.settings.api_keys_required:
         refuse_other_sites(request)
     ticket = request.query_params.get("ticket") if request.method in SAFE_METHODS else None
@@ -90,7 +90,7 @@ async def by_method(request: Request, caller: CallerDep) -> None:
 
 
 async def service_of(house: HouseDep, caller: CallerDep) -> Service:
-    """The service as its caller sees it: a route comes by no rows without a caller, and by no other tenant's."""
+    """The service as its caller sees it: no route gets at rows without a caller, or at another tenant's."""
     return replace(house, database=house.database.of(caller.tenant), caller=caller)
 
 

@@ -43,8 +43,9 @@ def tidy(service: Service) -> None:
 
 
 async def keep_sweeping(service: Service, prepared: bool) -> None:
-    """Until cancelled: prepare the database if that was not possible yet, then sweep and tidy, neither waiting for the
-    other: a store of a million blobs is tidied for minutes.
+    """Until cancelled: prepare the database if that was not possible yet, then sweep and tidy.
+
+    Neither waits for the other, since tidying a store of a million blobs takes minutes.
     """
     if not prepared:
         await until_done("preparing the database", lambda: to_thread.run_sync(prepare, service))
@@ -62,7 +63,7 @@ async def keep_doing(what: str, act: Act, pause_seconds: float = 0.0) -> None:
 
 
 async def until_done(what: str, act: Act) -> None:
-    """Every SWEEP_SECONDS until it is done once: outages are waited out, and each kind of trouble is told once."""
+    """Try every SWEEP_SECONDS until it is done once: outages are waited out, each kind of trouble is logged once."""
     trouble = ""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)

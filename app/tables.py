@@ -208,7 +208,7 @@ class Step(Base):
     first: Mapped[int] = mapped_column(default=0)  # the rows (uploads, guides, samples) first <= position < last
     last: Mapped[int] = mapped_column(default=0)
     status: Mapped[str] = mapped_column(String(16))  # ready | leased | done
-    attempts: Mapped[int] = mapped_column(default=0)  # leases given since the step last got on
+    attempts: Mapped[int] = mapped_column(default=0)  # leases given since the step last made progress
     leased_until: Mapped[datetime | None]
     lease: Mapped[str | None] = mapped_column(String(32))  # random: only its holder may finish the step
     worker: Mapped[str | None] = mapped_column(String(128))  # who holds the lease

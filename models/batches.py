@@ -1,4 +1,4 @@
-"""Network calls whose result for a row has the same bits in any company and on any number of cores."""
+"""Network calls whose result for a row does not depend, to the last bit, on the other rows or on the cores."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +20,9 @@ class FixedBatches:
     """Runs networks on batches of one fixed size, the last one padded.
 
     Convolutions and matrix products choose their order of summation by the batch size and by the number of
-    threads, so both change the last bits of a result, and a rounded pixel with them. Here a call always gets
-    `batch_size` rows, and on the CPU one thread; the cores work on different batches at once instead, which
-    is faster, too. On the CPU leave `batch_size` at 1: larger batches gain little there.
+    threads, so both change the last bits of a result, and now and then a rounded pixel. Here a call always gets
+    `batch_size` rows, and on the CPU one thread; instead the cores work on different batches at once, which
+    is also faster. On the CPU leave `batch_size` at 1: larger batches gain little there.
 
     threads: how many batches at once, on the CPU only. before_call: runs before every network call in the
     thread that makes it; what it raises ends the run.

@@ -43,8 +43,8 @@ def read_stored(data: bytes, max_pixels: int) -> NDArray[Any]:
 def read_brightness(data: bytes, max_pixels: int) -> NDArray[np.float32]:
     """As a viewer shows it: (H, W) float32 in [0, 1], black 0 (PS3.3 C.7.6.3, C.11.1, C.11.2).
 
-    Through the first VOI LUT or else the first window; with neither, over the range of the bits stored, of
-    which 16 only say that the depth is unknown (`ceiling`). MONOCHROME1 is turned round. Raises ImageError.
+    Through the first VOI LUT or else the first window; with neither, over the range of the stored bits. 16 unsigned
+    bits leave the real depth unknown: `ceiling` guesses it. MONOCHROME1 is inverted. Raises ImageError.
     """
     with decoding("DICOM"):
         dataset = _open(data, max_pixels)

@@ -31,7 +31,7 @@ def signature(image: NDArray[np.uint8]) -> Signatures:
 
 
 def near_pairs(first: Signatures, second: Signatures) -> Iterator[tuple[int, int]]:
-    """All (row, row) of signatures (N, 64) and (M, 64) that differ in at most NEAR_BITS, by the first."""
+    """All (row, row) of signatures (N, 64) and (M, 64) that differ in at most NEAR_BITS bits, in order of the first."""
     words = SIGNATURE_BYTES // 8
     left, right = (np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), words) for rows in (first, second))
     step = max(1, _BLOCK // max(1, len(right)))
@@ -45,7 +45,7 @@ def near_pairs(first: Signatures, second: Signatures) -> Iterator[tuple[int, int
 
 
 def groups(signatures: Signatures) -> list[list[int]]:
-    """The rows of (N, 64) in groups: near-duplicates, and theirs in turn, together; each group and all in order."""
+    """The rows of (N, 64) in groups, near-duplicates of near-duplicates together; rows and groups in order."""
     leader = list(range(len(signatures)))
 
     def find(row: int) -> int:
@@ -64,7 +64,7 @@ def groups(signatures: Signatures) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a radiograph for finding it again: sha256 of its 512x256 pixels and its signature, in hex."""
+    """What identifies a radiograph and its copies: sha256 of its 512x256 pixels and its signature, both in hex."""
 
     name: str
     pixels_sha256: str

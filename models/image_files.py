@@ -90,7 +90,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _stores_white_as_zero(image: ImageFile.ImageFile) -> bool:
-    # Pillow turns 1 to 8 bit files of this kind round by itself, deeper ones not
+    # Pillow itself inverts such files of 1 to 8 bits, but not deeper ones
     return isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
 
 

@@ -1,4 +1,4 @@
-"""The sets of a comparison: guides, pool and test, from phantoms or from a user's folders."""
+"""The sets of a comparison: guides, pool and test images, from phantoms or from a user's folders."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -65,8 +65,8 @@ def phantom_sets(
 ) -> Sets:
     """Guides, pool and test of `counts`, none sharing an anatomy; the guides in looks of their own.
 
-    With a `folder` they are kept there and memory-mapped, so that several processes, and a run that goes on, need not
-    draw them again. Raises NotLockable.
+    With a `folder` they are kept there and memory-mapped, so that neither other processes nor a resumed run draw them
+    again. Raises NotLockable.
     """
     parts = (
         _phantoms(seed + GUIDES_SET, counts[0], guide_looks, "guide", show, folder),
@@ -80,11 +80,11 @@ def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pai
     """The same from image files, brought to 512x256. Raises ValueError naming the file.
 
     Pool images with the pixels of an earlier one are left out: the same samples would be made of them. So are those
-    with the pixels of a guide: it resembles none as much, and the sample would be the guide itself.
+    with the pixels of a guide, which would be its best match: the sample would be the guide itself.
     """
     labeled = read_labeled(guides, "guides", show)
     unlabeled = _distinct(read_labeled(pool, "pool images", show), labeled)
-    # A guide's file may have the same name, and is another anatomy.
+    # A guide's file may have the same name, but shows another anatomy.
     names = tuple(f"pool image {name}" for name in unlabeled.groups)
     return Sets(labeled, replace(unlabeled, groups=names), read_labeled(test, "test images", show))
 
@@ -154,6 +154,6 @@ def read_labeled(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:
 
 
 def _room(count: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """For `count` images, and masks that are empty; memory is taken by what is written alone."""
+    """Arrays for `count` images, and empty masks; only what is written takes memory."""
     shape = (count, pixels.HEIGHT, pixels.WIDTH)
     return np.zeros(shape, np.uint8), np.zeros(shape, bool)

@@ -9,11 +9,11 @@ _MANY_COMPONENTS = 256  # a mask in more pieces than this is noise, and is treat
 
 
 def resize_keeping_lines(mask: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
-    """Mask (H, W) -> (height, width): the cells covered by half, and thin lines where these are too few.
+    """Mask (H, W) -> (height, width): the cells at least half covered, and lines where thin anatomy covers less.
 
-    The cells that a connected component touches keep all of it in one piece, but are too wide. So they are
+    The cells that a connected component touches keep it in one piece, but make it too wide. So they are
     thinned, the least covered cell first, never taking one whose loss would cut or shorten the figure, until
-    only the half covered cells and lines one cell wide are left. Components are thinned apart, so that no
+    only the half covered cells and lines one cell wide are left. Components are thinned one by one, so that no
     line joins two.
     """
     from scipy import ndimage
@@ -42,7 +42,7 @@ def _coverage(
 ) -> NDArray[np.float64]:
     """The area of `part`, cut out at `corner` of a mask of `shape`, in the cells `bins` of the new `grid`.
 
-    A whole cell counts H x W, so all areas are whole numbers, exact, and mirror-true.
+    A full cell counts H x W, so all areas are whole numbers: exact, and the same in a mirrored mask.
     """
     rows = _sum_bins(part, corner[0], shape[0], grid[0], bins[0])
     return _sum_bins(rows.T, corner[1], shape[1], grid[1], bins[1]).T
@@ -56,7 +56,10 @@ def _touched(pixels: slice, n: int, count: int) -> range:
 def _sum_bins(
     values: NDArray[np.bool_] | NDArray[np.float64], start: int, n: int, count: int, bins: range
 ) -> NDArray[np.float64]:
-    """Sum rows `start` ... of n into `bins` out of `count`, each n long where a row is `count` long."""
+    """Sum `values`, the rows from `start` on out of n, into `bins` out of `count`.
+
+    Lengths are exact: a row is `count` long and a bin n.
+    """
     sums = np.zeros((len(bins), values.shape[1]))
     for bin_sum, i in zip(sums, bins, strict=True):
         rows = np.arange(max(i * n // count, start), min(-(-(i + 1) * n // count), start + len(values)))

@@ -1,4 +1,4 @@
-"""Which pool images resemble a guide: exact SSIM between latents, and the k best of a passing pool."""
+"""Which pool images resemble a guide: exact SSIM between latents, and the k best of a pool read piece by piece."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from models.batches import FixedBatches
 WINDOW = 7
 _K1, _K2 = 0.01, 0.03
 _SAMPLE_COVARIANCE = WINDOW**2 / (WINDOW**2 - 1)
-_CHUNK_CPU = 4  # pool latents compared at once: what is made of them stays in a core's cache
+_CHUNK_CPU = 4  # pool latents compared at once: the intermediate results stay in a core's cache
 _CHUNK_CUDA = 256
 
 
@@ -73,10 +73,10 @@ def latent_ssim(guides: Tensor, pool: Tensor, data_range: float) -> Tensor:
 def top_k(
     guides: Tensor, shards: Iterable[tuple[Tensor, Sequence[str]]], k: int, data_range: float
 ) -> list[list[Match]]:
-    """For each guide (G, C, H, W) its k most similar pool images, best first; equals by ascending sha256.
+    """For each guide (G, C, H, W) its k most similar pool images, best first; ties by ascending sha256.
 
     `shards` yields the pool piece by piece, as latents (N, C, H, W) and their images' sha256; only one piece
-    and the k best so far are held. A pool smaller than k gives all it has.
+    and the k best so far are in memory. A pool smaller than k gives all it has.
     """
     if k < 1:
         raise ValueError(f"k is {k}; give 1 or more")
@@ -89,7 +89,7 @@ def top_k(
 def better(
     best: Sequence[Sequence[Match]], guides: Tensor, latents: Tensor, sha256s: Sequence[str], k: int, data_range: float
 ) -> list[list[Match]]:
-    """One piece of `top_k`: the k best so far of each guide, and those of this shard that belong among them."""
+    """One piece of `top_k`: the k best of each guide so far -> the k best of them and this shard."""
     ssim = latent_ssim(guides, latents, data_range).cpu().numpy()
     return [_ranked([*best[row], *_candidates(ssim[row], sha256s, k)])[:k] for row in range(len(guides))]
 
@@ -117,7 +117,7 @@ def _ranked(matches: list[Match]) -> list[Match]:
 
 
 def _ssim(a: _Windows, b: _Windows, data_range: float) -> Tensor:
-    """Wang et al. 2004, equation 13; much in place, as memory traffic is what it costs."""
+    """Wang et al. 2004, equation 13; mostly in place, since its cost is memory traffic."""
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
     means = a.mean * b.mean
     structure = _window_means(a.images * b.images).sub_(means).mul_(2 * _SAMPLE_COVARIANCE).add_(c2)

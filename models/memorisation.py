@@ -18,8 +18,8 @@ from torch import Tensor
 FILE = "training_latents.safetensors"
 SUMS = 512
 MAX_IMAGES = 20_000  # 20 MB
-# Of the usual distance of two images, below which one is a copy of the other. On phantoms a copy of half the size,
-# as JPEG of quality 30 or with a gamma of 0.6 is within 0.3, another patient 0.40 away at the least.
+# Of the usual distance between two images: below it one is a copy of the other. On phantoms a copy of half the size, as
+# JPEG of quality 30 or with a gamma of 0.6 is within 0.3; another patient is at least 0.40 away.
 COPY = 1 / 3
 _PIECE = 512  # rows compared at once
 
@@ -51,9 +51,9 @@ class TrainingLatents:
 
 
 def describe_training(pieces: Iterable[Tensor]) -> TrainingLatents:
-    """The training images' latents, piece by piece (n, C, H, W), and not their mirror images -> what to keep of them.
+    """The training images' latents, piece by piece (n, C, H, W), without the mirrored ones -> what to keep of them.
 
-    Raises ValueError where there are fewer than two different ones: nothing says then what far is.
+    Raises ValueError where there are fewer than two different ones, and so no distance to measure by.
     """
     kept = np.concatenate([sketch(piece) for piece in pieces]).astype(np.float16).astype(np.float64)
     usual = float(np.sqrt(2 * kept.var(axis=0).sum()))  # root mean square over all pairs
@@ -63,7 +63,7 @@ def describe_training(pieces: Iterable[Tensor]) -> TrainingLatents:
 
 
 def sketch(latents: Tensor) -> Sketches:
-    """Latents (B, C, H, W) -> (B, 512): the same bits in any company.
+    """Latents (B, C, H, W) -> (B, 512); a row's bits do not depend on the other rows.
 
     Each latent is brought to mean 0 and sd 1 first: a copy in another light is a copy, and two patients in the same
     pale light are not.
@@ -101,7 +101,7 @@ def _plan(count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 
 def _nearest_others(kept: Sketches, beyond: float) -> NDArray[np.float64]:
-    """The distance of each row to the nearest that is further away than `beyond`."""
+    """The distance of each row to the nearest of the rows that are further away than `beyond`."""
     squares = (kept**2).sum(axis=1)
     nearest = []
     for start in range(0, len(kept), _PIECE):

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import torch
 
-# In what a GPU's driver, its libraries and the CPU's allocator say, which have no error of their own for it.
+# Of the messages of a GPU's driver, its libraries and the CPU's allocator, which raise no error class of their own.
 WORDS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
 
 Row = TypeVar("Row")
@@ -13,10 +13,10 @@ Result = TypeVar("Result")
 
 
 def in_halves(make: Callable[[Sequence[Row], int], list[Result]], rows: Sequence[Row], batch_size: int) -> list[Result]:
-    """`make(rows, batch_size)`, in halves and those in halves again wherever memory runs out.
+    """`make(rows, batch_size)`; wherever memory runs out, in halves, and these in halves again.
 
-    Rows stay in order. On a GPU a smaller batch may change the last bits of a result; that is better than none.
-    Raises what `make` raises: memory, too, where a single row in a batch of one needs more than there is.
+    Rows stay in order. On a GPU a smaller batch may change the last bits of a result; that is better than no result.
+    Raises what `make` raises, out of memory only for a single row in a batch of one.
     """
     try:
         return make(rows, batch_size)
@@ -32,7 +32,7 @@ def in_halves(make: Callable[[Sequence[Row], int], list[Result]], rows: Sequence
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Python's, torch's, or what WORDS tell of."""
+    """Whether it is Python's or torch's memory error, or one that says so in WORDS."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)

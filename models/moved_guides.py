@@ -19,8 +19,8 @@ def move_guides(
 ) -> tuple[Images, Masks, list[float | None]]:
     """`models.alignment.align` for (B, 256, 512) uint8 and bool -> guides and masks moved, and their fits.
 
-    The moved guide is rounded to gray levels once, so what is synthesised from it and what it is compared with is the
-    same. Where nothing of a mask is left in the frame its guide stays where it was, and its fit is None.
+    The moved guide is rounded to gray levels once, so the synthesis and the figures of quality see the same image.
+    Where nothing of a mask is left in the frame its guide stays where it was, and its fit is None.
     """
     found = align(to_images(guides, device), torch.from_numpy(masks).to(device)[:, None], to_images(unlabeled, device))
     moved_masks = found.masks[:, 0].cpu().numpy()

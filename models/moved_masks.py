@@ -3,15 +3,15 @@
 from torch import Tensor
 from torch.nn import functional
 
-THIN = 0.35  # of a pixel, from which on a line of one or two counts: by a half it would fall to pieces
+THIN = 0.35  # coverage at which a pixel belongs to a thin line: at a half the line would fall to pieces
 
 
 def move_masks(masks: Tensor, grid: Tensor, align_corners: bool) -> Tensor:
     """Masks (B, 1, H, W) bool -> the same where `grid` (B, H, W, 2), as `grid_sample` takes it, looks; outside: False.
 
-    The pixels covered by half; of what an opening by 3x3 takes away, lines of one or two pixels above all, those
-    covered by THIN. Measured on a sine curve one pixel wide, turned by up to 10 degrees: one piece, where a half
-    alone leaves about 40 and the nearest pixel 20.
+    A pixel belongs to the result where at least half of it is covered, or where more than THIN is covered by what an
+    opening by 3x3 takes away: lines one or two pixels wide above all. Measured on a sine curve one pixel wide, turned
+    by up to 10 degrees: it stays one piece; the half alone leaves about 40 pieces, the nearest pixel 20.
     """
     whole = masks.float()
     thin = whole - whole * _grown(-_grown(-whole))

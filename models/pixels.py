@@ -173,13 +173,13 @@ def mask_from_png(data: bytes) -> NDArray[np.bool_]:
 
 
 def to_levels(image: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """(H, W) in [0, 1] -> 0 ... 65535: what 8 and 16 bit files held, and nothing else."""
+    """(H, W) in [0, 1] -> the nearest of 0 ... 65535."""
     levels: NDArray[np.uint16] = np.rint(image.clip(0, 1).astype(np.float64) * 65535).astype(np.uint16)
     return levels
 
 
 def from_levels(levels: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """0 ... 65535 -> [0, 1]; undoes `to_levels`."""
+    """0 ... 65535 -> [0, 1]; the inverse of `to_levels`."""
     return levels.astype(np.float32) / np.float32(65535)
 
 

@@ -1,4 +1,4 @@
-"""What a sample is worth: is the canal still the guide's, the background the other's, and the seam unseen?"""
+"""What a sample is worth: is the canal still the guide's, the background the pool image's, the seam invisible?"""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filte
 from models.blending import dilate, downsample_mask, image_band
 from models.matching import WINDOW, ssim_map
 
-NOISE_FLOOR = 2.0  # gray levels: a guide whose canal differs less from the bone around has none to keep
+NOISE_FLOOR = 2.0  # gray levels: a guide whose canal is less than this darker than the bone has no contrast to keep
 _RING = (2, 6)  # pixels from the anatomy at which the bone around it begins and ends
 _HIGH_PASS_SIGMA = 4.0
 _DECIMALS = 4
@@ -22,13 +22,13 @@ Mask = NDArray[np.bool_]
 def quality(
     sample: Pixels, guide: Pixels, mask: Mask, unlabeled: Pixels, dilation_latent_pixels: int = 1
 ) -> dict[str, float | None]:
-    """Figures of one sample, rounded, None where one cannot be told: ready for JSON.
+    """Figures of one sample, rounded, None where one is undefined: ready for JSON.
 
     Images (256, 512) uint8; mask (256, 512) bool, the guide's.
 
     canal_contrast: `contrast` of the sample on the mask, gray levels; guide_canal_contrast: of its guide.
     canal_retention: the first over the second; None where the guide's is within the noise floor.
-    canal_correlation: of sample and guide, high-passed, inside the dilated mask; 1: the guide's own texture.
+    canal_correlation: of sample and guide, high-passed, inside the dilated mask; 1: it is the guide's own texture.
     background_ssim: of sample and unlabeled image, outside the dilated mask; 1: they are equal there.
     seam: `seam` of the dilated mask's border; 1: as smooth as the unlabeled image is there.
 
@@ -87,7 +87,7 @@ def high_pass_correlation(first: NDArray[Any], second: NDArray[Any], where: Mask
 
 
 def background_ssim(sample: Pixels, unlabeled: Pixels, band: Mask) -> float | None:
-    """Mean SSIM (scikit-image's defaults) of the 7 x 7 windows without a pixel of the band; None: none."""
+    """Mean SSIM (scikit-image's defaults) of the 7 x 7 windows without a pixel of the band; None without any."""
     first, second = (torch.from_numpy(image.astype(np.float32))[None, None] for image in (sample, unlabeled))
     local = ssim_map(first, second, data_range=255.0)[0, 0].numpy()
     reach = WINDOW // 2

@@ -20,7 +20,7 @@ from models.weights import WeightsError, verify_files, write_manifest
 KIND = "region"
 FILES = ("config.json", "model.safetensors")
 HEIGHT, WIDTH = 64, 128  # the region is large and smooth: it is found in a small picture
-MIN_SHARE = 0.2  # of the picture, in which a jaw takes about half; less is a part of one, or none
+MIN_SHARE = 0.2  # of the picture; a jaw fills about half of it, so less is a part of one, or none
 MARGIN = 0.05  # of the region's box, on each side
 ASPECTS = (1.6, 2.5)  # width over height of a crop; it is then brought to 2, so nothing is stretched by more than 1.25
 
@@ -41,7 +41,7 @@ class Box:
     found: bool
 
     def cut(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """What lies in the box of an array (frame_height, frame_width), no copy."""
+        """The part of an array (frame_height, frame_width) that lies in the box, as a view."""
         if pixels.shape != (self.frame_height, self.frame_width):
             raise ValueError(f"pixels are {pixels.shape}; the box is of ({self.frame_height}, {self.frame_width})")
         return pixels[self.top : self.top + self.height, self.left : self.left + self.width]

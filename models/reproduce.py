@@ -1,7 +1,7 @@
 """The paper's Table 1, with the controls it lacks: paste, blend, random selection and the oracle.
 
 Everything is kept under one folder, a file per guide and way and a file per arm and seed, so a run that was stopped
-goes on where it was, and several processes share the work, each making what no other is at.
+resumes where it was, and several processes share the work.
 """
 
 import json
@@ -30,8 +30,8 @@ class Protocol:
     """What is compared with what, on which sets. Raises ValueError for what does not go together.
 
     top_ks: of the paper's recipe; the controls have `control_top_k`. budget: `steps` gives every arm the same
-    optimiser steps; `epochs` gives an arm as many more as it has more images than `real`. guide_looks and phantom_seed
-    are told of phantoms alone.
+    optimiser steps; `epochs` gives an arm with n times the images of `real` n times the steps. guide_looks and
+    phantom_seed concern phantoms alone.
     """
 
     guides: int
@@ -149,7 +149,7 @@ def _plan(protocol: Protocol, sources: Mapping[str, Labeled], real: int, seed: i
 def _run_kept(
     kept: Path, arm: Arm, sources: Mapping[str, Labeled], plan: SegmenterPlan, test: Labeled, device: torch.device
 ) -> None:
-    """Train and test one arm, with a checkpoint every minute; its result lies in `kept` when it is complete."""
+    """Train and test one arm, with a checkpoint every minute; its result is in `kept` once it is complete."""
     checkpoint = Checkpoint(kept.with_suffix(".checkpoint"))
     names, saved = test.groups, checkpoint.read()
     result = run_arm(arm.name, sources, plan, test, names, device, saved=saved, between_steps=checkpoint.after_step)
@@ -167,7 +167,7 @@ def _sources(folder: Path, arm: Arm, guides: Labeled, pool: Labeled) -> dict[str
 
 
 def _synthetic(home: Path, way: Way, guides: Labeled, k: int) -> Labeled:
-    """Every guide's first k samples, under its name; filled in guide by guide, since they may be gigabytes."""
+    """Every guide's first k samples, under its name; filled in guide by guide, since they may take gigabytes."""
     shape = (len(guides) * k, *guides.images.shape[1:])
     groups = tuple(group for group in guides.groups for _ in range(k))
     made = Labeled(np.empty(shape, np.uint8), np.empty(shape, np.bool_), groups)

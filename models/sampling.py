@@ -46,7 +46,7 @@ def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> T
 def ddpm_step(
     latent: Tensor, predicted_noise: Tensor, noise: Tensor, alpha_bar: float, alpha_bar_next: float
 ) -> Tensor:
-    """Draw the next latent from q(z_next | z_t, z_0), z_0 as the network sees it.
+    """Draw the next latent from q(z_next | z_t, z_0), with the network's estimate of z_0.
 
     Ho et al. 2020, equations 6-7, for any pair of levels, so the steps may be respaced; the variance is the
     posterior's ("fixed small"). The predicted z_0 is never clipped: a standardised latent has no bounds.

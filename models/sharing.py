@@ -1,6 +1,6 @@
-"""Several processes at work in one folder: who does what, by locks of the system.
+"""Several processes working in one folder: file locks of the system decide who does what.
 
-The system lets go of a lock when its process ends, however it ends; so what a killed process left undone is done by
+The system releases a lock when its process ends, however it ends; so what a killed process left undone is done by
 another.
 """
 
@@ -31,9 +31,9 @@ def alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which lies at `path` once all is written: what is there is whole. One process at a time.
+    """A file to write to, which appears at `path` once it is complete. One process at a time.
 
-    A failure leaves nothing of it: on a full disk a part would keep it full. An OSError says which file it is about.
+    A failure leaves nothing behind: on a full disk a part would keep it full. An OSError names the file.
     """
     aside = path.with_name(path.name + ".new")
     try:
@@ -48,22 +48,22 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def reserve(file: IO[bytes], size: int) -> None:
-    """Take the disk's room for `size` bytes, where the system can: too little is an OSError now, not hours later."""
+    """Reserve `size` bytes on the disk, where the system can: too little room is an OSError now, not hours later."""
     if not hasattr(os, "posix_fallocate"):
         return
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the disk's kind cannot
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # this kind of disk cannot reserve
             raise
 
 
 def each_once(locks: Path, tasks: Sequence[Sequence[Path]], make: Callable[[int], None]) -> None:
-    """Have every task's files made, each by whichever process comes to it first; all are there at the end.
+    """Have every task's files made, each task by the process that comes to it first; all files exist at the end.
 
     locks: a file, made if need be. tasks: the files of each, below the folder of `locks`; processes may have different
-    tasks, or cut the same files into tasks of another size. `make(task)` makes what is missing of them. What another
-    process is at is left to it, and waited for at the end. Raises NotLockable.
+    tasks, or cut the same files into tasks of another size. `make(task)` makes those of its files that are missing. A
+    task in another process's hands is left to it, and waited for at the end. Raises NotLockable.
     """
     with locks.open("w") as lock:
         for wait in (False, True):
@@ -81,7 +81,7 @@ def _there(files: Sequence[Path]) -> bool:
 
 @contextmanager
 def _taken(lock: IO[str], files: Sequence[Path], wait: bool) -> Iterator[bool]:
-    """Whether all of the files are this process's now. All take them in one order, so that none waits in a ring."""
+    """Whether this process now holds all of the files. All processes lock in one order, so there is no deadlock."""
     taken: list[int] = []
     try:
         for byte in sorted(_byte(file, Path(lock.name).parent) for file in files):
@@ -99,7 +99,7 @@ def _taken(lock: IO[str], files: Sequence[Path], wait: bool) -> Iterator[bool]:
 
 
 def _byte(file: Path, folder: Path) -> int:
-    """The byte of the lock file that stands for a file: the same in every process, whatever else it has to make."""
+    """The byte of the lock file that stands for a file: the same in every process, whatever its tasks are."""
     return int.from_bytes(sha256(str(file.relative_to(folder)).encode()).digest()[:7])
 
 

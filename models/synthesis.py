@@ -25,7 +25,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How samples are made. Raises ValueError where the fields do not go together.
+    """How samples are made. Raises ValueError for an unknown value, or fields that do not go together.
 
     method: `diffusion`, or one of its controls: `blend`, the same without noise and denoising, and `paste`,
     the guide's pixels copied in the same place, without any network.
@@ -35,7 +35,7 @@ class Recipe:
     hold_anatomy: put the guide's latent back on the anatomy itself, too, undilated. Only the margin that the
     dilation adds is sampled, so the seam can be painted anew at high noise levels and the label stays true.
     match_statistics: give the guide the unlabeled image's mean and spread under the mask.
-    transfer_detail: put back the fine detail that the autoencoder loses; nothing to do for `paste`.
+    transfer_detail: put back the fine detail that the autoencoder loses; without effect on `paste`.
     restore_background: put the unlabeled image's own pixels back outside the mask, with a feathered seam.
     """
 
@@ -74,8 +74,8 @@ def synthesize(
     """One sample per row: Appendix A of the paper, and the remedies of `recipe` around it.
 
     guide_images, unlabeled_images: (B, 1, 256, 512) float32 in [-1, 1]; guide_masks: (B, 1, 256, 512) bool,
-    the anatomy, which are the samples' labels; seeds: one per row. Returns (B, 1, 256, 512) float32 in [-1,
-    1] on the CPU.
+    the anatomy, and so the samples' labels; seeds: one per row. Returns (B, 1, 256, 512) float32 in [-1, 1]
+    on the CPU.
 
     `batch_size` and `threads` are those of `FixedBatches`: on one kind of CPU a row's result has the same
     bits whatever the other rows, their number and `threads` are. `should_stop` is asked before every network
@@ -142,7 +142,7 @@ def _sampled(anatomy_mask: Tensor, anatomy: Tensor, recipe: Recipe) -> Tensor:
 
 
 def _detail(unlabeled_detail: Tensor, guide_detail: Tensor, anatomy_mask: Tensor, recipe: Recipe) -> Tensor:
-    """What the autoencoder lost of both images (B, 1, 256, 512), each in its place, with a soft passage."""
+    """What the autoencoder lost of both images (B, 1, 256, 512), each in its place, with a soft transition."""
     if recipe.match_statistics:
         guide_detail = match_spread(guide_detail, unlabeled_detail, image_band(anatomy_mask))
     return blend(unlabeled_detail, guide_detail, soft_band(anatomy_mask))

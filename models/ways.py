@@ -1,4 +1,4 @@
-"""The ways to make labeled images that a comparison compares, and what they made: a file per way and guide."""
+"""The ways to make labeled images that a comparison compares, and their samples: a file per way and guide."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ def make_samples(
     show: Show,
     batch_size: int,
 ) -> None:
-    """For every wanted way and guide the file of its top k samples, by rank; what is there is left as it is."""
+    """Write, for every wanted way and guide, the file of its top k samples by rank; existing files stay as they are."""
     tasks = [
         (way, k, range(len(guides))[some])
         for way, k in wanted.items()
@@ -74,7 +74,7 @@ def make_samples(
 @dataclass(frozen=True)
 class Recipients:
     """The pool images that guides are put into. rows: the pool's, by their images' sha256, none of them twice;
-    ranked(): the sha256 of those most similar to each guide, asked for by ways that take them."""
+    ranked(): the sha256 of those most similar to each guide; called only for ways that take them."""
 
     rows: Mapping[str, int]
     ranked: Callable[[], Sequence[Sequence[str]]]
@@ -157,7 +157,7 @@ def samples_file(folder: Path, way: Way, guide: int) -> Path:
 
 
 def slug(name: str) -> str:
-    """A name as files have it."""
+    """A name, as part of a file's name."""
     return re.sub(r"[^a-z0-9+]+", "-", name.lower()).strip("-")
 
 

@@ -84,16 +84,16 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
 
 
 def load_vae(folder: Path) -> tuple[Vae, Schedule]:
-    """Only the VAE of a folder that may lack its denoiser yet, on the CPU; the noise schedule. Raises WeightsError."""
+    """The VAE alone, on the CPU, of a folder that may have no denoiser yet; the noise schedule. Raises WeightsError."""
     manifest, _ = _read_manifest(folder)
     verify_files(folder, {name: facts for name, facts in manifest["files"].items() if name.startswith("vae/")})
     return _read_vae(folder, manifest).eval(), read_schedule(manifest)
 
 
 def save_vae(folder: Path, vae: Vae, facts: dict[str, Any]) -> None:
-    """Write the VAE and a new manifest; a denoiser that was trained on another VAE's latents goes.
+    """Write the VAE and a new manifest; a denoiser that was trained on another VAE's latents is removed.
 
-    Where this very VAE lies there already all stays as it is: the denoiser, and whatever else knows its latents.
+    If the folder holds this very VAE already, nothing changes: neither the VAE nor what was trained on its latents.
     """
     latent = {
         "channels": vae.mean.shape[1],
@@ -124,7 +124,7 @@ def _holds(folder: Path, vae: Vae, latent: dict[str, Any]) -> bool:
 def save_denoiser(
     folder: Path, denoiser: Denoiser, facts: dict[str, Any], training_latents: TrainingLatents | None = None
 ) -> None:
-    """Write the denoiser beside the VAE whose latents it was trained on, and what is kept of these."""
+    """Write the denoiser, and what is kept of its training images, beside the VAE whose latents it was trained on."""
     denoiser.unet.save_pretrained(folder / "denoiser", safe_serialization=True)
     manifest, _ = _read_manifest(folder)
     manifest["training"]["denoiser"] = facts
@@ -136,7 +136,7 @@ def save_denoiser(
 
 
 def check_place(folder: Path, kind: str | None = None) -> None:
-    """Raises WeightsError where the manifest in `folder` is of another kind of weights: it would be written over."""
+    """Raises WeightsError where `folder` holds weights of another kind, whose manifest would be overwritten."""
     if (folder / "manifest.json").exists() and (found := _read_json(folder)[0].get("kind")) != kind:
         held = "a VAE" if found is None else f"a {found} finder"
         raise WeightsError(f"{folder} holds {held}, whose manifest would be lost; take another --out")
@@ -208,7 +208,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def write_manifest(folder: Path, facts: dict[str, Any], files: Iterable[Path]) -> None:
-    """The manifest of `files`, which lie in `folder`; `facts` are what else it says."""
+    """Write the manifest of `files`, which lie in `folder`; `facts` are its further entries."""
     described = {
         path.relative_to(folder).as_posix(): {
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -217,9 +217,10 @@ def write_manifest(folder: Path, facts: dict[str, Any], files: Iterable[Path]) -
         for path in sorted(files)
     }
     own = {"name": folder.name, "created": datetime.now(UTC).isoformat(timespec="seconds")}
-    manifest = own | facts | own | {"files": described}  # on top, and not an older manifest's
+    # `own` comes first in the file, and also wins over an older manifest's entries, which `facts` may be.
+    manifest = own | facts | own | {"files": described}
     path = folder / "manifest.json"
     with whole(path) as file:
         file.write((json.dumps(manifest, indent=2) + "\n").encode())
-    for name in described:  # safetensors writes for its user alone, and the service may be another
+    for name in described:  # safetensors' files are readable by their owner alone; the service may be another user
         (folder / name).chmod(path.stat().st_mode)

@@ -26,7 +26,7 @@ class DamagedEntry(Exception):
 
 
 class BoundedReads(io.BufferedReader):
-    """A file of which nothing large is read at once: zipfile takes the length of the table of contents on trust."""
+    """A file of which nothing large is read at once: zipfile trusts what an archive says of its table's length."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:

@@ -1,4 +1,4 @@
-"""The worker's cache folder is kept small: what a killed process left in it, and shards unused for long."""
+"""Keeps the worker's cache folder small: what a killed process left in it goes, and shards long unused."""
 
 import shutil
 import time

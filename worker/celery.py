@@ -1,7 +1,7 @@
 """The application of `celery -A worker.celery:app worker --pool prefork -c 1 -Q pansynth -n NAME@%h`.
 
 Nothing heavy is loaded here: the parent process forks the one that works, and CUDA does not survive a fork.
-Celery's warm shutdown waits for the step; the one that works is told of it and hands the step back.
+Celery's warm shutdown waits for the step; the working process is told of it and hands the step back.
 """
 
 import logging
@@ -39,12 +39,12 @@ def write_logs(**_: Any) -> None:
 
 
 def begin(**_: Any) -> None:
-    """In the forked process, before its first task. Celery would pass over what this raises."""
+    """In the forked process, before its first task. Celery would ignore what this raises."""
     try:
         open_stores()
     except Exception:
         log.exception("this worker cannot begin")
-        os.kill(os.getppid(), signal.SIGQUIT)  # SIGTERM would be an end in order, with status 0
+        os.kill(os.getppid(), signal.SIGQUIT)  # SIGTERM would be an orderly end, with status 0
 
 
 def open_stores() -> None:

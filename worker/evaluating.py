@@ -25,7 +25,7 @@ from worker.reading import read_ahead
 from worker.workplace import Workplace
 
 TURN_SECONDS = 60.0  # after which another step may have its turn
-TURN_PER_READING = 4.0  # or, if it is longer, this times what reading the images took: the next turn reads them again
+TURN_PER_READING = 4.0  # or this times what reading the images took, if longer: the next turn reads them again
 LONGEST_TURN_SECONDS = broker.TASK_SECONDS / 2  # the rest is for reading and scoring
 
 

@@ -31,7 +31,7 @@ class Heartbeat:
         return self
 
     def stop(self) -> None:
-        """Ends the signs, and takes the row away: this worker has left."""
+        """End the signs of life and remove their row: this worker has left."""
         self._over.set()
         self._thread.join()
         with self._place.database.write() as session:

@@ -89,7 +89,7 @@ def open_index(place: Workplace, job: Job, model_sha256: str, before_fetch: Call
             _encoded(job, columns, model_sha256).order_by(PoolLatent.shard, PoolLatent.row),
             execution_options={"yield_per": PIECE_ROWS},
         )
-        # A shard's name stands in many entries, and is held once.
+        # A shard's name is in many entries, and in memory once.
         entries = {
             sha256: Entry(image_id, name, sha256, sys.intern(shard), row) for image_id, name, sha256, shard, row in rows
         }
@@ -105,7 +105,7 @@ def open_index(place: Workplace, job: Job, model_sha256: str, before_fetch: Call
 
 def images_without_latent(place: Workplace, job: Job, model_sha256: str, limit: int) -> Sequence[str]:
     """sha256 of up to `limit` images of the job's pool that these weights have not encoded yet."""
-    # EXISTS, which looks into the index: what NOT IN lists is every pool's, and PostgreSQL goes through all of it for
+    # EXISTS uses the index. NOT IN would list the latents of every pool, and PostgreSQL goes through such a list for
     # each image once it is too long to be hashed.
     encoded = exists().where(PoolLatent.pool_image_id == PoolImage.id, PoolLatent.model_sha256 == model_sha256)
     query = _images_of(job, select(PoolImage.sha256)).where(~encoded).order_by(PoolImage.id)
@@ -116,7 +116,7 @@ def images_without_latent(place: Workplace, job: Job, model_sha256: str, limit: 
 def encode(
     networks: Networks, images: Sequence[NDArray[np.uint8]], before_call: Callable[[], None]
 ) -> NDArray[np.float32]:
-    """Images (256, 512) uint8 -> standardised latents (n, C, 32, 64), one image's the same in any company.
+    """Images (256, 512) uint8 -> standardised latents (n, C, 32, 64), none depending on the other images.
 
     As many at once as memory allows. before_call: may stop it by raising, see `FixedBatches`.
     """
@@ -186,7 +186,7 @@ def _fetch(place: Workplace, key: str, sha256: str, file: Path) -> None:
 def _open_shard(file: Path) -> NDArray[np.float32]:
     try:
         array: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (EOFError, ValueError) as error:  # after a power cut: the name was on the disk before the content
+    except (EOFError, ValueError) as error:  # after a power cut: the name reached the disk before the content
         file.unlink(missing_ok=True)
         raise BlobDamaged(f"the cached shard {file.name} is cut short; it is fetched again") from error
     return array

@@ -1,4 +1,4 @@
-"""A step's lease, kept alive by a thread while the step is worked at."""
+"""A step's lease, kept alive by a thread while the step is worked on."""
 
 import logging
 import threading
@@ -26,14 +26,14 @@ class TurnOver(Exception):
 
 
 class WorkerEnds(Exception):
-    """The worker is told to end: let go of the step, another goes on with it."""
+    """The worker is told to end: let go of the step, another worker goes on with it."""
 
 
 class Lease:
     """Renews a claim until the block ends; tells when the step is no longer the worker's.
 
-    Who works at the step asks `over` or `check` again and again; where nobody has asked for `hung_seconds`,
-    `when_hung` is called, in another thread: the one that works hangs. told_to_end: whether the worker is to end.
+    The working thread asks `over` or `check` again and again. If it has not for `hung_seconds` it hangs, and
+    `when_hung` is called in another thread. told_to_end: whether the worker is to end.
     """
 
     def __init__(

@@ -12,13 +12,13 @@ PAGE = 500
 
 
 class MadeSamples:
-    """The samples of a job that are in its dataset, by position, but counted without gaps: 0 <= n < len.
+    """The samples of a job that are in its dataset, in order of position, numbered without gaps: 0 <= n < len.
 
-    Walked through as often as one likes.
+    May be iterated over any number of times.
     """
 
     def __init__(self, database: Database, job: Job) -> None:
-        """Raises LastingError unless all are made, or dropped, or could not be made."""
+        """Raises LastingError unless every sample is made, was dropped, or could not be made."""
         self._database = database
         self._made = select(Sample).where(Sample.job_id == job.id, Sample.image_sha256.is_not(None))
         self._made = self._made.order_by(Sample.position)

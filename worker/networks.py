@@ -31,10 +31,10 @@ class WarmNetworks:
         return sorted({networks.name for networks in list(self._loaded.values())})
 
     def gpu_memory(self) -> dict[str, int] | None:
-        """Bytes `used`, by whoever, and `total` of the GPU; None on a CPU.
+        """Bytes `used`, by any process, and `total` of the GPU; None on a CPU.
 
-        Also None until something of ours lies there, for asking would take a share of the memory; and where the GPU
-        does not answer, which must not look like a worker that died.
+        Also None until this process has memory there, since asking alone would take some; and where the GPU does not
+        answer, which must not look like a dead worker.
         """
         if self.device.type != "cuda" or not torch.cuda.memory_reserved(self.device):
             return None
@@ -93,18 +93,18 @@ def batch_size(device: torch.device) -> int:
 
 
 def use_device(device: torch.device) -> None:
-    """Make a GPU torch's current one, or `torch.cuda.empty_cache` takes a share of the first one's memory.
+    """Make a GPU torch's current one, or `torch.cuda.empty_cache` would take some of the first one's memory.
 
-    Its float32 is then float32: the VAE's latents rank the pool, and its pixels are what is seen.
-    Raises RuntimeError for one that is not there, or whose driver is too old, which counting does not tell: at a
-    worker's start, or every step that it claims would fail.
+    Convolutions in float32 are then computed as such: the VAE's latents rank the pool, and its pixels are what is seen.
+    Raises RuntimeError for a GPU that is not there, or whose driver is too old, which counting does not tell. That must
+    be at the worker's start, or every step it claims would fail.
     """
     if device.type != "cuda":
         return
     if (device.index or 0) >= (count := torch.cuda.device_count()):
         raise RuntimeError(f"PANSYNTH_DEVICE says {device}, and torch finds {count} CUDA GPUs here")
     torch.cuda.set_device(device.index or 0)
-    torch.backends.cudnn.allow_tf32 = False  # else convolutions in float32, the VAE's, keep 10 bits of the 23
+    torch.backends.cudnn.allow_tf32 = False  # it would keep 10 of float32's 23 bits
 
 
 def choose_device(device: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""Stores that are full or away: no fault of the step that notices it, and nothing that another try spoils."""
+"""Stores that are full or away: not the fault of the step that notices it, which may be tried as often as need be."""
 
 import errno
 

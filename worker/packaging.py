@@ -50,7 +50,7 @@ def package(place: Workplace, lease: Lease) -> int:
             try:
                 place.blobs.put_file(keys.dataset(job.id), written)
             except Exception:
-                lease.check()  # what the file raised the store has made an error of its own
+                lease.check()  # the store has turned what the file raised into an error of its own
                 raise
         with place.database.write() as session:
             jobs.packaged(session, lease.claim, sha256=sha256, size=file.stat().st_size)

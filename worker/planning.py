@@ -82,7 +82,7 @@ def plan(place: Workplace, lease: Lease) -> int:
 def _most_similar(
     place: Workplace, lease: Lease, job: Job, latents: torch.Tensor, found: PoolIndex
 ) -> list[list[Match]]:
-    """For each guide its top_k pool images, what spares the pool has, and one more; the best first.
+    """For each guide its top_k pool images, what spares the pool has, and one more, best first: one may be the guide.
 
     A large pool is compared in several turns.
     """
@@ -127,7 +127,7 @@ def _samples(job: Job, guides: Sequence[Guide], found: PoolIndex, chosen: list[l
         others = _without_guide(guide, matches, count)[: _count(job)]
         backgrounds = [_background(job, guide, found, match, rank) for rank, match in enumerate(others, start=1)]
         for turn in range(count):
-            # Every count-th one after it: each sample has spares of its own.
+            # Every count-th one after it, so that each sample has spares of its own.
             spares = backgrounds[turn + count :: count]
             position = guide.position * count + turn
             made.append(NewSample(position, guide.position, **backgrounds[turn], spares=spares or None))
@@ -135,7 +135,10 @@ def _samples(job: Job, guides: Sequence[Guide], found: PoolIndex, chosen: list[l
 
 
 def _without_guide(guide: Guide, matches: list[Match], count: int) -> list[Match]:
-    """A guide in its own pool is its best match, and a sample of it the guide again: only if nothing else is left."""
+    """Leave out the guide itself, which in its own pool is its best match, unless nothing else is left.
+
+    A sample of the two would be the guide again.
+    """
     others = [match for match in matches if match.sha256 != guide.image_sha256]
     return others if len(others) >= count else matches
 

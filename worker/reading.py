@@ -15,7 +15,7 @@ Named = TypeVar("Named")
 def read_ahead(blobs: Blobs, wanted: Iterable[tuple[Named, str, str]]) -> Iterator[tuple[Named, bytes]]:
     """(name, key, sha256) -> (name, blob) in the same order, each checked. Raises BlobMissing, BlobDamaged.
 
-    A blob that stands several times in a row, as a mask of many samples, is read once.
+    A blob that is wanted several times within READ_AHEAD, as the mask of many samples is, is read once.
     """
     waiting = iter(wanted)
     with ThreadPoolExecutor(THREADS) as threads:

@@ -76,7 +76,7 @@ def make_samples(place: Workplace, lease: Lease) -> int:
     networks = place.networks.get(job.parameters["model"], job.parameters["model_sha256"])
     turn = TURN_CPU if networks.device.type == "cpu" else TURN_CUDA
     if lease.claim.attempt > 1:
-        turn = 1  # what goes wrong again goes wrong for one sample: `app.failures` counts on it, and on their order
+        turn = 1  # so that a further failure is one sample's: `app.failures` counts on that, and on their order
     left = [row for row in rows if row.failure is None and row.dropped is None and not _is_made(place, row)]
     started = time.monotonic()
     while left:

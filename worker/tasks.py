@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 Doing = Callable[[Workplace, Lease], int]
 Verb = Callable[[Session, Claim], None]  # of `app.jobs`
 
-# A worker claims the kinds it knows and leaves the others: so a version that does a step otherwise, with another
+# A worker claims the kinds it knows and leaves the others: so a version that does a step differently, with another
 # result or other rows, gives it another name here, and workers of both versions can share a job.
 DOING: dict[str, Doing] = {
     "unpack": unpack,
@@ -79,7 +79,7 @@ def work(place: Workplace) -> bool:
             made, verb = _do(place, lease)
             place.figures.step_ended(claim.kind, time.monotonic() - started)
         if verb is not None:
-            _tell(place, claim, verb)  # without the lease: who waits for the database does not hang
+            _tell(place, claim, verb)  # outside the lease: to wait for the database is not to hang
     # One message was used up by this step: replace it, so that whatever else is claimable has one too.
     wake(place, claim.job_id, max(1, min(made, MAX_WAKES)))
     return True
@@ -101,7 +101,7 @@ def wake(place: Workplace, job_id: str, count: int) -> None:
 
 
 def _do(place: Workplace, lease: Lease) -> tuple[int, Verb | None]:
-    """-> how many steps can be claimed because of it, and what is to be told of one that is not finished."""
+    """-> how many steps can be claimed because of it, and for a step that is not finished the verb that says so."""
     claim = lease.claim
     try:
         return DOING[claim.kind](place, lease), None
@@ -124,12 +124,12 @@ def _do(place: Workplace, lease: Lease) -> tuple[int, Verb | None]:
         if not isinstance(error, torch.AcceleratorError):
             return 0, again
         _tell(place, claim, again)
-        _end_process()  # from then on no call to the GPU succeeds in this one
+        _end_process()  # no call to the GPU would succeed in it any more
         return 0, None
 
 
 def _in_words(error: Exception) -> str:
-    """An error as clients may read it: of one that is not ours its kind alone, for it may quote paths and values."""
+    """An error in words for clients: of one that is not ours the type alone, as its text may quote paths and values."""
     if is_out_of_memory(error):
         return "the worker's memory did not suffice"
     kind = type(error).__name__
@@ -137,7 +137,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _tell(place: Workplace, claim: Claim, verb: Verb) -> None:
-    """Say what became of a step; where the database is away, again until it listens or the worker is ended."""
+    """Say what became of a step; while the database is away, try again until it answers or the worker is ended."""
     while True:
         try:
             with place.database.write() as session:
@@ -167,7 +167,7 @@ def _again(place: Workplace, detail: str) -> Verb:
 
 
 def _end_hung(place: Workplace, claim: Claim) -> None:
-    """Nothing else ends a thread that stands still in native code."""
+    """End the process: nothing else ends a thread that is stuck in native code."""
     seconds = place.settings.hung_seconds
     log.error("job %s, %s %d: nothing moved for %g s", claim.job_id, claim.kind, claim.first, seconds)
     _tell(place, claim, _again(place, f"nothing moved for {seconds:g} s"))

@@ -46,7 +46,7 @@ def create(
     limits: Limits,
     expires_at: datetime | None,
 ) -> tuple[str, ApiKey]:
-    """-> (the key, which nobody can tell again, and its row)."""
+    """-> (the key, which cannot be shown again, and its row)."""
     prefix = secrets.token_hex(6)
     token = f"pansynth_{prefix}_{secrets.token_urlsafe(32)}"
     row = ApiKey(prefix=prefix, digest=sign(secret, "key", token), name=name, tenant=tenant, scopes=list(scopes))

@@ -1,7 +1,7 @@
 """Where nobody is asked for a key: what a page of another site may do here through somebody's browser. Nothing.
 
-A browser posts a form to any address for any page, and shows a page every address that its host's DNS names at
-the moment (DNS rebinding). With keys neither is of use: no page of another site has one.
+A browser posts any page's form to any address, and lets a page read from whatever address its host's DNS names at the
+moment (DNS rebinding). With keys neither is of use: no page of another site has one.
 """
 
 from fastapi import Request
@@ -34,7 +34,7 @@ def refuse_other_sites(request: Request) -> None:
 
 
 def is_of_our_page(request: Request, host: str) -> bool:
-    """Or of a client that is no browser. Browsers older than Sec-Fetch-Site (2023) name the page's site in Origin."""
+    """Whether it is, or comes from no browser. Browsers older than Sec-Fetch-Site (2023) name their page in Origin."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is not None:
         return site in OWN

@@ -13,12 +13,12 @@ from app.problems import Problem
 from app.settings import Settings
 from app.tables import DEFAULT_TENANT, ApiKey
 
-BELIEVED_SECONDS = 5.0  # so long a key is not looked up again; one that is revoked is refused after that at the latest
+BELIEVED_SECONDS = 5.0  # before a key is looked up again, so a revoked one is refused after this at the latest
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whom a request comes from, and what it may do."""
+    """Who sends a request, and what they may do."""
 
     tenant: str = DEFAULT_TENANT
     key: str = ""  # the prefix; "": keys are not asked for here

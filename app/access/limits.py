@@ -39,7 +39,7 @@ class Allowance:
 def allowance(
     session: Session, caller: Caller, max_upload_bytes: int, now: datetime, idempotency_key: str | None = None
 ) -> Allowance:
-    """What a request may bring. One that is sent again is not charged again, so of the day it needs nothing."""
+    """What a request may bring. One that is sent again is not charged again, so the day's limit does not matter."""
     allowed = caller.limits.max_bytes_per_day
     if allowed is None or is_repeated(session, idempotency_key):
         return Allowance(max_upload_bytes, now)
@@ -53,7 +53,7 @@ def too_large(max_bytes: int) -> Problem:
 
 
 def charge(session: Session, caller: Caller, job: Job, upload_bytes: int, now: datetime) -> None:
-    """Put a new job, in the transaction that makes it, down to its key. Raises LimitReached, which undoes all.
+    """Charge a new job to its key, in the transaction that makes it. Raises LimitReached, which undoes all.
 
     The day's row is written first, and so locked: requests with one key follow one another.
     """

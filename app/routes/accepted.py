@@ -41,9 +41,8 @@ def take_in(
     """Write a job's blobs by `put_blobs(job_id)`, then the job that `submit(session, job_id)` makes; -> the answer.
 
     The answer is 202, after which a worker is woken; or 200 with the first job, which `submit` gives for an idempotency
-    key that is known. Of what is refused or fails no blob stays. Where the connection to the database is lost, nobody
-    knows whether the commit came through: the blobs stay for the job that may be there, and if it isn't, the janitor
-    removes them.
+    key that is known. A request that is refused or fails leaves no blobs. But where the connection to the database is
+    lost, nobody knows whether the commit came through: the blobs stay, and if there is no job the janitor removes them.
     """
     job_id = uuid4().hex
     try:
@@ -73,7 +72,7 @@ def put_images(service: Service, images: Sequence[GuideFiles], job_id: str) -> N
 
 
 def wake_up(service: Service, job_id: str) -> None:
-    """Call after the commit. While the broker is away the job is durable; the sweeper wakes later."""
+    """Call after the commit. The job is durable even if the broker is away; the sweeper then wakes a worker later."""
     try:
         broker.wake(service.celery, job_id)
     except (OperationalError, OSError) as error:

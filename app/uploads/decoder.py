@@ -37,7 +37,7 @@ Kind = Literal["image", "mask"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may take: memory (of addresses), time of a processor, time on the wall.
+    """What one file may take: memory (address space), processor time, time on the clock.
 
     A panoramic radiograph takes 250 MB and 0.2 s, one of 60 million pixels up to 2 GB and 5 s.
     """

@@ -78,7 +78,7 @@ def hold_to(what: str, limit: int) -> None:
 
 
 def begin_time(cpu_seconds: int, seconds: float) -> None:
-    """Of the file that comes now: processor time from what was used before, and time on the wall."""
+    """Set the time for the next file: processor time, counted from what was used before, and time on the clock."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     limit = math.ceil(usage.ru_utime + usage.ru_stime) + cpu_seconds
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -87,9 +87,9 @@ def begin_time(cpu_seconds: int, seconds: float) -> None:
 
 
 def end_with_parent(connection: socket.socket, wanted: bool) -> None:
-    """While it is wanted, SIGIO ends this process at once when the parent's end of the socket closes (Linux).
+    """While `wanted`, SIGIO ends this process at once when the parent's end of the socket closes (Linux).
 
-    Between two files reading the socket tells.
+    Between two files the read of the socket notices that.
     """
     flags = fcntl.fcntl(connection, fcntl.F_GETFL)
     fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
@@ -102,7 +102,7 @@ def send(connection: socket.socket, frame: bytes) -> None:
 
 
 def frames(connection: socket.socket) -> Iterator[bytes]:
-    """Up to an empty one."""
+    """The frames up to an empty one."""
     while frame := receive(connection):
         yield frame
 

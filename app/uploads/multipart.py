@@ -53,7 +53,7 @@ class UploadedFile:
         return io.BufferedReader(_Section(self), FLUSH_BYTES)
 
     def beside(self, data: bytes) -> "UploadedFile":
-        """What was made of the file, kept behind all files in the same temporary file and not in memory."""
+        """What was made of this file, kept after all files in the same temporary file, and not in memory."""
         start = self.stored.seek(0, os.SEEK_END)
         self.stored.write(data)
         self.stored.flush()

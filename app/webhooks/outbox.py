@@ -17,7 +17,7 @@ from app.database import clock
 from app.schemas import job_links
 from app.tables import Delivery, Job
 
-CLAIM_SECONDS = 60.0  # longer than any attempt takes: after it, the API that claimed the delivery must have died
+CLAIM_SECONDS = 60.0  # longer than any attempt takes: an API that has not reported by then must have died
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 4 * 3600.0
 MAX_ATTEMPTS = 14  # with these pauses about a day
@@ -35,7 +35,7 @@ class Due:
 
 
 def order(session: Session, job: Job, url: str | None) -> None:
-    """A job that is being submitted is to tell this address, which `webhook_hosts` allows, of its end; None: nobody."""
+    """Order a webhook, with a job that is being submitted, to a URL that `webhook_hosts` allows; None: none."""
     if url is not None:
         job.webhook = url
         session.add(Delivery(job_id=job.id, status="pending", due_at=clock(session)))

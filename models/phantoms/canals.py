@@ -86,7 +86,7 @@ def render_canals(rng: Generator, canals: list[Canal]) -> tuple[Field, Field]:
 
 
 def render_distractors(rng: Generator, jaw: Jaw, canals: list[Canal]) -> tuple[Field, Field]:
-    """Shadows that are no canals: (256, 512) float32 in 0..1 each, (thin and edged, wide and soft)."""
+    """Shadows that are not canals: (256, 512) float32 in 0..1 each, (thin and edged, wide and soft)."""
     thin, wide = Layer(), Layer()
     for _ in range(rng.integers(3, 14)):
         _nutrient_canal(rng, jaw, thin)

@@ -22,7 +22,7 @@ def grid() -> tuple[Field, Field]:
 
 
 def blur(field: Field, sigma: float) -> Field:
-    """Gaussian blur of a (256, 512) float32 field; a wide one at half size, where nobody sees it."""
+    """Gaussian blur of a (256, 512) float32 field; a wide one at half size, which makes no visible difference."""
     if sigma < 3:
         return np.asarray(gaussian_filter(field, sigma, truncate=3.0), np.float32)
     half = (field[::2, ::2] + field[1::2, ::2] + field[::2, 1::2] + field[1::2, 1::2]) / 4

@@ -24,8 +24,8 @@ def in_parallel(make: Callable[[int], Made], count: int) -> Iterator[Made]:
 
 
 def _begin() -> None:
-    """End with the parent, also if it is killed. And free one large block: from then on glibc keeps what is freed for
-    the next array, instead of handing each back to the system, which costs a phantom a tenth of its time."""
+    """End with the parent, even if it is killed. And free one large block: from then on glibc keeps freed memory for
+    the next array instead of handing it back to the system each time, which costs a phantom a tenth of its time."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     np.empty(24 << 20, np.uint8)
 

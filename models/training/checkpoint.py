@@ -14,7 +14,7 @@ SECONDS = 60.0  # between two states; what a kill may cost
 
 
 class Checkpoint:
-    """The file; its folder is made, and what lies there is always whole."""
+    """The file, always complete; its folder is made."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +23,7 @@ class Checkpoint:
 
     @classmethod
     def of(cls, labeled: Labeled, plan: SegmenterPlan, folder: Path) -> "Checkpoint":
-        """The one of a run on these images with this plan: a run on others does not go on with it.
+        """That of a run on these images with this plan; a run with others has another file.
 
         The number of steps does not matter: a run may be made longer.
         """
@@ -35,7 +35,7 @@ class Checkpoint:
         return self._path.read_bytes() if self._path.exists() else None
 
     def after_step(self, training: SegmenterTraining) -> None:
-        """Keep the state if it is time; what is done is kept by others."""
+        """Keep the state if it is time; a run that is done needs no checkpoint."""
         if not training.done and time.monotonic() - self._kept_at >= SECONDS:
             with whole(self._path) as file:
                 file.write(training.save())

@@ -9,15 +9,15 @@ from models.sharing import whole
 
 
 class Curve:
-    """`curve.csv`, always whole; of a run that was stopped the rows up to its checkpoint stay."""
+    """`curve.csv`, always complete; a resumed run keeps the rows up to its checkpoint."""
 
     def __init__(self, path: Path, step: int) -> None:
-        """`step`: that of the checkpoint the run goes on from, 0 for one that begins."""
+        """`step`: that of the checkpoint from which the run is resumed, 0 for a new run."""
         self._path = path
         self._rows = {int(row["step"]): row for row in _read(path) if int(row["step"]) <= step}
 
     def note(self, step: int, seconds: float, loss: float, figures: dict[str, float]) -> None:
-        """A row; figures that others lack have a column all the same. Where no step was made, `loss` is nan."""
+        """Add a row; a figure that other rows lack gets a column, too. `loss` is nan where no step was made."""
         row = {"step": step, "seconds": round(seconds, 1)} | ({} if math.isnan(loss) else {"loss": round(loss, 5)})
         row |= {name: round(value, 4) for name, value in figures.items()}
         self._rows[step] = self._rows.get(step, {}) | {name: str(value) for name, value in row.items()}

@@ -36,8 +36,9 @@ def train_denoiser(
 ) -> tuple[Denoiser, dict[str, Any]]:
     """Train a U-Net to predict the noise in `latents` (N, C, 32, 64), standardised; -> the denoiser and the facts.
 
-    Loss: L1, as Medfusion's. `latents` holds every image beside its mirrored one; the VAE's validation images are this
-    one's too. `decode`, the VAE's, is for the sheets of samples; without it none are drawn. `subject`: see `train`.
+    Loss: L1, as Medfusion's. Row 2n of `latents` is image n, row 2n + 1 its mirror image; the VAE's validation images
+    are held out here, too. `decode`, the VAE's, is for the sheets of samples; without it none are drawn. `subject`: see
+    `train`.
     """
     held_out_images, images = split(len(latents) // 2)
     held_out = latents[2 * held_out_images].float()

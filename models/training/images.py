@@ -31,14 +31,14 @@ class TrainingDataError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
-    """pixels: (N, 256, 512) uint8, memory-mapped; known: of each row the file's name below the folder, and what finds
-    it again in another set."""
+    """pixels: (N, 256, 512) uint8, memory-mapped; known: of each row the file's name below the folder, and what
+    identifies it in another set."""
 
     pixels: NDArray[np.uint8]
     known: tuple[Known, ...]
 
     def __str__(self) -> str:
-        """Which pixels in which order, in words: a run goes on with these alone."""
+        """Which pixels in which order: a run is resumed with the same alone."""
         digest = sha256("".join(known.pixels_sha256 for known in self.known).encode())
         return f"{len(self.known)} images {digest[:12]}"
 
@@ -54,7 +54,7 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """By its ending, or by DICOM's signature, as archives export it without one; macOS hides `._x.png` beside x.png."""
+    """By its ending, or by DICOM's signature, since archives export files without one; macOS hides `._x.png` files."""
     if path.name.startswith(".") or not path.is_file():
         return False
     if has_ending(path):
@@ -64,17 +64,17 @@ def is_image(path: Path) -> bool:
 
 
 def has_ending(path: Path) -> bool:
-    """Whether it is an image's; what follows the last point of a DICOM UID is none."""
+    """Whether the ending is an image's; the last number of a DICOM UID is none."""
     return path.suffix.lower() in SUFFIXES
 
 
 def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LEAST) -> TrainingImages:
     """All radiographs of a folder, from a file in `cache` that is made at the first call.
 
-    The file's name follows from names and content of the folder's files, so that another folder, or a changed one,
-    never gets it. A call that was killed goes on where it was; of several at once one reads and the others wait.
-    Unreadable files are named to `say` and left out. Raises TrainingDataError when fewer than `least` radiographs are
-    left, NotLockable.
+    The file's name follows from the names and the content of the folder's files, so another folder, or a changed one,
+    never gets it. After a kill the next call goes on where the last one was; of several at once one reads and the
+    others wait. Unreadable files are reported by `say` and left out. Raises TrainingDataError when fewer than `least`
+    radiographs are left, NotLockable.
     """
     if not folder.is_dir():
         raise TrainingDataError(f"{folder}: there is no such folder")
@@ -136,8 +136,8 @@ def file_sha256(path: Path) -> str:
 def _complete(paths: Sequence[Path], names: Sequence[str], stored: Path, show: Show) -> list[dict[str, str]]:
     """Read the files that the index lacks yet; -> the index, one entry for each file in their order.
 
-    Pixels are written before the entries that name them, so what the index says is there; what lies behind it, from a
-    call that was killed, is cut off.
+    Pixels are written before the entries that name them, so all that the index names is there; what a killed call wrote
+    beyond that is cut off.
     """
     index_path = stored.with_suffix(".jsonl")
     index = _read_index(index_path) if stored.exists() else []

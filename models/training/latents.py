@@ -22,7 +22,7 @@ BATCH = 8
 def open_latents(
     vae: Vae, images: TrainingImages, cache: Path, device: torch.device, show: Callable[[int, int], None]
 ) -> Tensor:
-    """-> latents (2N, C, 32, 64) float16 of N images, memory-mapped: each image, each mirrored.
+    """-> latents (2N, C, 32, 64) float16 of N images, memory-mapped: each image, then its mirror image.
 
     Standardised posterior means. Kept in `cache` under a name that follows from the VAE's weights and the images'
     pixels; of several processes one makes them and the others wait. Raises NotLockable.
@@ -32,7 +32,7 @@ def open_latents(
     with alone(cache):
         if not stored.exists():
             _write(vae.to(device), images.pixels, stored, device, show)
-    # Nothing is written to it. But a private mapping, "c", counts as memory and must fit in; and torch warns of "r".
+    # Nothing is written to it, but a private mapping, "c", counts as memory and would have to fit; torch warns of "r".
     return torch.from_numpy(np.load(stored, mmap_mode="r+"))
 
 
@@ -60,7 +60,7 @@ def _write(
 
 
 def describe_latents(latents: Tensor) -> TrainingLatents | None:
-    """What the weights keep of `open_latents`' latents, to know copies by; of more than 20,000 images an even choice.
+    """What the weights keep of `open_latents`' latents, to recognise copies; of more than 20,000 images an even choice.
 
     None where all images are the same.
     """
@@ -74,7 +74,7 @@ def describe_latents(latents: Tensor) -> TrainingLatents | None:
 
 @torch.inference_mode()
 def encode(vae: Vae, images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Images (B, 256, 512) uint8 -> standardised latents (B, C, 32, 64) float32 on the CPU, as a synthesis makes them.
+    """Images (B, 256, 512) uint8 -> standardised latents (B, C, 32, 64) float32 on the CPU.
 
     Not in bfloat16, which is off by 0.007: the noise at level 1, which the denoiser must see, is 0.01.
     """

@@ -41,7 +41,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of a training run; `seed` decides batches and noise. Raises ValueError for a rate that is none."""
+    """The numbers of a training run; `seed` decides batches and noise. Raises ValueError for a rate not above 0."""
 
     budget: Budget
     batch: int
@@ -61,7 +61,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a progress bar shows: the share done, the loss of late, speed and the figures of the last validation."""
+    """What a progress bar shows: the share done, the recent loss, the pace, and the figures of the last validation."""
 
     spent: float
     step: int
@@ -86,10 +86,12 @@ def train(
     `loss(network, step)` draws the batch of a step (see `Batches`) and returns its scalar loss; it must depend on
     `step` alone, so that a resumed run continues as the uninterrupted one would. `draw_sheet` draws a picture to look
     at, (H, W) uint8. Process 0 writes checkpoints, the curve (`curve.csv`) and sheets (`sheets/STEP.png`) to
-    `folder`; a run killed at any moment continues from the last checkpoint. `subject` says what is learned from: with a
-    checkpoint of another one a run does not go on. Raises ValueError for that, FloatingPointError for a loss or a
-    gradient that is no number; the last checkpoint is of weights that had both. The facts are of what was done: a run
-    that went on with another batch, rate or seed tells the earlier ones as `before`.
+    `folder`; a run killed at any moment continues from the last checkpoint. `subject` names what is trained on: a
+    checkpoint of another subject is refused.
+
+    The facts tell what was done: those of a run that was resumed with another batch, rate or seed hold the earlier ones
+    under `before`. Raises ValueError for a checkpoint of another subject, FloatingPointError for a loss or a gradient
+    that is not finite; at the weights of the last checkpoint both still were.
     """
     device = next(network.parameters()).device
     average = AveragedModel(network, multi_avg_fn=partial(average_weights, plan.ema_decay))
@@ -118,7 +120,7 @@ def train(
         reached, gradient, seconds = mean_over_ranks([value.item(), size.item(), before + now - started], device)
         _check_finite(reached, gradient, step)
         if rank() == 0 and now - checked > plan.checkpoint_seconds:
-            run.save(step, seconds, numbers)  # before the step: of these weights loss and gradient are numbers
+            run.save(step, seconds, numbers)  # before the step: at these weights loss and gradient are finite
             checked = now
         optimizer.step()
         average.update_parameters(network)
@@ -150,7 +152,7 @@ def train(
 
 
 def _check_finite(loss: float, gradient: float, step: int) -> None:
-    """Raises FloatingPointError: an optimiser step by these would leave weights that are no numbers."""
+    """Raises FloatingPointError: an optimiser step with these would leave weights that are nan."""
     for name, value in (("loss", loss), ("gradient", gradient)):
         if not math.isfinite(value):
             raise FloatingPointError(
@@ -160,7 +162,7 @@ def _check_finite(loss: float, gradient: float, step: int) -> None:
 
 
 def average_weights(decay: float, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-    """Exponential moving average that forgets sooner in the beginning: a short run must not remember its start."""
+    """Exponential moving average that forgets faster at first, so that a short run does not remember its start."""
     updates = float(count)
     torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + updates) / (10 + updates)))
 
@@ -172,7 +174,7 @@ def _annealed(step: int, plan: Plan, seconds: float) -> float:
 
 
 def _numbers(plan: Plan, step: int, before: dict[str, Any]) -> dict[str, Any]:
-    """What a run goes on with after `step` steps, and `before` what those were trained with, if with others."""
+    """The numbers a run goes on with after `step` steps; under `before`, those of the steps so far if they differ."""
     own = {"batch": plan.batch, "learning_rate": plan.learning_rate, "seed": plan.seed}
     if before | own == before:
         return before
@@ -193,7 +195,7 @@ class _Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         states = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
         told = {"step": step, "seconds": seconds, "subject": self.subject, "numbers": numbers}
-        state = io.BytesIO()  # on a full disk torch's own writing has no words for it
+        state = io.BytesIO()  # torch's own writer does not say that the disk is full
         torch.save({**told, **states}, state)
         with whole(self.folder / "checkpoint.pt") as file:
             file.write(state.getbuffer())
@@ -221,9 +223,9 @@ class _Run:
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Lay moments out as their weights are: loaded ones keep the strides of the device that saved them.
+    """Give the moments the strides of their weights: loaded ones have those of the device that saved them.
 
-    The fused AdamW walks through memory and not by strides, so on another layout it would mix up the weights.
+    The fused AdamW walks through memory, not by strides, so in another layout it would mix up the weights.
     """
     for weight, moments in optimizer.state.items():
         for name, moment in moments.items():

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from models.segmenter import Labeled
 
 SHARE = 8  # radiographs to one picture of nothing
-_TILES = (8, 16)  # height and width of what is thrown together
+_TILES = (8, 16)  # height and width of the pieces that `_disorder` shuffles
 
 Pixels = NDArray[np.uint8]
 Field = NDArray[np.float64]
@@ -52,7 +52,7 @@ def _disc(random: Generator, radiograph: Pixels) -> Pixels:
 
 
 def _disorder(random: Generator, radiograph: Pixels) -> Pixels:
-    """A radiograph's pieces thrown together."""
+    """A radiograph's pieces, shuffled."""
     height, width = radiograph.shape
     rows, columns = height // _TILES[0], width // _TILES[1]
     tiles = radiograph.reshape(rows, _TILES[0], columns, _TILES[1]).swapaxes(1, 2).reshape(-1, *_TILES)

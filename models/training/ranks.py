@@ -34,7 +34,7 @@ def mean_over_ranks(figures: list[float], device: torch.device) -> list[float]:
 
 
 class Objective(nn.Module):
-    """`loss(network, step)` as a module, since DistributedDataParallel looks after `forward` alone."""
+    """`loss(network, step)` as a module, since DistributedDataParallel wraps `forward` alone."""
 
     def __init__(self, network: nn.Module, loss: Callable[[nn.Module, int], Tensor]) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def shared(objective: Objective) -> nn.Module:
 
 
 class Batches:
-    """The batch of every step, of which each process draws the rows that are its own.
+    """The batch of every step; each process draws its own rows of it.
 
     `draw(step, row)` gives one row, as a tuple of arrays, tensors or numbers. It must depend on these two alone, so
     that neither the number of processes nor a resumption changes what is trained on. `workers` processes draw ahead.
@@ -83,7 +83,7 @@ class Batches:
             batch_sampler=indices,
             num_workers=self._workers,
             pin_memory=device.type == "cuda",
-            multiprocessing_context="fork" if self._workers else None,  # a memory-mapped array is not sent, but shared
+            multiprocessing_context="fork" if self._workers else None,  # spawn would send mapped arrays
         )
 
 

@@ -49,7 +49,7 @@ def train_region(
 ) -> tuple[Segmenter, dict[str, Any]]:
     """Train on `labeled` and pictures of nothing, a fifth held out to choose the best state; -> that state, the facts.
 
-    A run that was killed continues from `checkpoint`, at most a minute earlier; remove it when the result is kept.
+    A run that was killed continues from `checkpoint`, at most a minute old; remove it once the result is kept.
     """
     training = SegmenterTraining([with_nothing(labeled, plan.seed)], plan, device)
 

@@ -26,10 +26,10 @@ MAX_VALIDATION_IMAGES = 64
 class SegmenterPlan:
     """The numbers of a run; every arm of a comparison takes the same.
 
-    equal_weights: an item of a batch is drawn from either source with the same probability, whatever their sizes;
-    otherwise every image of both has the same probability. learning_rate: the peak; without one the backbone's own.
-    validations: at least how many, evenly spread, and one at the end; fewer than twice as many. Raises ValueError for
-    numbers that make no run.
+    equal_weights: an item of a batch is drawn from every source with the same probability, whatever their sizes;
+    otherwise every image of all has the same probability. learning_rate: the peak; None: the backbone's own.
+    validations: evenly spread, at least so many (or one a step) and fewer than twice as many, and one at the end.
+    Raises ValueError for numbers that make no run.
     """
 
     backbone: str = "b0"
@@ -102,7 +102,7 @@ class SegmenterTraining:
         loss.backward()  # type: ignore[no-untyped-call]
         gradient = float(torch.nn.utils.clip_grad_norm_(self._segmenter.parameters(), 1.0))
         value = float(loss.detach())
-        if not math.isfinite(value + gradient):  # before the weights take it over, and a checkpoint the weights
+        if not math.isfinite(value + gradient):  # before it spoils the weights, and these a checkpoint
             raise FloatingPointError(
                 f"the loss is {value}, its gradient {gradient} at step {self.step + 1}; lower the learning rate"
             )
@@ -163,7 +163,7 @@ class SegmenterTraining:
         return augment(to_images(images, self.device), masks, generator, self.plan.reach)
 
     def _validate(self) -> None:
-        """Keep the state if it is the best so far; without held-out images the last one is."""
+        """Keep the state if it is the best so far; without held-out images the latest counts as the best."""
         reached = math.nan
         if len(self.validation):
             found = predict(self._segmenter, self.validation.images, self.device)
@@ -205,7 +205,7 @@ def _among(source: Labeled, groups: frozenset[str], most: int) -> Labeled:
 
 
 def _trained_on(source: Labeled, held_out: frozenset[str]) -> list[int]:
-    """The rows of other groups. Rows and no copy: a source may be gigabytes."""
+    """The rows of all other groups, or every row if there are none. No copy: a source may take gigabytes."""
     return [row for row, group in enumerate(source.groups) if group not in held_out] or list(range(len(source)))
 
 

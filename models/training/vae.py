@@ -41,7 +41,7 @@ def train_vae(
 ) -> tuple[Vae, dict[str, Any]]:
     """Train an autoencoder on `images` (N, 256, 512) uint8; -> the VAE with its latents standardised, and the facts.
 
-    About 64 images, of fewer than 512 every eighth, are kept for validation and never trained on. `labeled` images,
+    About 64 images, or every eighth of fewer than 512, are kept for validation and never trained on. `labeled` images,
     which are not among `images`, tell in figures and sheets whether the canal survives. `subject`: see `train`.
     """
     held_out, kept = split(len(images))
@@ -161,7 +161,7 @@ def psnr(restored: Images, image: Images) -> float:
 
 
 def canal_retention(restored: Images, labeled: Labeled) -> float:
-    """The median share of the canal's contrast that is left in `restored` (N, 256, 512) uint8; nan: none to lose."""
+    """The median share of the canal's contrast left in `restored` (N, 256, 512) uint8; nan where none had any."""
     kept = [
         retention(contrast(after, mask), contrast(image, mask))
         for after, image, mask in zip(restored, labeled.images, labeled.masks, strict=True)
