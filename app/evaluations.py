@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.admission import check_queue, first_with_key, new_job, under_key
 from app.errors import CroppedGuides, LeakingTestImage, NotFinished
 from app.jobs import end_job, step_done
-from app.leases import add_steps, get_on, hold, kind_of, lock
+from app.leases import add_steps, count_done, hold, kind_of, lock
 from app.records import Claim, NewGuide
 from app.regions import CROP
 from app.tables import EvaluationImage, Guide, Job, Report, Sample
@@ -128,7 +128,7 @@ def _check_leaks(
 def arm_done(session: Session, claim: Claim) -> int:
     """An arm's figures lie in blob `keys.arm(job, position)`; the report follows the last. -> steps made."""
     job, step = hold(session, claim)
-    get_on(session, job)
+    count_done(session, job)
     step_done(session, job, step)
     return 1 if job.stage == "reporting" else 0
 

@@ -6,7 +6,7 @@ The parts that the verbs of `app.jobs` share; only they call them, and they end 
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session, aliased
 
-from app.leases import get_on
+from app.leases import count_done
 from app.tables import Job, Sample, Step
 
 MANY = 8  # failures after which a job in which more samples fail than not is given up
@@ -17,7 +17,7 @@ def fail_one(session: Session, job: Job, sample: Sample, detail: str) -> str | N
     if sample.image_sha256 is None and sample.failure is None:
         sample.failure = f"{detail} (pool image {sample.pool_image_name!r})"
         job.failed += 1
-        get_on(session, job)
+        count_done(session, job)
     if job.failed < job.total and (job.failed < MANY or 2 * job.failed <= job.done):
         return None
     return f"{job.failed} of the first {job.done} samples could not be made; sample {sample.position}: {sample.failure}"

@@ -11,7 +11,7 @@ from app import pools
 from app.database import insert_new
 from app.errors import PoolNotFound
 from app.jobs import add_uploads, step_done
-from app.leases import get_on, hold
+from app.leases import count_done, hold
 from app.records import Claim, NewLatent, Outcome
 from app.tables import Pool, PoolImage, Upload
 
@@ -50,5 +50,5 @@ def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latent
                 upload.outcome = "stored"
                 job.stored += 1
     pools.keep_latents(session, pool.id, latents)
-    get_on(session, job, len(outcomes))
+    count_done(session, job, len(outcomes))
     step_done(session, job, step)

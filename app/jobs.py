@@ -33,8 +33,8 @@ from app.leases import (
     add_step,
     add_steps,
     claimable,
+    count_done,
     fairest,
-    get_on,
     hold,
     is_held,
     kind_of,
@@ -263,7 +263,7 @@ def finish_sample(
     job, step = hold(session, claim)
     sample = session.get_one(Sample, (job.id, position))
     if sample.image_sha256 is None:
-        get_on(session, job)
+        count_done(session, job)
     sample.image_sha256, sample.mask_sha256, sample.quality = image_sha256, mask_sha256, dict(quality)
     step.attempts = 0
 

@@ -100,7 +100,7 @@ def is_held(session: Session, job_id: str, now: datetime) -> bool:
     return bool(session.scalar(select(held)))
 
 
-def get_on(session: Session, job: Job, done: int = 1) -> None:
+def count_done(session: Session, job: Job, done: int = 1) -> None:
     """`done` more of the job's samples, files or arms are done."""
     job.done, job.version, job.progressed_at = job.done + done, job.version + 1, clock(session)
 

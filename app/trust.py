@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.leases import get_on, hold
+from app.leases import count_done, hold
 from app.records import Claim
 from app.tables import Job, Sample
 
@@ -65,7 +65,7 @@ def drop_sample(session: Session, claim: Claim, *, position: int, detail: str, q
     sample = session.get_one(Sample, (job.id, position))
     if sample.dropped is None:
         job.dropped += 1
-        get_on(session, job)
+        count_done(session, job)
     sample.dropped, sample.quality = detail, dict(quality)
     step.attempts = 0
 
