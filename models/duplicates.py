@@ -1,8 +1,8 @@
 """Which radiographs are the same, or nearly: re-saved, resized or brightened copies of one another.
 
 A signature has 512 bits: in the image shrunk to 33 x 16, is each pixel brighter than its left neighbour (a difference
-hash, Krawetz 2013)? Any rising change of brightness leaves it as it is, and few bits change by compression, noise, a
-stamp or another size. A crop, a turn or a mirror image is another image to it.
+hash, Krawetz 2013)? Any change of brightness that keeps the order of gray levels leaves it as it is, and compression,
+noise, a stamp or another size changes few bits. A crop, a turn or a mirror image is another image to it.
 """
 
 from collections.abc import Iterator, Sequence
