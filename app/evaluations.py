@@ -101,7 +101,9 @@ def _finished(session: Session, job_id: str) -> Job:
     job = lock(session, job_id)
     if job is None or job.kind != "synthesis" or job.status != "succeeded":
         state = "there is none" if job is None else f"it is a {job.kind} that is {job.status}"
-        raise NotFinished(f"{job_id[:80]!r} is no finished synthesis: {state}; name jobs of GET /jobs?kind=synthesis")
+        raise NotFinished(
+            f"{job_id[:80]!r} is not a finished synthesis: {state}; name jobs of GET /jobs?kind=synthesis"
+        )
     if job.parameters.get("region") == CROP:
         raise CroppedGuides(
             f"synthesis {job_id} has cropped guides, and an evaluation's real and test images are whole frames; "

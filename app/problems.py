@@ -151,12 +151,14 @@ def from_validation(error: RequestValidationError, content_type: str) -> Problem
     """FastAPI's own validation of paths, queries and JSON bodies, in our form."""
     fields = []
     for item in error.errors():
-        if item["loc"][0] == "path":  # a number is asked for, so whatever is none is unknown
-            return Problem(404, "not-found", f"{item['loc'][1]} {shortened(item['input'])} is unknown: it is no number")
+        if item["loc"][0] == "path":  # a number is asked for, so anything else is unknown
+            return Problem(
+                404, "not-found", f"{item['loc'][1]} {shortened(item['input'])} is unknown: it is not a number"
+            )
         if item["loc"] == ("body",) and isinstance(item["input"], bytes):  # only what says so is read as JSON
             return wrong_media_type("application/json", content_type)
         if item["type"] == "json_invalid":
-            fields.append(FieldError("body", f"is no JSON: {item['ctx']['error']}"))
+            fields.append(FieldError("body", f"is not JSON: {item['ctx']['error']}"))
             continue
         if item["loc"] == ("body",):
             fields.append(FieldError("body", "should be a JSON object"))

@@ -195,4 +195,4 @@ def number_of(cursor: str) -> int:
 
 
 def _bad(cursor: str) -> BadCursor:
-    return BadCursor(f"cursor {cursor!r} is none of this list's; take `next` of the page before, unchanged")
+    return BadCursor(f"cursor {cursor!r} is not one of this list's; take `next` of the page before, unchanged")

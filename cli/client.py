@@ -69,7 +69,7 @@ def connect(url: str) -> Iterator[httpx.Client]:
         raise Failure(f"--url {url}: {error}; it looks like http://127.0.0.1:8000") from error
     with client:
         if not _says_alive(answer_of(client, "GET", "/livez")):
-            raise Failure(f"--url {url}: something answers there, but it is no pansynth")
+            raise Failure(f"--url {url}: something answers there, but it is not pansynth")
         yield client
 
 

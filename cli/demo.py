@@ -32,7 +32,7 @@ def demo(
         Path, typer.Option("--dir", help="A folder for the demo alone; a former demo's files are replaced.")
     ] = Path("pansynth-demo"),
 ) -> None:
-    """Start the service, import a pool of phantoms, make a dataset from one guide, verify it, stop."""
+    """Make a first dataset of phantoms, over HTTP. Starts the service, verifies the dataset, stops."""
     folder = folder.resolve()
     _clear(folder)
     log = folder / "demo.log"

@@ -38,7 +38,7 @@ def evaluate(
     url: Url = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Tell how much Dice synthetic images add on your own data, with an interval."""
+    """Tell what synthetic images add in Dice, with an interval."""
     from cli.client import connect
     from cli.verdict import verdict
 

@@ -27,7 +27,7 @@ def serve(
     data_dir: DataDir = None,
     fd: Annotated[int | None, typer.Option(hidden=True, help="A listening socket to inherit.")] = None,
 ) -> None:
-    """Answer HTTP; needs a migrated database, a broker and workers elsewhere."""
+    """Answer HTTP. Needs a migrated database, a broker and workers elsewhere."""
     settings = guarded(settings_for(data_dir), host)
     _check_stores(settings)
     _hold_many_connections()
@@ -100,7 +100,7 @@ def worker(
 
 
 def migrate(data_dir: DataDir = None) -> None:
-    """Create the database's tables or bring them to this version; safe to repeat."""
+    """Bring the database's tables to this version. Safe to repeat."""
     settings = settings_for(data_dir)
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     migrate_tables(settings)

@@ -106,7 +106,7 @@ def revoke(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Refuse a key from now on; running services notice within 5 seconds. Its jobs and pools stay."""
+    """Refuse a key from now on. Running services notice within 5 seconds; its jobs and pools stay."""
     from app.access import api_keys, audit
 
     prefix = "_".join(key.split("_")[:2])  # without the secret, which the words of a refusal must not repeat
@@ -138,7 +138,7 @@ def _check(name: str, tenant: str) -> None:
     from app.access.tenants import NAME
 
     if not (name.isprintable() and 0 < len(name) <= 63):
-        raise Failure(f"{name[:80]!r} is no name for a key: 1 to 63 printable characters")
+        raise Failure(f"{name[:80]!r} cannot be a key's name: give 1 to 63 printable characters")
     if not re.fullmatch(NAME, tenant):
         raise Failure(f"--tenant {tenant[:80]!r}: 1 to 63 of a-z 0-9 _ -, the first a letter or a digit")
 

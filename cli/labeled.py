@@ -1,4 +1,4 @@
-"""A labeled set in a folder: images/ and masks/ of the same file names."""
+"""A labeled set in a folder: images/ and masks/ (or regions/) of the same file names."""
 
 import hashlib
 import os
@@ -9,16 +9,16 @@ from cli.failure import Failure
 Pair = tuple[Path, Path]  # a radiograph and its mask
 
 
-def labeled_pairs(folder: Path) -> list[Pair]:
-    """Every image in images/ with the mask of the same name, else of the same name but for its ending.
+def labeled_pairs(folder: Path, kind: str = "masks") -> list[Pair]:
+    """Every image in images/ with the mask in `kind`/ of the same name, else of the same name but for its ending.
 
     Raises Failure where an image has no mask, or several that differ from it in their ending only.
     """
     from models.training.images import SUFFIXES, has_ending, is_image
 
-    if not (folder / "images").is_dir() or not (folder / "masks").is_dir():
-        raise Failure(f"{folder}: it needs the folders images/ and masks/, with the same file names")
-    images, masks = (sorted(filter(is_image, (folder / part).iterdir())) for part in ("images", "masks"))
+    if not (folder / "images").is_dir() or not (folder / kind).is_dir():
+        raise Failure(f"{folder}: it needs the folders images/ and {kind}/, with the same file names")
+    images, masks = (sorted(filter(is_image, (folder / part).iterdir())) for part in ("images", kind))
     named = {mask.name: [mask] for mask in masks}
     alike: dict[str, list[Path]] = {}
     for mask in masks:

@@ -11,6 +11,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich's tables cut long options off on a terminal of 80 columns
 )
 app.command()(up.up)
 app.command()(fleet.serve)

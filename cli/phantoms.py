@@ -20,7 +20,7 @@ def phantoms(
     seed: Annotated[int, typer.Option(min=0, help="Sets of different seeds share no anatomy.")] = 0,
     looks: Annotated[str | None, typer.Option(help="Looks to draw from, with commas. Default: all.")] = None,
 ) -> None:
-    """Write phantoms: panoramic radiographs, their canal masks and their buccal regions."""
+    """Write phantoms: radiographs with masks of canal and region."""
     from models.phantoms import LOOKS
 
     chosen = LOOKS if looks is None else looks_of("--looks", looks)

@@ -41,9 +41,9 @@ def import_(
     url: Url = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Upload unlabeled images into a pool; bad files are listed, good ones go in.
+    """Upload unlabeled images into a pool.
 
-    It fails where all of them are bad.
+    Bad files are listed, good ones go in; it fails where all of them are bad.
     """
     from cli.client import connect
 

@@ -47,7 +47,7 @@ def in_words(for_memory: str = "give a smaller --batch") -> Iterator[None]:
     """A line instead of a traceback for data or numbers that cannot be trained on, or are too many at once or for the
     disk.
 
-    for_memory: what helps where memory does not suffice.
+    for_memory: what helps where memory runs out.
     """
     try:
         yield
@@ -62,7 +62,7 @@ def in_words(for_memory: str = "give a smaller --batch") -> Iterator[None]:
             raise Failure(f"a file of weights cannot be read or written: {error}") from None
         if not is_out_of_memory(error):
             raise
-        raise Failure(f"memory does not suffice; {for_memory}") from None
+        raise Failure(f"out of memory; {for_memory}") from None
 
 
 def only_device(name: str) -> "torch.device":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from models.labeled_sets import Pair
     from models.reproduce import Arm, Protocol
 
-app = typer.Typer(help="Reproduce the paper's results, on phantoms or on your own radiographs.", no_args_is_help=True)
+app = typer.Typer(help="The paper's Table 1, on phantoms or your own radiographs.", no_args_is_help=True)
 
 FOR_MEMORY = (
     "a smaller --batch helps where an arm is trained, --device cpu where a GPU makes samples, "
@@ -71,7 +71,9 @@ def table1(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Table 1 with intervals, and what it lacks: paste, blend, random selection, harmonize, masks alone, the oracle.
+    """The paper's Table 1 with intervals, and what it lacks.
+
+    Beside its rows: paste, blend, random selection, harmonize, masks alone, the oracle.
 
     Given again while it runs, in another terminal or on another GPU, the same command shares the work.
     """

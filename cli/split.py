@@ -29,7 +29,7 @@ def split(
     guides: Annotated[float, typer.Option(min=0, help=f"{SHARES}, of --labeled as guides; the rest tests.")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
 ) -> None:
-    """Split your radiographs as the paper does: train, pool, guides, test.
+    """Split your radiographs: train, pool, guides, test.
 
     Files become hard links (copies on another disk). Copies of one radiograph,
     re-saved, resized or brightened, are never on two sides. The shares are

@@ -55,7 +55,7 @@ def synthesize(
     url: Url = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
 ) -> None:
-    """Submit labeled radiographs, wait for the dataset and download it."""
+    """Submit labeled radiographs and download their dataset."""
     from cli.client import connect
     from cli.dataset import verify
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.labeled import labeled_pairs
 from cli.out import beside
 from cli.processes import in_words, only_device
 from cli.progress import progress, seldom
@@ -29,7 +30,7 @@ def train_region(
     with in_words(), progress("region") as show:
         check_place(out, KIND)
         plan = region.region_plan(steps, batch, learning_rate, seed)
-        labeled = region.read_regions(data, show)
+        labeled = region.read_regions(labeled_pairs(data, "regions"), show)
         checkpoint = Checkpoint.of(labeled, plan, beside(out) / "region")
         trained, facts = region.train_region(labeled, plan, checkpoint, own, seldom(show))
         save_region(out, trained.cpu(), facts)

@@ -27,7 +27,7 @@ def train_segmenter(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Train a SegFormer; a fifth of the images is held out and chooses the best state. Killed, it continues."""
+    """Train a SegFormer. A fifth of the images is held out and chooses the best state. Killed, it continues."""
     from models.labeled_sets import read_labeled
     from models.training.checkpoint import Checkpoint
     from models.training.segmenter import SegmenterPlan

@@ -25,7 +25,10 @@ def up(
     data_dir: DataDir = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
 ) -> None:
-    """Run everything here: the API, its page, workers and, unless PANSYNTH_BROKER_URL is set, a bundled broker."""
+    """Run everything here: the API with its page, and workers.
+
+    Unless PANSYNTH_BROKER_URL is set, a bundled broker, too.
+    """
     settings = guarded(settings_for(data_dir), host)
     with ExitStack() as stack:
         stack.enter_context(_only_one(settings.data_dir))

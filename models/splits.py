@@ -85,7 +85,7 @@ def used_elsewhere(manifest: Path) -> list[Known]:
             for entry in sets[name]
         ]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{manifest} is no manifest of `pansynth split`: {error!r}") from None
+        raise ValueError(f"{manifest} is not a manifest of `pansynth split`: {error!r}") from None
 
 
 def manifest_entries(known: Sequence[Known], rows: Sequence[int], file_sha256s: Sequence[str]) -> list[dict[str, str]]:

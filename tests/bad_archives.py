@@ -94,7 +94,7 @@ def _rejected(data: bytes, words: str) -> BadArchive:
 
 
 def _no_zip(data: bytes) -> BadArchive:
-    return BadArchive(data, "no zip file", is_zip=False)
+    return BadArchive(data, "not a readable zip file", is_zip=False)
 
 
 @cache
@@ -115,12 +115,12 @@ def archives() -> dict[str, BadArchive]:
         "folders alone": BadArchive(archive(("set/", b""), ("set/deep/", b"")), "holds no files"),
         "clutter alone": BadArchive(archive(("__MACOSX/._a", b"x"), (".DS_Store", b"x")), "holds no files"),
         "end record alone with a count": BadArchive(END + struct.pack("<4H2IH", 0, 0, 9, 9, 0, 0, 0), "no files"),
-        "table of contents of 4 GB": BadArchive(changed(one(), END, 12, "<I", 0xFFFFFFFE), "no zip file"),
-        "table of contents of 2**60 bytes": BadArchive(_zip64(), "no zip file"),
+        "table of contents of 4 GB": BadArchive(changed(one(), END, 12, "<I", 0xFFFFFFFE), "not a readable zip file"),
+        "table of contents of 2**60 bytes": BadArchive(_zip64(), "not a readable zip file"),
         "table of contents elsewhere": _rejected(changed(one(), END, 16, "<I", 0x7FFFFFFF), "damaged"),
-        "table of contents damaged": BadArchive(one().replace(DIRECTORY, b"PK\x09\x09"), "no zip file"),
-        "a name that is not utf-8": BadArchive(_utf8(b"\xff\xfe.png"), "no zip file"),
-        "of a later version": BadArchive(changed(one(), DIRECTORY, 6, "<H", 999), "no zip file"),
+        "table of contents damaged": BadArchive(one().replace(DIRECTORY, b"PK\x09\x09"), "not a readable zip file"),
+        "a name that is not utf-8": BadArchive(_utf8(b"\xff\xfe.png"), "not a readable zip file"),
+        "of a later version": BadArchive(changed(one(), DIRECTORY, 6, "<H", 999), "not a readable zip file"),
         "a bomb of 4 GB claimed": BadArchive(claiming(0xFFFFFFF0), "unpacks to"),
         "above the folder": _rejected(one("../../escape.png"), outside),
         "above in the middle": _rejected(one("a/../../escape.png"), outside),

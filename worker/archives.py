@@ -43,7 +43,7 @@ def open_archive(file: BinaryIO, max_upload_bytes: int) -> Iterator[tuple[zipfil
         try:
             archive = zipfile.ZipFile(raw)
         except Exception:  # zipfile raises half a dozen kinds, and some quote the names of files
-            raise LastingError("archive is no zip file that can be read; pack the images again") from None
+            raise LastingError("archive is not a readable zip file; pack the images again") from None
         with archive:
             entries = [entry for entry in archive.infolist() if not _is_clutter(entry)]
             _check_size(entries, os.fstat(file.fileno()).st_size, max_upload_bytes)
@@ -74,7 +74,7 @@ def why_not(entry: zipfile.ZipInfo, max_bytes: int) -> str | None:
     if any(_is_control(character) for character in entry.filename):
         return "the name has control characters; rename the file"
     if stat.S_ISLNK(entry.external_attr >> 16):
-        return "a link, no file; pack the image itself"
+        return "a link, not a file; pack the image itself"
     if entry.flag_bits & 1:
         return "encrypted; pack it without a password"
     if entry.compress_type not in _METHODS:

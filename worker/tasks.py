@@ -131,7 +131,7 @@ def _do(place: Workplace, lease: Lease) -> tuple[int, Verb | None]:
 def _in_words(error: Exception) -> str:
     """An error in words for clients: of one that is not ours the type alone, as its text may quote paths and values."""
     if is_out_of_memory(error):
-        return "the worker's memory did not suffice"
+        return "the worker ran out of memory"
     kind = type(error).__name__
     return f"{kind}: {error}" if isinstance(error, PansynthError) else kind
 

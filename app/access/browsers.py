@@ -28,7 +28,7 @@ def refuse_other_sites(request: Request) -> None:
         raise Problem(
             403,
             "forbidden",
-            "this comes from a page of another site; use this service's own page or a client that is no browser, "
+            "this comes from a page of another site; use this service's own page or a client that is not a browser, "
             "or ask for keys: PANSYNTH_API_KEYS_REQUIRED=true",
         )
 

@@ -70,7 +70,7 @@ class Callers:
     def _by_token(self, token: str) -> ApiKey:
         row = self._look_up(api_keys.prefix_of(token))
         if not api_keys.matches(self.secret, token, row) or row is None:
-            raise _unauthorized("the API key is none of this service's; was it copied whole?", "invalid_token")
+            raise _unauthorized("this service did not issue the API key; was it copied whole?", "invalid_token")
         return self._used(row)
 
     def _by_ticket(self, ticket: str, path: str) -> ApiKey:

@@ -84,7 +84,7 @@ def _check_day(limit: str, what: str, used: int, allowed: int | None, now: datet
     tomorrow = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
     raise LimitReached(
         f"{limit} of this key is {allowed}, and with this request the day's {what} would reach {used}; "
-        "send less, wait for the next day (UTC), or ask for a key that may more",
+        "send less, wait for the next day (UTC), or ask for a key with higher limits",
         retry_seconds=int((tomorrow - now).total_seconds()) + 1,
     )
 
@@ -98,5 +98,5 @@ def _check_queue(session: Session, caller: Caller) -> None:
     if waiting >= allowed:
         raise LimitReached(
             f"max_queued_jobs of this key is {allowed}, and {waiting} of its jobs wait or run; "
-            "try again when one has ended, cancel one, or ask for a key that may more"
+            "try again when one has ended, cancel one, or ask for a key with higher limits"
         )

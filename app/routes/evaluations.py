@@ -22,7 +22,7 @@ from app.uploads.multipart import read_form
 
 router = Router(tags=["evaluations"])
 
-REFUSALS = {404: "There is no such job, or it is no evaluation", 409: "The evaluation has not succeeded"}
+REFUSALS = {404: "There is no such job, or it is not an evaluation", 409: "The evaluation has not succeeded"}
 
 
 @router.post(

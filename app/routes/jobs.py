@@ -34,7 +34,7 @@ DATASET: Responses = {
     **file_answers(
         "application/zip",
         "The dataset",
-        {404: "There is no such job, or it is no synthesis", 409: "The synthesis has not succeeded"},
+        {404: "There is no such job, or it is not a synthesis", 409: "The synthesis has not succeeded"},
     ),
 }
 SAMPLE = {404: "There is no such job or sample, or the sample failed or was dropped", 409: "It is not made yet"}

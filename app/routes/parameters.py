@@ -44,7 +44,7 @@ def cursor_of(
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
 ) -> str | None:
     if cursor is not None and not cursor.isprintable():
-        raise invalid([FieldError("cursor", "is none of this list's; take `next` of the page before, unchanged")])
+        raise invalid([FieldError("cursor", "is not one of this list's; take `next` of the page before, unchanged")])
     return cursor
 
 

@@ -1,6 +1,6 @@
 """Training of the region finder: a SegFormer on small radiographs, and regions that are known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,25 @@ from models.region import reduce_image, reduce_region
 from models.segmenter import Labeled, Segmenter
 from models.training.augmentation import WIDE
 from models.training.checkpoint import Checkpoint
-from models.training.images import TrainingDataError, is_image
+from models.training.images import TrainingDataError
 from models.training.nothing import with_nothing
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
 
 
-def read_regions(data: Path, show: Callable[[int, int], None]) -> Labeled:
-    """The pairs of `data`/images and `data`/regions, same file names, small: images and regions (N, 64, 128).
+def read_regions(pairs: Sequence[tuple[Path, Path]], show: Callable[[int, int], None]) -> Labeled:
+    """Radiographs with the files of their regions, small: images and regions (N, 64, 128).
 
     Raises TrainingDataError naming the file.
     """
-    names = sorted(path.name for path in (data / "images").glob("*") if is_image(path))
-    if len(names) < 2:
-        raise TrainingDataError(f"{data / 'images'} holds {len(names)} radiographs; training needs at least 2")
+    if len(pairs) < 2:
+        raise TrainingDataError(f"there is {len(pairs)} radiograph with its region; training needs at least 2")
     images, regions = [], []
-    for number, name in enumerate(names, start=1):
-        image, region = _read_pair(data, name)
+    for number, pair in enumerate(pairs, start=1):
+        image, region = _read_pair(*pair)
         images.append(reduce_image(image))
         regions.append(reduce_region(region))
-        show(number, len(names))
-    return Labeled(np.stack(images), np.stack(regions), tuple(names))
+        show(number, len(pairs))
+    return Labeled(np.stack(images), np.stack(regions), tuple(path.name for path, _ in pairs))
 
 
 def region_plan(steps: int, batch: int, learning_rate: float, seed: int) -> SegmenterPlan:
@@ -62,11 +61,10 @@ def train_region(
     return training.best(), {**facts, "seed": plan.seed, "held_out_dice": round(training.best_dice, 4)}
 
 
-def _read_pair(data: Path, name: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _read_pair(path: Path, mask: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     try:
-        image = pixels.read_image((data / "images" / name).read_bytes())
-        region = pixels.read_mask((data / "regions" / name).read_bytes())
+        image, region = pixels.read_image(path.read_bytes()), pixels.read_mask(mask.read_bytes())
         pixels.check_same_size(image.shape, region.shape)
-    except (OSError, pixels.ImageError) as error:
-        raise TrainingDataError(f"{name} or its region: {error}") from error
+    except pixels.ImageError as error:
+        raise TrainingDataError(f"{path.name} or its region: {error}") from error
     return image, region

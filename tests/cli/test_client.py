@@ -255,7 +255,7 @@ def test_a_service_that_moved_is_named_by_its_new_address() -> None:
 def test_another_server_is_not_taken_for_the_service(body: bytes) -> None:
     with (
         stranger(200, {}, body) as url,
-        pytest.raises(Failure, match=f"^--url {url}: .+ is no pansynth$"),
+        pytest.raises(Failure, match=f"^--url {url}: .+ is not pansynth$"),
         connect(url),
     ):
         pass

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from cli.children import pansynth
@@ -29,6 +30,22 @@ def test_help_comes_at_once() -> None:
     assert not loaded & {"torch", "numpy", "fastapi", "pydantic", "sqlalchemy", "celery", "httpx", "obstore"}
     for command in ("up", "serve", "worker", "migrate", "keys", "pool", "synthesize", "demo", "phantoms", "train"):
         assert command in done.stdout
+
+
+def test_help_cuts_nothing_off_on_a_terminal_of_80_columns() -> None:
+    commands = [([], typer.main.get_command(app))]
+    for names, command in commands:
+        shown = CliRunner().invoke(app, [*names, "--help"], catch_exceptions=False, terminal_width=80).stdout
+        options = [
+            name
+            for param in command.params
+            if not getattr(param, "hidden", False)
+            for name in (*param.opts, *param.secondary_opts)
+        ]
+        assert all(name in shown for name in options if name.startswith("--"))
+        assert not [line for line in shown.partition("Commands:")[2].splitlines() if line.endswith("...")]
+        commands += [([*names, name], part) for name, part in getattr(command, "commands", {}).items()]
+    assert len(commands) > 15
 
 
 def test_phantoms_come_as_images_masks_and_regions_of_the_same_names(tmp_path: Path) -> None:

@@ -86,5 +86,5 @@ def test_what_a_manifest_keeps_from_training_is_all_but_train(tmp_path: Path) ->
 def test_another_file_is_no_manifest(tmp_path: Path) -> None:
     path = tmp_path / "split.json"
     path.write_text("[]")
-    with pytest.raises(ValueError, match="is no manifest of `pansynth split`"):
+    with pytest.raises(ValueError, match="is not a manifest of `pansynth split`"):
         used_elsewhere(path)

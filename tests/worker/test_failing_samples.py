@@ -112,7 +112,7 @@ def test_a_sample_that_needs_more_memory_than_there_is_fails_alone_after_some_tr
     assert len(manifest(dataset(place, job_id))) == 3
     (failed,) = body(place, job_id)["failed_samples"]
     assert failed["index"] == white(place, job_id).position
-    assert "tried 5 times" in failed["detail"] and "memory did not suffice" in failed["detail"]
+    assert "tried 5 times" in failed["detail"] and "ran out of memory" in failed["detail"]
 
 
 @pytest.mark.usefixtures("pool")

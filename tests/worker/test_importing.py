@@ -138,7 +138,7 @@ def test_a_bad_archive_is_told_in_words_also_if_the_worker_is_killed_meanwhile(
         with pytest.raises(SystemExit):
             work(place)
     release_leases(place)
-    assert "no zip file that can be read" in failed(place, job_id)
+    assert "not a readable zip file" in failed(place, job_id)
 
 
 def test_an_archive_that_comes_slowly_is_no_step_that_hangs(

@@ -17,6 +17,10 @@ from models.training.segmenter import SegmenterPlan
 CPU = torch.device("cpu")
 
 
+def pairs(folder: Path) -> list[tuple[Path, Path]]:
+    return [(folder / "images" / f"{number}.png", folder / "regions" / f"{number}.png") for number in range(5)]
+
+
 def silent(*_: object) -> None:
     pass
 
@@ -33,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_pairs_of_files_become_a_finder_that_loads(folder: Path, tmp_path: Path) -> None:
-    labeled = region.read_regions(folder, silent)
+    labeled = region.read_regions(pairs(folder), silent)
     assert labeled.images.shape == labeled.masks.shape == (5, 64, 128)
     assert 0.2 < labeled.masks.mean() < 0.7
     plan = SegmenterPlan("tiny", steps=4, batch=2, learning_rate=1e-3, validations=2)
@@ -46,7 +50,7 @@ def test_pairs_of_files_become_a_finder_that_loads(folder: Path, tmp_path: Path)
 def test_a_run_that_was_killed_goes_on_to_the_same_weights(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labeled = region.read_regions(folder, silent)
+    labeled = region.read_regions(pairs(folder), silent)
     plan = SegmenterPlan("tiny", steps=6, batch=2, learning_rate=1e-3)
     whole, _ = region.train_region(labeled, plan, Checkpoint(tmp_path / "whole"), CPU, silent)
     monkeypatch.setattr("models.training.checkpoint.SECONDS", 0.0)
@@ -66,16 +70,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
         assert torch.equal(value, resumed.state_dict()[name])
 
 
-def test_a_region_that_is_missing_or_of_another_size_is_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingDataError, match="holds 0 radiographs"):
-        region.read_regions(tmp_path, silent)
-    for kind in ("images", "regions"):
-        (tmp_path / kind).mkdir()
-    for name in ("a.png", "b.png"):
-        (tmp_path / "images" / name).write_bytes((folder / "images" / "0.png").read_bytes())
-    (tmp_path / "regions" / "a.png").write_bytes((folder / "regions" / "0.png").read_bytes())
-    with pytest.raises(TrainingDataError, match=r"b\.png or its region"):
-        region.read_regions(tmp_path, silent)
-    Image.new("1", (64, 64), 1).save(tmp_path / "regions" / "b.png")
-    with pytest.raises(TrainingDataError, match=r"b\.png or its region"):
-        region.read_regions(tmp_path, silent)
+def test_a_single_region_or_one_of_another_size_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingDataError, match="at least 2"):
+        region.read_regions(pairs(folder)[:1], silent)
+    Image.new("1", (64, 64), 1).save(small := tmp_path / "1.png")
+    with pytest.raises(TrainingDataError, match=r"1\.png or its region: .*64"):
+        region.read_regions([pairs(folder)[0], (folder / "images" / "1.png", small)], silent)
