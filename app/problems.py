@@ -172,7 +172,7 @@ def from_validation(error: RequestValidationError, content_type: str) -> Problem
 def from_http(error: HTTPException) -> Problem:
     phrase = PHRASES.get(error.status_code) or HTTPStatus(error.status_code).phrase
     details = {
-        400: "the body is no JSON in UTF-8",  # the framework raises it for nothing else
+        400: "the body is not JSON in UTF-8, or it is nested too deeply",  # the framework tells no more
         404: "there is nothing at this address; /docs lists what there is",
         405: f"this method is not allowed here; allowed: {(error.headers or {}).get('Allow')}",
     }

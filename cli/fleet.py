@@ -17,8 +17,8 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of the embedded store. Default: $PANSYNTH_DATA_DIR or pansynth-data."),
 ]
-CONNECTIONS = 65_536  # at most, with everything else that is open
 Host = Annotated[str, typer.Option(help="Address to bind; beyond loopback API keys are asked for.")]
+CONNECTIONS = 65_536  # at most, with everything else that is open
 
 
 def serve(

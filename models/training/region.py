@@ -65,6 +65,6 @@ def _read_pair(path: Path, mask: Path) -> tuple[NDArray[np.float32], NDArray[np.
     try:
         image, region = pixels.read_image(path.read_bytes()), pixels.read_mask(mask.read_bytes())
         pixels.check_same_size(image.shape, region.shape)
-    except pixels.ImageError as error:
+    except (OSError, pixels.ImageError) as error:
         raise TrainingDataError(f"{path.name} or its region: {error}") from error
     return image, region

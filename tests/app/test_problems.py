@@ -58,8 +58,10 @@ def test_json_that_is_not_as_asked_is_refused_in_plain_words(client: httpx.Clien
         "name": "is missing",
         "nme": "is no field of this request; leave it out",
     }
-    answer = client.post("/pools", content=b'{"name": "\xff"}', headers={"Content-Type": "application/json"})
-    assert answer.json()["detail"] == "the body is no JSON in UTF-8"
+    for content in (b'{"name": "\xff"}', b'{"name": ' + 3000 * b"[" + 3000 * b"]" + b"}"):
+        answer = client.post("/pools", content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400
+        assert answer.json()["detail"] == "the body is not JSON in UTF-8, or it is nested too deeply"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"{}", b'{"name": "a", "nme": "b"}', b"\xff"])

@@ -94,7 +94,7 @@ def test_what_is_wrong_is_refused_with_words() -> None:
     for arguments, words in (
         (["revoke", "pansynth_0"], "there is no key 'pansynth_0'"),
         (["create", "x", "--tenant", "Clinic A"], "--tenant 'Clinic A'"),
-        (["create", "a\nb"], "cannot be a key"),
+        (["create", "a\nb"], "cannot be a key's name: give 1 to 63 printable characters"),
     ):
         with pytest.raises(Failure, match=words):
             keys(*arguments)

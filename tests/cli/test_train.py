@@ -108,6 +108,9 @@ def test_a_region_finder_is_trained_from_images_and_regions(tmp_path: Path, monk
     load_region(tmp_path / "region")
     with pytest.raises(Failure, match="it needs the folders images/ and regions/"):
         run("train", "region", "--data", tmp_path, "--out", tmp_path / "none")
+    min((labeled / "regions").iterdir()).unlink()
+    with pytest.raises(Failure, match=r"\.png has no mask of its name"):
+        run("train", "region", "--data", labeled, "--out", tmp_path / "none")
 
 
 def test_weights_of_one_kind_do_not_replace_those_of_another(data: Path, tmp_path: Path) -> None:

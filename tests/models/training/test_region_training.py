@@ -70,11 +70,14 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
         assert torch.equal(value, resumed.state_dict()[name])
 
 
-def test_a_single_region_or_one_of_another_size_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_single_region_or_one_that_is_missing_or_of_another_size_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingDataError, match="at least 2"):
         region.read_regions(pairs(folder)[:1], silent)
     region_mask = Image.new("1", (64, 64))
     region_mask.putpixel((32, 32), 1)
     region_mask.save(small := tmp_path / "1.png")
     with pytest.raises(TrainingDataError, match=r"1\.png or its region: .*64"):
+        region.read_regions([pairs(folder)[0], (folder / "images" / "1.png", small)], silent)
+    small.unlink()
+    with pytest.raises(TrainingDataError, match=r"1\.png or its region"):
         region.read_regions([pairs(folder)[0], (folder / "images" / "1.png", small)], silent)
