@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from cli.failure import Failure, Interrupted
+from cli.labeled import Pair
 
 # Seeds that the shipped weights were not trained on.
 POOL_SEED, POOL_COUNT = 900_001, 40
@@ -39,8 +40,8 @@ def demo(
     started = time.monotonic()
     try:
         with _service(folder, log) as service:
-            phantoms = _write_phantoms(folder, service, log)  # while the service starts
-            count = _make_dataset(_wait_until_ready(service, log), folder, *phantoms)
+            pool, guides = _write_phantoms(folder, service, log)  # while the service starts
+            count = _make_dataset(_wait_until_ready(service, log), folder, pool, guides)
     except (KeyboardInterrupt, Interrupted):
         raise Interrupted("the demo was interrupted; everything is stopped") from None
     except Failure as failure:
@@ -48,7 +49,7 @@ def demo(
     _say_what_next(folder, log, count, time.monotonic() - started)
 
 
-def _make_dataset(url: str, folder: Path, pool: list[Path], images: list[Path], masks: list[Path]) -> int:
+def _make_dataset(url: str, folder: Path, pool: list[Path], guides: list[Pair]) -> int:
     """The main job over HTTP: import a pool, post a guide, download and verify; the number of samples."""
     from cli.client import connect
     from cli.dataset import extract_preview, verify
@@ -64,17 +65,15 @@ def _make_dataset(url: str, folder: Path, pool: list[Path], images: list[Path], 
         typer.echo(f"pool of {POOL_COUNT} unlabeled phantoms imported")
         with progress("queued") as show:
             fields = {"pool": "demo", "top_k": TOP_K, "preset": "harmonize"}
-            fetch_dataset(client, images, masks, fields, folder / "dataset.zip", show)
+            fetch_dataset(client, guides, fields, folder / "dataset.zip", show)
     count = verify(folder / "dataset.zip")
     typer.echo(f"{count} samples downloaded; every file agrees with the manifest's sha256")
     extract_preview(folder / "dataset.zip", folder / "preview.png")
     return count
 
 
-def _write_phantoms(
-    folder: Path, service: "subprocess.Popen[bytes]", log: Path
-) -> tuple[list[Path], list[Path], list[Path]]:
-    """The pool's images, the guide's and its mask, as files; not to the end where the service does not start."""
+def _write_phantoms(folder: Path, service: "subprocess.Popen[bytes]", log: Path) -> tuple[list[Path], list[Pair]]:
+    """The pool's images and the guide, as files; not to the end where the service does not start."""
     from cli.phantoms import write_phantoms
     from cli.progress import progress
     from models.phantoms import LOOKS
@@ -87,7 +86,7 @@ def _write_phantoms(
 
         pool = write_phantoms(folder / "pool", POOL_COUNT, POOL_SEED, LOOKS, look_and_show)
     guide = write_phantoms(folder / "guide", 1, GUIDE_SEED, LOOKS, lambda *_: None)
-    return pool.images, guide.images, guide.masks
+    return pool.images, list(zip(guide.images, guide.masks, strict=True))
 
 
 def _clear(folder: Path) -> None:

@@ -8,15 +8,13 @@ from uuid import uuid4
 import typer
 
 from cli.failure import Failure
-from cli.labeled import Pair, labeled_pairs, split
+from cli.labeled import Pair, labeled_files, labeled_pairs, split
 from cli.out import check_new_folder, filled
 from cli.pool import DEFAULT_URL, Url
 from cli.progress import Show, progress
 
 if TYPE_CHECKING:
     import httpx
-
-    from cli.client import File
 
 FORMS = {"report": "report.json", "csv": "report.csv", "md": "report.md", "png": "report.png"}
 
@@ -104,7 +102,7 @@ def _check_images(real: list[Pair], test: list[Pair], show: Show) -> None:
 def _synthesis(client: "httpx.Client", real: list[Pair], fields: dict[str, object], show: Show) -> str:
     from cli.client import submit, wait
 
-    job = submit(client, "/synthesize", _files(real, ""), fields)
+    job = submit(client, "/synthesize", labeled_files(real), fields)
     done: str = wait(client, job, show)["id"]
     return done
 
@@ -122,15 +120,10 @@ def _report(
     from cli.client import download, saying_where, submit, wait
 
     fields = {"synthesis": ",".join(syntheses), "arms": "real,real+synthetic", **training}
-    job = submit(client, "/evaluations", _files(real, "real_") + _files(test, "test_"), fields)
+    job = submit(client, "/evaluations", labeled_files(real, "real_") + labeled_files(test, "test_"), fields)
     job = wait(client, job, show)
     with saying_where(client, job), filled(out) as folder:
         for link, name in FORMS.items():
             download(client, job["links"][link], folder / name, lambda done, total: show(done, total, "report"))
     report: dict[str, Any] = json.loads((out / "report.json").read_text())
     return report
-
-
-def _files(pairs: list[Pair], prefix: str) -> "list[File]":
-    images: list[File] = [(f"{prefix}image", image.name, image) for image, _ in pairs]
-    return images + [(f"{prefix}mask", mask.name, mask) for _, mask in pairs]

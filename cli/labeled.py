@@ -2,9 +2,14 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cli.failure import Failure
+
+if TYPE_CHECKING:
+    from cli.client import File
 
 Pair = tuple[Path, Path]  # a radiograph and its mask
 
@@ -37,6 +42,12 @@ def labeled_pairs(folder: Path, kind: str = "masks") -> list[Pair]:
         names = " or ".join(mask.name for mask in fitting[unclear[0]])
         raise Failure(f"{folder}: the mask of {unclear[0].name} may be {names} ({len(unclear)} such); keep one of them")
     return [(image, found[0]) for image, found in fitting.items()]
+
+
+def labeled_files(pairs: Sequence[Pair], prefix: str = "") -> "list[File]":
+    """The files of a form: all images as `{prefix}image`, then, in the same order, all masks as `{prefix}mask`."""
+    images: list[File] = [(f"{prefix}image", image.name, image) for image, _ in pairs]
+    return images + [(f"{prefix}mask", mask.name, mask) for _, mask in pairs]
 
 
 def split(pairs: list[Pair], guides: int | None, seed: int) -> tuple[list[Pair], list[Pair]]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Pools of unlabeled images.", no_args_is_help=True)
 
-Url = Annotated[str, typer.Option(help="Where the service is.")]
+Url = Annotated[str, typer.Option(help="Where the service is.", envvar="PANSYNTH_URL")]
 DEFAULT_URL = "http://127.0.0.1:8000"
 BATCH_FILES = 100
 BATCH_BYTES = 50_000_000

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.failure import Failure
+from cli.labeled import Pair, labeled_files, labeled_pairs
 from cli.out import check_new
 from cli.pool import DEFAULT_URL, Url
 from cli.progress import Show, progress
@@ -15,16 +16,21 @@ from cli.progress import Show, progress
 if TYPE_CHECKING:
     import httpx
 
-Images = Annotated[list[Path], typer.Option("--image", help="A labeled radiograph; repeat, masks in the same order.")]
-Masks = Annotated[list[Path], typer.Option("--mask", help="Its mask, the same size, binary.")]
+Images = Annotated[
+    list[Path] | None, typer.Option("--image", help="A labeled radiograph; repeat, masks in the same order.")
+]
+Masks = Annotated[list[Path] | None, typer.Option("--mask", help="Its mask, the same size, binary.")]
 OverrideInt = Annotated[int | None, typer.Option(help="Default: the preset's.")]
 Threshold = Annotated[float | None, typer.Option(help="Of each sample's quality. Default: none.")]
 OverrideBool = Annotated[bool | None, typer.Option(help="Default: the preset's.")]
 
 
 def synthesize(
-    image: Images,
-    mask: Masks,
+    image: Images = None,
+    mask: Masks = None,
+    labeled: Annotated[
+        Path | None, typer.Option(help="Instead: a folder with images/ and masks/ of the same file names.")
+    ] = None,
     pool: Annotated[str, typer.Option(help="The pool of unlabeled images.")] = "default",
     top_k: Annotated[int, typer.Option(help="Most similar pool images per guide.")] = 5,
     out: Annotated[Path, typer.Option(help="The zip to write; must not be there yet.")] = Path("dataset.zip"),
@@ -59,7 +65,8 @@ def synthesize(
     from cli.client import connect
     from cli.dataset import verify
 
-    _check(image, mask, out)
+    guides = _guides(image or [], mask or [], labeled)
+    _check(guides, out)
     overrides = {
         "steps": steps,
         "start_timestep": start_timestep,
@@ -82,25 +89,18 @@ def synthesize(
     fields |= {"selection": selection, "region": region, "method": method, "model": model}
     fields |= {name: value for name, value in overrides.items() if value is not None}
     with connect(url) as client, progress("queued") as show:
-        job = fetch_dataset(client, image, mask, fields, out, show)
+        job = fetch_dataset(client, guides, fields, out, show)
     count = verify(out)
     typer.echo(json.dumps({"job": job, "out": str(out), "samples": count}) if as_json else _words(job, count, out))
 
 
 def fetch_dataset(
-    client: "httpx.Client",
-    images: Sequence[Path],
-    masks: Sequence[Path],
-    fields: Mapping[str, object],
-    out: Path,
-    show: Show,
+    client: "httpx.Client", guides: Sequence[Pair], fields: Mapping[str, object], out: Path, show: Show
 ) -> dict[str, Any]:
     """Submit, wait, download into `out`; the job. Raises Interrupted."""
-    from cli.client import File, download, saying_where, submit, wait
+    from cli.client import download, saying_where, submit, wait
 
-    files: list[File] = [("image", path.name, path) for path in images]
-    files += [("mask", path.name, path) for path in masks]
-    job = wait(client, submit(client, "/synthesize", files, fields), show)
+    job = wait(client, submit(client, "/synthesize", labeled_files(guides), fields), show)
     with saying_where(client, job):
         download(client, job["links"]["dataset"], out, lambda done, total: show(done, total, "bytes"))
     return job
@@ -115,12 +115,23 @@ def _words(job: dict[str, Any], count: int, out: Path) -> str:
     return words + (f"; {failed} could not be made, the first: {job['failed_samples'][0]['detail']}" if failed else "")
 
 
-def _check(images: Sequence[Path], masks: Sequence[Path], out: Path) -> None:
+def _guides(images: list[Path], masks: list[Path], labeled: Path | None) -> list[Pair]:
+    if labeled is not None:
+        if images or masks:
+            raise Failure("--labeled and --image; give the folder of all guides, or the files of each")
+        return labeled_pairs(labeled)
+    if not images and not masks:
+        raise Failure("no guide; give --image and --mask, or --labeled")
     if len(images) != len(masks):
         raise Failure(f"{len(images)} --image and {len(masks)} --mask; give one mask per image, in the same order")
-    for path in (*images, *masks):
-        if not path.is_file():
-            raise Failure(f"{path}: no such file")
+    return list(zip(images, masks, strict=True))
+
+
+def _check(guides: Sequence[Pair], out: Path) -> None:
+    for pair in guides:
+        for path in pair:
+            if not path.is_file():
+                raise Failure(f"{path}: no such file")
     if not out.absolute().parent.is_dir():
         raise Failure(f"--out {out}: no such folder; make it first")
     check_new(out)

@@ -160,6 +160,21 @@ def test_ctrl_c_has_an_exit_status_of_its_own(
     assert capsys.readouterr().err == f"pansynth: {failure}\n"
 
 
+@pytest.mark.parametrize(
+    ("guides", "words"),
+    [
+        ("", "no guide; give --image and --mask, or --labeled"),
+        ("--image a.png --image b.png --mask a.png", "2 --image and 1 --mask; give one mask per image"),
+        ("--labeled guides --image a.png", "--labeled and --image; give the folder of all guides, or the files"),
+        ("--labeled guides", "guides: it needs the folders images/ and masks/"),
+        ("--image a.png --mask b.png", "a.png: no such file"),
+    ],
+)
+def test_guides_that_are_not_there_or_given_twice_are_told(guides: str, words: str) -> None:
+    with pytest.raises(Failure, match=f"^{words}"):
+        CliRunner().invoke(app, ["synthesize", *guides.split()], catch_exceptions=False)
+
+
 @pytest.mark.parametrize("command", ["synthesize --image {0} --mask {0}", "evaluate --labeled {0}"])
 def test_what_could_not_be_written_is_told_before_the_job(tmp_path: Path, command: str) -> None:
     (tmp_path / "file").touch()

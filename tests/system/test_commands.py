@@ -1,6 +1,7 @@
 """`pansynth pool import` and `pansynth synthesize` against a running service."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -49,17 +50,27 @@ def test_bad_files_are_listed_and_good_ones_go_in(service: Running, radiographs:
     }
 
 
-def test_synthesize_downloads_a_whole_dataset(service: Running, radiographs: Radiographs, tmp_path: Path) -> None:
-    out = tmp_path / "dataset.zip"
-    options = ["--top-k", "2", "--steps", "3", "--reblend", "--preset", "harmonize", "--json", "--out", str(out)]
-    done = synthesize(service, radiographs, *options, "--min-alignment", "0.01")
+def test_synthesize_downloads_a_whole_dataset_of_a_folder_of_guides(
+    service: Running, radiographs: Radiographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PANSYNTH_URL", service.url)
+    labeled, out = tmp_path / "labeled", tmp_path / "dataset.zip"
+    for part, paths in (("images", radiographs.guides), ("masks", radiographs.masks)):
+        (labeled / part).mkdir(parents=True)
+        for number, path in enumerate(paths):
+            shutil.copy(path, labeled / part / f"{number}.png")
+    options = ["--steps", "3", "--reblend", "--preset", "harmonize", "--json", "--out", str(out)]
+    done = command("synthesize", "--labeled", str(labeled), "--top-k", "1", "--min-alignment", "0.01", *options)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["samples"] == verify(out) == 2
     parameters = said["job"]["parameters"]
     assert (parameters["steps"], parameters["reblend"], parameters["align"]) == (3, True, True)
     assert (parameters["min_alignment"], parameters["on_fail"]) == (0.01, "drop")
-    assert [path.name for path in tmp_path.iterdir()] == ["dataset.zip"]
+    with service.client() as client:
+        samples = client.get(said["job"]["links"]["samples"]).json()["items"]
+    assert [sample["guide"] for sample in samples] == ["0.png", "1.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.zip", "labeled"]
 
 
 def test_a_dataset_that_is_there_is_not_written_over(
