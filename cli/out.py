@@ -1,8 +1,9 @@
-"""Where a command is to write what it makes."""
+"""Where a command is to write what it makes, and what it says of it."""
 
+import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def filled(out: Path) -> Iterator[Path]:
         shutil.rmtree(aside)
         raise
     aside.rename(out)
+
+
+def in_a_line(facts: Mapping[str, object]) -> str:
+    """`steps 2000, psnr 38.7`: what a manifest tells of a training, but for what is nested there."""
+    return ", ".join(f"{name} {value}" for name, value in facts.items() if not isinstance(value, dict))
+
+
+def next_command(*words: object) -> str:
+    """What to type next, as a shell takes it."""
+    return f"next: {shlex.join(map(str, words))}"
+
+
+def serving(weights: Path) -> str:
+    """The next command where weights are ready."""
+    return f"next: PANSYNTH_WEIGHTS_DIR={shlex.quote(str(weights.parent))} pansynth up"
 
 
 def _aside(out: Path) -> Path:

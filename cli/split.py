@@ -11,7 +11,7 @@ import typer
 
 from cli.failure import Failure
 from cli.labeled import labeled_pairs
-from cli.out import check_new_folder, filled
+from cli.out import check_new_folder, filled, next_command
 from cli.progress import Show, progress
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def split(
         typer.echo(f"{free.known[row].name} is left out: it is the labeled {own.known[same].name}")
     counts = ", ".join(f"{len(rows)} {name}" for name, rows in vars(found).items() if name != "dropped")
     typer.echo(f"{counts} in {out}, listed in {out}/split.json")
-    typer.echo(f"next: pansynth train vae --data {out}/train --out weights/mine")
+    judged = ["--labeled", out / "guides"] if found.guides else []
+    typer.echo(next_command("pansynth", "train", "vae", "--data", out / "train", "--out", "weights/mine", *judged))
 
 
 class _Source:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from cli.failure import Failure
 from cli.labeled import labeled_pairs
-from cli.out import beside
+from cli.out import beside, in_a_line, next_command, serving
 from cli.processes import Device, in_words, joined
 from cli.progress import Show, progress, seldom
 from cli.train_region import train_region
@@ -82,7 +83,8 @@ def train_vae(
         )
         if _first():
             save_vae(out, trained, facts | checked)
-            typer.echo(f"VAE in {out}: {facts}\nnext: pansynth train denoiser --data {data} --out {out}")
+            typer.echo(f"VAE in {out}: {in_a_line(facts)}")
+            typer.echo(next_command("pansynth", "train", "denoiser", "--data", data, "--out", out))
 
 
 @app.command("denoiser")
@@ -110,7 +112,7 @@ def train_denoiser(
     with in_words(), joined(device) as own, _progress("denoiser") as show:
         plan = _plan(steps, minutes, batch, learning_rate, seed)
         images, checked = _images(data, out, exclude or [], show)
-        latents = open_latents(vae, images, beside(out) / "cache", own, show)
+        latents = open_latents(vae, images, beside(out) / "cache", own, partial(show, label="latents"))
         vae = vae.to(own)
         trained, facts = denoiser.train_denoiser(
             latents,
@@ -126,7 +128,7 @@ def train_denoiser(
         )
         if _first():
             save_denoiser(out, trained, facts | checked, describe_latents(latents))
-            typer.echo(f"denoiser in {out}: {facts}\nnext: PANSYNTH_WEIGHTS_DIR={out.parent} pansynth up")
+            typer.echo(f"denoiser in {out}: {in_a_line(facts)}\n{serving(out)}")
 
 
 def _images(
@@ -157,7 +159,7 @@ def _images(
             f"{len(found)} of the {len(images.known)} training images are for synthesis or for tests:\n  {listed}\n"
             f"take them out of {data}, or let `pansynth split` make the sets; figures would be worthless otherwise"
         )
-    return images, {"not_among": len(others)}
+    return images, {"not_among": len({known.pixels_sha256 for known in others})}
 
 
 def _labeled(folder: Path | None, show: Show) -> "Labeled | None":
@@ -203,8 +205,14 @@ def _training(show: Show, label: str) -> "Callable[[Progress], None]":
 
     def update(now: "Progress") -> None:
         figures = "".join(f" {name} {value:.4g}" for name, value in now.figures.items())
-        left = f"{now.remaining_seconds / 60:.0f} min left"
-        text = f"{label} step {now.step} loss {now.loss:.4f}{figures} {now.images_per_second:.1f} images/s {left}"
+        text = f"{label} step {now.step} loss {now.loss:.4f}{figures} {now.images_per_second:.1f} images/s {_left(now)}"
         quiet(int(now.spent * 1000), 1000, text)
 
     return update
+
+
+def _left(now: "Progress") -> str:
+    if now.spent == 1:
+        return "done; last figures and sheet"
+    seconds = now.remaining_seconds
+    return f"{seconds / 60:.0f} min left" if seconds > 90 else f"{seconds:.0f} s left"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.labeled import labeled_pairs
-from cli.out import beside
+from cli.out import beside, in_a_line, serving
 from cli.processes import in_words, only_device
 from cli.progress import progress, seldom
 
@@ -35,4 +35,4 @@ def train_region(
         trained, facts = region.train_region(labeled, plan, checkpoint, own, seldom(show))
         save_region(out, trained.cpu(), facts)
     checkpoint.remove()
-    typer.echo(f"region finder in {out}: {facts}\nnext: PANSYNTH_WEIGHTS_DIR={out.parent} pansynth up")
+    typer.echo(f"region finder in {out}: {in_a_line(facts)}\n{serving(out)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.labeled import labeled_pairs
-from cli.out import beside, check_new_folder, filled
+from cli.out import beside, check_new_folder, filled, in_a_line, next_command
 from cli.processes import in_words, only_device
 from cli.progress import Show, progress, seldom
 
@@ -39,10 +39,11 @@ def train_segmenter(
         labeled = read_labeled(labeled_pairs(data), "images", show)
         checkpoint = Checkpoint.of(labeled, plan, beside(out) / "segmenter")
         training = _trained(labeled, plan, str(own), checkpoint, show)
-        facts = _facts(training, labeled, plan)
-        _save(training, facts, out)
+        reached = _reached(training)
+        _save(training, _facts(training, labeled, plan, reached), out)
     checkpoint.remove()
-    typer.echo(f"segmenter in {out}: {facts['validation']}\nuse it: pansynth reproduce table1 --backbone {out} ...")
+    typer.echo(f"segmenter in {out}, on the images held out: {in_a_line(reached)}")
+    typer.echo(next_command("pansynth", "reproduce", "table1", "--backbone", out, "--out", "table1"))
 
 
 def _trained(
@@ -62,10 +63,8 @@ def _trained(
     return training
 
 
-def _facts(training: "SegmenterTraining", labeled: "Labeled", plan: "SegmenterPlan") -> dict[str, object]:
-    """What the manifest tells: the plan, the images, and what the best state reaches on those held out."""
-    from dataclasses import asdict, replace
-
+def _reached(training: "SegmenterTraining") -> dict[str, float]:
+    """How many images were held out, and what the best state reaches on them in the mean."""
     import numpy as np
 
     from models.evaluation import score_images
@@ -74,11 +73,20 @@ def _facts(training: "SegmenterTraining", labeled: "Labeled", plan: "SegmenterPl
     held_out = training.validation
     rows = score_images(training.best(), held_out, held_out.groups, training.device) if len(held_out) else []
     reached = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in METRICS} if rows else {}
+    return {"images": len(held_out), **reached}
+
+
+def _facts(
+    training: "SegmenterTraining", labeled: "Labeled", plan: "SegmenterPlan", reached: dict[str, float]
+) -> dict[str, object]:
+    """What the manifest tells: the plan, the images, and what the best state reaches on those held out."""
+    from dataclasses import asdict, replace
+
     return {
         "plan": asdict(replace(plan, steps=training.step)),  # more than asked for, if it was stopped later
         "images": len(labeled),
         "best_step": training.best_step,
-        "validation": {"images": len(held_out), **reached},
+        "validation": reached,
     }
 
 

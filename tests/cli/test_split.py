@@ -60,10 +60,11 @@ def files(folder: Path) -> list[str]:
 def test_every_readable_file_lies_in_one_set_and_split_json_tells_which(
     free: Path, labeled: Path, tmp_path: Path
 ) -> None:
-    said = run("--images", free, "--labeled", labeled, "--out", tmp_path / "out", "--pool", "4", "--guides", "2")
+    out = tmp_path / "my sets"
+    said = run("--images", free, "--labeled", labeled, "--out", out, "--pool", "4", "--guides", "2")
     assert "7 train, 4 pool, 2 guides, 4 test" in said
     assert "clinic/notes.png is left out" in said
-    out = tmp_path / "out"
+    assert f"next: pansynth train vae --data '{out}/train' --out weights/mine --labeled '{out}/guides'" in said
     sets = json.loads((out / "split.json").read_text())["sets"]
     assert [len(sets[name]) for name in ("train", "pool", "guides", "test")] == [7, 4, 2, 4]
     listed = [

@@ -140,7 +140,7 @@ def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: P
     judges = write_labeled(tmp_path / "judges", 40, 3)
     out = tmp_path / "own"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cli"]
-    options = ["--steps", "2", "--batch", "2", "--device", "cpu", "--labeled", str(judges)]
+    options = ["--steps", "2", "--batch", "2", "--device", "cpu", "--labeled", str(judges), "--exclude", str(judges)]
     done = subprocess.run(
         [*launcher, "train", "vae", "--data", str(data), "--out", str(out), *options],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -149,6 +149,8 @@ def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: P
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("VAE in ") == 1
+    assert done.stdout.endswith(f"next: pansynth train denoiser --data {data} --out {out}\n")
+    assert done.stderr.count("done; last figures and sheet") == 1
     facts = json.loads((out / "manifest.json").read_text())["training"]["vae"]
     assert facts["steps"] == 2 and facts["not_among"] == 3 and "canal_retention" in facts
     with Image.open(tmp_path / "own.training" / "vae" / "sheets" / "0000002.png") as sheet:
