@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filte
 from models.blending import dilate, downsample_mask, image_band
 from models.matching import WINDOW, ssim_map
 
-NOISE_FLOOR = 2.0  # gray levels: a guide whose canal is less than this darker than the bone has no contrast to keep
+NOISE_FLOOR = 2.0  # gray levels: anatomy that differs by less from what surrounds it has no contrast to keep
 _RING = (2, 6)  # pixels from the anatomy at which the bone around it begins and ends
 _HIGH_PASS_SIGMA = 4.0
 _DECIMALS = 4
@@ -27,7 +27,8 @@ def quality(
     Images (256, 512) uint8; mask (256, 512) bool, the guide's.
 
     canal_contrast: `contrast` of the sample on the mask, gray levels; guide_canal_contrast: of its guide.
-    canal_retention: the first over the second; None where the guide's is within the noise floor.
+    canal_retention: the first over the second, as good for bright anatomy; None where the guide's is within the noise
+        floor.
     canal_correlation: of sample and guide, high-passed, inside the dilated mask; 1: it is the guide's own texture.
     background_ssim: of sample and unlabeled image, outside the dilated mask; 1: they are equal there.
     seam: `seam` of the dilated mask's border; 1: as smooth as the unlabeled image is there.
@@ -58,7 +59,7 @@ def contrast(image: NDArray[Any], mask: Mask) -> float | None:
     """How much darker the anatomy is than the ring around it: mean of the ring - mean of the mask.
 
     The ring is what lies more than 2 and at most 6 pixels away from the mask (Euclidean: discs, not squares).
-    Image (H, W), 0..255. None without mask or ring.
+    Image (H, W), 0..255. Below 0 for what is brighter, as teeth. None without mask or ring.
     """
     distance = distance_transform_edt(~mask)
     ring = (distance > _RING[0]) & (distance <= _RING[1])
@@ -68,8 +69,11 @@ def contrast(image: NDArray[Any], mask: Mask) -> float | None:
 
 
 def retention(contrast_now: float | None, contrast_before: float | None) -> float | None:
-    """The share of a canal's contrast that is left; None where there was none to begin with."""
-    if contrast_now is None or contrast_before is None or contrast_before < NOISE_FLOOR:
+    """The share of the anatomy's contrast that is left; None where there was none to begin with.
+
+    Below 0 where what was dark has become bright, or the other way round.
+    """
+    if contrast_now is None or contrast_before is None or abs(contrast_before) < NOISE_FLOOR:
         return None
     return contrast_now / contrast_before
 

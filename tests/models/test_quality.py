@@ -53,7 +53,9 @@ def test_the_ring_leaves_out_the_canals_own_border_and_what_is_far() -> None:
 
 def test_retention_is_the_share_of_contrast_that_is_left() -> None:
     assert retention(15, 30) == 0.5
-    assert retention(15, 1.9) is None
+    assert retention(-15, -30) == 0.5, "teeth are brighter than what surrounds them"
+    assert retention(-15, 30) == -0.5
+    assert retention(15, 1.9) is retention(-15, -1.9) is None
     assert retention(None, 30) is None
     assert retention(15, None) is None
 
