@@ -59,9 +59,9 @@ def make_samples(
 
     def make(number: int) -> None:
         way, k, some = tasks[number]
-        show(number, len(tasks), f"synthesis, {way.name}")
         missing = [guide for guide in some if not samples_file(folder, way, guide).exists()]
         pairs = [(guide, *pair) for guide in missing for pair in recipients.of(guides.images[guide], guide, way, k)]
+        show(number, len(tasks), f"synthesis, {way.name}")  # after what `nearest` shows
         of, chosen, seeds = zip(*pairs, strict=True)
         unlabeled = pool.images[list(chosen)]
         images, masks = _samples(networks, guides.rows(of), unlabeled, way, seeds, batch_size)

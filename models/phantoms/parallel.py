@@ -1,6 +1,7 @@
 """Many phantoms on all cores."""
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +21,13 @@ def in_parallel(make: Callable[[int], Made], count: int) -> Iterator[Made]:
         yield from map(make, range(count))
         return
     with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_begin) as pool:
-        yield from pool.map(make, range(count), chunksize=8)
+        # A process that starts blocks what its parent does, so Ctrl-C is the parent's alone, which ends the others.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            made = pool.map(make, range(count), chunksize=4)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        yield from made
 
 
 def _begin() -> None:

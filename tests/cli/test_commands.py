@@ -1,5 +1,7 @@
 """What the commands do before and without a service."""
 
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -7,6 +9,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -19,6 +22,7 @@ from cli.pool import _batches, _files
 from cli.progress import progress
 from cli.synthesize import _words
 from models.pixels import image_from_png, mask_from_png
+from tests.waiting import until
 
 
 def test_help_comes_at_once() -> None:
@@ -58,6 +62,21 @@ def test_phantoms_come_as_images_masks_and_regions_of_the_same_names(tmp_path: P
         region = mask_from_png((tmp_path / "regions" / name).read_bytes())
         assert image.shape == mask.shape == region.shape == (256, 512)
         assert 0 < mask.mean() < region.mean() < 1
+
+
+def test_ctrl_c_while_phantoms_are_drawn_is_no_traceback(tmp_path: Path) -> None:
+    command = pansynth("phantoms", "--out", str(tmp_path), "--count", "128")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as drawing:
+        until(lambda: any(imports_numpy(child) for child in psutil.Process(drawing.pid).children()))
+        os.killpg(drawing.pid, signal.SIGINT)
+        assert drawing.communicate()[1] == ""
+    assert drawing.returncode == 130
+    assert len(list((tmp_path / "images").iterdir())) < 128
+
+
+def imports_numpy(process: psutil.Process) -> bool:
+    """It has begun to import what phantoms are drawn with, which takes it about a second."""
+    return any("/numpy/" in mapped.path for mapped in process.memory_maps())
 
 
 def test_an_unknown_look_is_refused_with_the_known_ones(tmp_path: Path) -> None:
