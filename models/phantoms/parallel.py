@@ -20,14 +20,17 @@ def in_parallel(make: Callable[[int], Made], count: int) -> Iterator[Made]:
     if count < WORTH_PROCESSES:
         yield from map(make, range(count))
         return
-    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_begin) as pool:
-        # A process that starts blocks what its parent does, so Ctrl-C is the parent's alone, which ends the others.
+    pool = ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_begin)
+    try:
+        # Processes inherit what this one blocks, so Ctrl-C is not for them: it ends this one, which ends them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             made = pool.map(make, range(count), chunksize=4)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield from made
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:
