@@ -42,12 +42,10 @@ class TrainingLatents:
         latents (B, C, H, W) of the pictures, and of the same pictures mirrored: training shows an image both ways.
         0: it is a training image; 1: as far from all of them as they are from one another.
         """
-        found = [self._nearest(sketch(both)) for both in (latents, mirrored)]
-        nearest: NDArray[np.float64] = np.minimum(*found) / self.scale
-        return [float(value) for value in nearest]
-
-    def _nearest(self, rows: Sketches) -> NDArray[np.float64]:
-        return np.array([np.sqrt(((self.sketches - row) ** 2).sum(axis=1).min()) for row in rows])
+        both_ways = np.concatenate([sketch(latents), sketch(mirrored)])
+        nearest = np.sqrt(_squared_distances(both_ways, self.sketches).min(axis=1))
+        found: list[float] = (nearest.reshape(2, -1).min(axis=0) / self.scale).tolist()
+        return found
 
 
 def describe_training(pieces: Iterable[Tensor]) -> TrainingLatents:
@@ -102,11 +100,16 @@ def _plan(count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 def _nearest_others(kept: Sketches, beyond: float) -> NDArray[np.float64]:
     """The distance of each row to the nearest of the rows that are further away than `beyond`."""
-    squares = (kept**2).sum(axis=1)
     nearest = []
     for start in range(0, len(kept), _PIECE):
-        rows = slice(start, start + _PIECE)
-        apart = squares[rows, None] + squares[None] - 2 * kept[rows] @ kept.T
+        apart = _squared_distances(kept[start : start + _PIECE], kept)
         nearest.append(apart.min(axis=1, where=apart > beyond**2, initial=np.inf))
     distances: NDArray[np.float64] = np.sqrt(np.concatenate(nearest))
     return distances
+
+
+def _squared_distances(rows: Sketches, kept: Sketches) -> NDArray[np.float64]:
+    """Of (n, 512) to (N, 512): (n, N). By one matrix product, since a picture may have 20,000 to be compared with."""
+    own, others = (np.vecdot(sketches, sketches) for sketches in (rows, kept))
+    apart: NDArray[np.float64] = own[:, None] + others[None] - 2 * rows @ kept.T
+    return np.maximum(apart, 0, out=apart)  # rounding may leave less than nothing between two equal ones

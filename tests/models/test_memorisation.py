@@ -27,6 +27,16 @@ def test_a_training_image_is_at_a_distance_of_zero_also_when_mirrored(training: 
     assert training.distances(strange, seen) == pytest.approx([0, 0], abs=1e-3)
 
 
+def test_distances_are_those_of_each_sketch_to_the_nearest_way_round(training: TrainingLatents) -> None:
+    pictures, mirrored = latents(6, 3), latents(6, 4)
+    expected = [
+        min(np.linalg.norm(training.sketches - row, axis=1).min() for row in rows) / training.scale
+        for rows in zip(sketch(pictures), sketch(mirrored), strict=True)
+    ]
+    assert training.distances(pictures, mirrored) == pytest.approx(expected, abs=1e-9)
+    assert training.distances(pictures[2:3], mirrored[2:3]) == pytest.approx(expected[2:3], abs=1e-9)
+
+
 def test_another_patient_is_as_far_as_training_images_are_from_one_another(training: TrainingLatents) -> None:
     for distance in training.distances(latents(10, 3), latents(10, 4)):
         assert 0.9 < distance < 1.1
