@@ -84,7 +84,8 @@ def high_pass_correlation(first: NDArray[Any], second: NDArray[Any], where: Mask
     Fine detail is what a Gaussian of sigma 4 over the area's own pixels takes away: what lies outside, and
     the area's border with it, does not count.
     """
-    details = [_detail(image, where) for image in (first, second)]
+    share = _smooth(where)[where]  # of the Gaussian's weight that lies in the area
+    details = [image[where] - _smooth(image * where)[where] / share for image in (first, second)]
     if any(detail.size < 2 or detail.std() < 1e-6 for detail in details):
         return None
     return float(np.corrcoef(details[0], details[1])[0, 1])
@@ -119,8 +120,6 @@ def _steps_across(image: Pixels, band: Mask) -> NDArray[np.float64]:
     return np.concatenate([down, across])
 
 
-def _detail(image: NDArray[Any], where: Mask) -> NDArray[np.float64]:
-    gray, weights = image.astype(np.float64), where.astype(np.float64)
-    smooth = gaussian_filter(gray * weights, _HIGH_PASS_SIGMA)[where]
-    detail: NDArray[np.float64] = gray[where] - smooth / gaussian_filter(weights, _HIGH_PASS_SIGMA)[where]
-    return detail
+def _smooth(image: NDArray[Any]) -> NDArray[np.float64]:
+    smooth: NDArray[np.float64] = gaussian_filter(image.astype(np.float64), _HIGH_PASS_SIGMA)
+    return smooth
