@@ -47,6 +47,8 @@ def decode(data: bytes, max_pixels: int) -> NDArray[Any]:
         _check_header(image, kind, max_pixels)
         image.load()
         values = np.asarray(_plain(image))
+        if image.mode.startswith("I") and "transparency" in image.info:
+            values = np.where(values == image.info["transparency"], 0, values)
         if image.mode in ("I;16", "I;16B", "F") and _stores_white_as_zero(image):
             values = _white(values) - values
         return _upright(values, image.getexif().get(_ORIENTATION, 1))
@@ -80,11 +82,13 @@ def _check_header(image: ImageFile.ImageFile, kind: str, max_pixels: int) -> Non
 
 def _plain(image: Image.Image) -> Image.Image:
     """One channel of values as they are stored, or RGB on black."""
+    if image.mode.startswith("I"):  # Pillow would cut all that is deeper than 8 bits off at 255
+        return image
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         on_black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         on_black.alpha_composite(image.convert("RGBA"))
         return on_black.convert("RGB")
-    if image.mode in ("1", "L", "I", "F", "RGB") or image.mode.startswith("I;16"):
+    if image.mode in ("1", "L", "F", "RGB"):
         return image
     return image.convert("RGB")
 

@@ -121,6 +121,16 @@ def test_a_palette_with_a_transparent_entry_is_read_on_black() -> None:
     assert image[-1, -8] > 0.9
 
 
+def test_a_level_of_16_bits_that_is_transparent_becomes_black_and_the_others_stay() -> None:
+    values = gradient(top=4095)
+    values[:8] = 3000
+    data = encode(values, transparency=3000)
+    assert np.abs(read_image(data) - np.where(values == 3000, 0, values) / 4095).max() < 1e-6
+    assert np.array_equal(
+        read_mask(encode(np.where(values > 2000, 65_535, 0).astype(np.uint16), transparency=0)), values > 2000
+    )
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
 def test_image_and_mask_are_turned_upright(kind: str, orientation: int) -> None:
