@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.image_errors import TruncatedImage, UnsupportedImage, check_pixel_count, decoding
-from models.image_files import brightness, ceiling
+from models.image_files import brightness
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -43,8 +43,9 @@ def read_stored(data: bytes, max_pixels: int) -> NDArray[Any]:
 def read_brightness(data: bytes, max_pixels: int) -> NDArray[np.float32]:
     """As a viewer shows it: (H, W) float32 in [0, 1], black 0 (PS3.3 C.7.6.3, C.11.1, C.11.2).
 
-    Through the first VOI LUT or else the first window; with neither, over the range of the stored bits. 16 unsigned
-    bits leave the real depth unknown: `ceiling` guesses it. MONOCHROME1 is inverted. Raises ImageError.
+    Through the first VOI LUT or else the first window; with neither, over the range of the stored bits; 16 or more
+    leave the real depth unknown, which is guessed as for other files (`brightness`). MONOCHROME1 is inverted. Raises
+    ImageError.
     """
     with decoding("DICOM"):
         dataset = _open(data, max_pixels)
@@ -136,9 +137,10 @@ def _grayscale(values: NDArray[Any], dataset: "Dataset") -> NDArray[Any]:
 
 def _full_range(values: NDArray[Any], dataset: "Dataset") -> NDArray[Any]:
     bits = int(dataset.BitsStored)
-    if dataset.PixelRepresentation:
-        return (values + np.float64(1 << (bits - 1))) / ((1 << bits) - 1)
-    return values / np.float64(ceiling(values) if bits == 16 else (1 << bits) - 1)
+    if bits >= 16:
+        return brightness(values)
+    lowest = 1 << (bits - 1) if dataset.PixelRepresentation else 0
+    return (values + np.float64(lowest)) / ((1 << bits) - 1)
 
 
 def _window(values: NDArray[Any], center: float, width: float, function: str) -> NDArray[Any]:

@@ -37,6 +37,9 @@ def test_without_a_window_the_bits_stored_are_the_range() -> None:
 
 def test_16_bits_stored_say_nothing_of_the_depth() -> None:
     assert np.abs(seen(STORED) - STORED / 4095).max() < 1e-6
+    signed = STORED.astype(np.int16)
+    assert np.abs(seen(signed) - STORED / 4095).max() < 1e-6
+    assert np.abs(seen(signed - np.int16(1000)) - STORED / STORED.max()).max() < 1e-6
 
 
 def test_signed_values_begin_at_the_lowest_that_their_bits_hold() -> None:
