@@ -19,6 +19,7 @@ LAST_STAGE = {"synthesis": ("packaging", "package"), "evaluation": ("reporting",
 
 LONGEST_LEASE = timedelta(minutes=10)
 WORKABLE = ("queued", "running")  # a job's statuses in which its steps may be claimed
+HELD, ALIGNED = 2, 4  # in the names of steps; 3 is an earlier alignment's
 
 
 def lock(session: Session, job_id: str) -> Job | None:
@@ -126,8 +127,8 @@ def kind_of(kind: str, parameters: Mapping[str, Any]) -> str:
     the guide elsewhere. They leave steps whose names they do not know.
     """
     if parameters.get("align"):
-        return f"{kind}-3"
-    return f"{kind}-2" if parameters.get("hold_anatomy") else kind
+        return f"{kind}-{ALIGNED}"
+    return f"{kind}-{HELD}" if parameters.get("hold_anatomy") else kind
 
 
 def add_steps(session: Session, job_id: str, kind: str, first: int, last: int, chunk: int) -> int:

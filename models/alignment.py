@@ -13,6 +13,7 @@ likeliest wins, by its fit, the jaw's, and how far it had to go: what looks like
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,7 @@ DISTANCE_WEIGHT = 0.05  # of the squared distance from the movement that fitted 
 NORMALISATION = 6  # sd of the window of local normalisation, in sd of the blur
 LEAST_VARIANCE = 4e-4  # of a window, images in [-1, 1]: below it there is only noise to amplify
 STEP_SIZE = 0.02
+LOOK_AGAIN = 10  # steps, after which the pixels that count are chosen anew
 STIFFNESS = 0.02  # weight of the squared coefficients
 # By power of x and y: what a coefficient of 1 moves the border by, in half images.
 REACHES = {0: 0.6, 1: 0.3, 2: 0.15, 3: 0.1}
@@ -79,46 +81,86 @@ def align(guides: Tensor, masks: Tensor, unlabeled: Tensor, threads: int | None 
 def _align(guides: Tensor, masks: Tensor, unlabeled: Tensor) -> Aligned:
     with torch.inference_mode(mode=False), torch.enable_grad():
         images = guides.clone(), masks.clone(), unlabeled.clone()
-        movements = torch.zeros(len(guides), 1, 2, len(POWERS), device=guides.device)
-        for stage in JAW:
-            movements, _ = _fitted(movements, *images, stage)
-        jaw, near_jaw = movements, (_terms(guides, JAW[-1].pixel), *_compared(*images, JAW[-1]))
-        movements = torch.cat([jaw, jaw + _places(jaw[:, 0], *images, CANAL[0])], dim=1)
-        for stage, kept in zip(CANAL, (KEPT, 1), strict=True):
-            movements, fit = _fitted(movements, *images, stage)
-            movements, fit = _likeliest(movements, fit, jaw, _fit(movements, *near_jaw), kept)
+        jaw = torch.zeros(len(guides), 1, 2, len(POWERS), device=guides.device)
+        for view in (jaw_views := [_view(*images, stage) for stage in JAW]):
+            jaw, _ = _fitted(jaw, view)
+        canal_views = [_view(*images, stage) for stage in CANAL]
+        movements = torch.cat([jaw, jaw + _places(jaw[:, 0], canal_views[0])], dim=1)
+        for view, kept in zip(canal_views, (KEPT, 1), strict=True):
+            movements, fits = _fitted(movements, view)
+            movements, fits = _likeliest(movements, fits, jaw, _fit(movements, _points(movements, jaw_views[-1])), kept)
     grid = _grid(movements[:, 0], _terms(guides))
     return Aligned(
         images=F.grid_sample(guides, grid, padding_mode="border", align_corners=True),
         masks=move_masks(masks, grid, align_corners=True),
-        fit=fit[:, 0],
+        fit=fits[:, 0],
     )
 
 
-def _fitted(start: Tensor, guides: Tensor, masks: Tensor, unlabeled: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
+class _View(NamedTuple):
+    """What a stage compares.
+
+    terms: (10, h, w), the polynomial's; moving, fixed: (B, 1, h, w), guides and recipients without their look; near:
+    (B, 1, h, w) in [0, 1], how near each pixel of the guides is to their anatomy.
+    """
+
+    stage: Stage
+    terms: Tensor
+    moving: Tensor
+    fixed: Tensor
+    near: Tensor
+
+
+class _Points(NamedTuple):
+    """The pixels of recipients that count: N for each movement (B, M), those that look near the guide's anatomy.
+
+    terms: (B, M, 10, N); fixed: (B, M, N), the recipient there; moving, near: the whole guides', as in `_View`.
+    """
+
+    terms: Tensor
+    moving: Tensor
+    fixed: Tensor
+    near: Tensor
+
+
+def _fitted(start: Tensor, view: _View) -> tuple[Tensor, Tensor]:
     """Movements (B, M, 2, 10) from `start` on, improved at one stage, and their fits (B, M)."""
-    compared = _compared(guides, masks, unlabeled, stage)
-    terms = _terms(guides, stage.pixel)
     movements = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([movements], lr=STEP_SIZE)
-    for _ in range(stage.steps):
-        fit = _fit(movements, terms, *compared)
-        loss = (1 - fit).sum() + STIFFNESS * (movements**2).sum()
+    for step in range(view.stage.steps):
+        if step % LOOK_AGAIN == 0:
+            points = _points(movements.detach(), view)
+        loss = (1 - _fit(movements, points)).sum() + STIFFNESS * (movements**2).sum()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return movements.detach(), fit.detach()
+    found = movements.detach()
+    return found, _fit(found, _points(found, view))
 
 
-def _fit(movements: Tensor, terms: Tensor, moving: Tensor, fixed: Tensor, near: Tensor) -> Tensor:
-    """How well the guides, moved, fit near their anatomy: (B, M, 2, 10) and what `_compared` gives -> (B, M)."""
-    count = movements.shape[1]
-    moving, fixed, near = (part.repeat_interleave(count, dim=0) for part in (moving, fixed, near))
-    grid = _grid(movements.flatten(0, 1), terms)
-    moved = F.grid_sample(moving, grid, padding_mode="border", align_corners=True)
+def _points(movements: Tensor, view: _View) -> _Points:
+    """The points of movements (B, M, 2, 10): a tenth to a fifth of all pixels where the anatomy is a canal.
+
+    Of one movement there are as many as of the one that has most; those beyond its own lie outside and weigh nothing.
+    """
+    terms = view.terms.flatten(1)
+    weights = F.grid_sample(view.near, _looks(movements, terms), align_corners=True)[:, 0]
+    count = max(1, int((weights > 0).sum(dim=2).max()))
+    chosen = weights.topk(count, dim=2, sorted=False).indices
+    return _Points(
+        terms=terms.expand(*chosen.shape[:2], -1, -1).gather(3, chosen[:, :, None].expand(-1, -1, len(terms), -1)),
+        moving=view.moving,
+        fixed=view.fixed.flatten(2).expand(-1, chosen.shape[1], -1).gather(2, chosen),
+        near=view.near,
+    )
+
+
+def _fit(movements: Tensor, points: _Points) -> Tensor:
+    """How well the guides, moved (B, M, 2, 10), fit near their anatomy: (B, M)."""
+    grid = _looks(movements, points.terms)
+    moved = F.grid_sample(points.moving, grid, padding_mode="border", align_corners=True)[:, 0]
     # The neighbourhood moves along, but is no way to a better fit by itself.
-    fit = _correlation(moved, fixed, F.grid_sample(near, grid.detach(), align_corners=True))
-    return fit.view(-1, count)
+    return _correlation(moved, points.fixed, F.grid_sample(points.near, grid.detach(), align_corners=True)[:, 0])
 
 
 def _likeliest(movements: Tensor, fits: Tensor, jaw: Tensor, jaw_fits: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -132,21 +174,20 @@ def _likeliest(movements: Tensor, fits: Tensor, jaw: Tensor, jaw_fits: Tensor, c
     return torch.take_along_dim(movements, best[..., None, None], dim=1), fits.gather(1, best)
 
 
-def _places(movements: Tensor, guides: Tensor, masks: Tensor, unlabeled: Tensor, stage: Stage) -> Tensor:
+def _places(movements: Tensor, view: _View) -> Tensor:
     """What to add to movements (B, 2, 10), so that the halves of the anatomy come to likely places: (B, M, 2, 10).
 
     Left and right of its middle the anatomy is looked for in the recipient by itself, unchanged in shape; PLACES
     maxima of the correlation for each half.
     """
-    moving, fixed, near = _compared(guides, masks, unlabeled, stage)
-    grid = _grid(movements, _terms(guides, stage.pixel))
-    moved = F.grid_sample(moving, grid, padding_mode="border", align_corners=True)
-    near = F.grid_sample(near, grid, align_corners=True)
+    grid = _grid(movements, view.terms)
+    moved = F.grid_sample(view.moving, grid, padding_mode="border", align_corners=True)
+    near = F.grid_sample(view.near, grid, align_corners=True)
     x = torch.linspace(-1, 1, near.shape[-1], device=near.device)
     left = x < _middle(near, x)[:, None, None, None]
     halves = [near * left, near * ~left]
     first, second = (_middle(half, x)[:, None] for half in halves)
-    one, other = (_shifts(moved, fixed, half, stage.pixel) for half in halves)
+    one, other = (_shifts(moved, view.fixed, half, view.stage.pixel) for half in halves)
     one, other = one.repeat_interleave(PLACES, dim=1), other.repeat(1, PLACES, 1)  # every pair of them
     slope = (other - one) / (second - first).clamp(min=0.1)[..., None]
     added = torch.zeros(*one.shape, len(POWERS), device=near.device)
@@ -172,10 +213,9 @@ def _shifts(moved: Tensor, fixed: Tensor, weights: Tensor, pixel: int) -> Tensor
     return torch.stack([(column - left) * (2 / (width - 1)), (row - up) * (2 / (height - 1))], dim=-1)
 
 
-def _compared(guides: Tensor, masks: Tensor, unlabeled: Tensor, stage: Stage) -> tuple[Tensor, Tensor, Tensor]:
-    """What a stage compares: guides and recipients without their look (B, 1, h, w), and where, weights in [0, 1]."""
+def _view(guides: Tensor, masks: Tensor, unlabeled: Tensor, stage: Stage) -> _View:
     moving, fixed = (_normalised(F.avg_pool2d(images, stage.pixel), stage.blur) for images in (guides, unlabeled))
-    return moving, fixed, _neighbourhood(masks, stage)
+    return _View(stage, _terms(guides, stage.pixel), moving, fixed, _neighbourhood(masks, stage))
 
 
 def _middle(weights: Tensor, x: Tensor) -> Tensor:
@@ -195,20 +235,23 @@ def _terms(images: Tensor, pixel: int = 1) -> Tensor:
     return torch.stack([REACHES[p + q] * x**p * y**q for p, q in POWERS])
 
 
-def _grid(coefficients: Tensor, terms: Tensor) -> Tensor:
-    """Where in the guide each pixel of the recipient looks: (B, 2, 10), (10, H, W) -> (B, H, W, 2) in [-1, 1]."""
-    moved = torch.einsum("bck,khw->bhwc", coefficients, terms)
-    x, y = terms[1:3] / REACHES[1]
-    return moved + torch.stack([x, y], dim=-1)
+def _grid(movements: Tensor, terms: Tensor) -> Tensor:
+    """Where in the guide each pixel of the recipient looks: (B, 2, 10), (10, h, w) -> (B, h, w, 2) in [-1, 1]."""
+    return _looks(movements, terms.flatten(1)).view(-1, *terms.shape[1:], 2)
+
+
+def _looks(movements: Tensor, terms: Tensor) -> Tensor:
+    """The same of some pixels: (..., 2, 10), (..., 10, N) -> (..., N, 2)."""
+    stay = torch.zeros(2, len(POWERS), device=terms.device)
+    stay[0, 1] = stay[1, 2] = 1 / REACHES[1]
+    return ((movements + stay) @ terms).mT
 
 
 def _correlation(moved: Tensor, fixed: Tensor, weights: Tensor) -> Tensor:
-    """(B,): of locally normalised images, so of mean zero nearly everywhere."""
-
-    def total(values: Tensor) -> Tensor:
-        return (weights * values).sum(dim=(1, 2, 3))
-
-    return total(moved * fixed) / (total(moved**2) * total(fixed**2) + 1e-6).sqrt()
+    """(..., N) each -> (...); of locally normalised images, so of mean zero nearly everywhere."""
+    weighted = weights * moved
+    both, own, others = (weighted * fixed).sum(-1), (weighted * moved).sum(-1), (weights * fixed**2).sum(-1)
+    return both / (own * others + 1e-6).sqrt()
 
 
 def _normalised(images: Tensor, blur: float) -> Tensor:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app import broker, jobs
 from app.database import clock
 from app.errors import BlobMissing, LastingError, LeaseLost, PansynthError
-from app.leases import kind_of
+from app.leases import ALIGNED, HELD
 from app.monitoring import logs
 from app.records import Claim
 from models.memory import is_out_of_memory
@@ -47,9 +47,10 @@ DOING: dict[str, Doing] = {
     "arm": train_arm,
     "report": write_report,
 }
+# Also by the names of earlier versions: their jobs may be under way when the last of their workers ends.
 DOING |= {
-    kind_of(kind, {remedy: True}): DOING[kind]
-    for remedy in ("align", "hold_anatomy")
+    f"{kind}-{number}": DOING[kind]
+    for number in range(HELD, ALIGNED + 1)
     for kind in ("index", "plan", "sample", "package", "arm")
 }
 DATABASE_PAUSE_SECONDS = 1.0

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.alignment import CANAL, POWERS, Aligned, _grid, _places, _terms, align
+from models.alignment import CANAL, POWERS, Aligned, _grid, _places, _terms, _view, align
 from models.moved_guides import move_guides
 from models.moved_masks import move_masks
 from models.phantoms import LOOKS, Phantom, nth_phantom, phantoms
@@ -117,7 +117,7 @@ def test_one_of_the_starts_goes_through_the_places_of_both_halves(radiographs: l
         torch.from_numpy(mask)[None, None],
         to_images(recipient[None], CPU),
     )
-    starts = _places(torch.zeros(1, 2, len(POWERS)), guide, masks, unlabeled, CANAL[0])[0]
+    starts = _places(torch.zeros(1, 2, len(POWERS)), _view(guide, masks, unlabeled, CANAL[0]))[0]
     moves = (move_masks(masks, _grid(start[None], _terms(guide, 1)), align_corners=True) for start in starts)
     assert max(dice(one, torch.from_numpy(truth)[None, None]) for one in moves) > 0.6
 

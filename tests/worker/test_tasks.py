@@ -63,6 +63,19 @@ def test_an_error_that_passes_is_tried_again_and_leaves_no_trace(
     assert dataset(place, job_id)
 
 
+def test_a_job_that_an_earlier_version_began_to_align_is_finished(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    fill_pool(place, radiographs[2:4])
+    job_id = submit(place, radiographs[:1], top_k=1, align=True)
+    with place.database.write() as session:
+        for step in session.scalars(select(Step).where(Step.job_id == job_id)):
+            assert step.kind == "index-4", "a worker of that version leaves this job to others"
+            step.kind = "index-3"
+    work_off(place)
+    assert dataset(place, job_id)
+
+
 def test_who_waits_for_the_database_is_not_taken_to_hang(
     settings: Settings, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
 ) -> None:
