@@ -139,7 +139,7 @@ def _fitted(start: Tensor, view: _View) -> tuple[Tensor, Tensor]:
 
 
 def _points(movements: Tensor, view: _View) -> _Points:
-    """The points of movements (B, M, 2, 10): a tenth to a fifth of all pixels where the anatomy is a canal.
+    """The points of movements (B, M, 2, 10): around a canal about a fifth of all pixels.
 
     Of one movement there are as many as of the one that has most; those beyond its own lie outside and weigh nothing.
     """

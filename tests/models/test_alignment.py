@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.alignment import CANAL, POWERS, Aligned, _grid, _places, _terms, _view, align
+from models.alignment import CANAL, POWERS, Aligned, _fit, _grid, _places, _points, _terms, _view, align
 from models.moved_guides import move_guides
 from models.moved_masks import move_masks
 from models.phantoms import LOOKS, Phantom, nth_phantom, phantoms
@@ -120,6 +120,23 @@ def test_one_of_the_starts_goes_through_the_places_of_both_halves(radiographs: l
     starts = _places(torch.zeros(1, 2, len(POWERS)), _view(guide, masks, unlabeled, CANAL[0]))[0]
     moves = (move_masks(masks, _grid(start[None], _terms(guide, 1)), align_corners=True) for start in starts)
     assert max(dice(one, torch.from_numpy(truth)[None, None]) for one in moves) > 0.6
+
+
+def test_the_pixels_that_are_left_out_weigh_nothing(rows: Rows) -> None:
+    movements = 0.2 * torch.randn(2, 3, 2, len(POWERS), generator=torch.Generator().manual_seed(0))
+    view = _view(*(part[::3] for part in rows), CANAL[0])
+    points = _points(movements, view)
+    assert points.fixed.shape[-1] < 0.4 * view.fixed[0].numel()
+    moving, fixed, near = (part.repeat_interleave(3, dim=0) for part in (view.moving, view.fixed, view.near))
+    grid = torch.cat([_grid(some, view.terms) for some in movements])
+    moved = F.grid_sample(moving, grid, padding_mode="border", align_corners=True)
+    weights = F.grid_sample(near, grid, align_corners=True)
+
+    def over_all(values: Tensor) -> Tensor:
+        return (weights * values).double().sum(dim=(1, 2, 3))
+
+    fit = over_all(moved * fixed) / (over_all(moved**2) * over_all(fixed**2)).sqrt()
+    assert _fit(movements, points).flatten().tolist() == pytest.approx(fit.tolist(), abs=1e-5)
 
 
 def test_a_guide_stays_where_it_is_on_its_own_picture(radiographs: list[Phantom]) -> None:
