@@ -100,7 +100,7 @@ def submit_evaluation(
 def _finished(session: Session, job_id: str) -> Job:
     job = lock(session, job_id)
     if job is None or job.kind != "synthesis" or job.status != "succeeded":
-        state = "there is none" if job is None else f"it is a {job.kind} that is {job.status}"
+        state = "there is none" if job is None else f"it is of kind {job.kind}, and {job.status}"
         raise NotFinished(
             f"{job_id[:80]!r} is not a finished synthesis: {state}; name jobs of GET /jobs?kind=synthesis"
         )

@@ -323,7 +323,8 @@ def delete_job(session: Session, job_id: str) -> str:
     """
     job = _lock_known(session, job_id)
     if job.status in ACTIVE:
-        raise JobRunning(f"job {job_id} is {job.status}; cancel it and wait for its end before deleting it")
+        first = "wait" if job.status == "cancelling" else "cancel it and wait"
+        raise JobRunning(f"job {job_id} is {job.status}; {first} for its end before deleting it")
     session.execute(delete(Job).where(Job.id == job_id))
     return f"jobs/{job_id}/"
 

@@ -37,7 +37,7 @@ DATASET: Responses = {
         {404: "There is no such job, or it is not a synthesis", 409: "The synthesis has not succeeded"},
     ),
 }
-SAMPLE = {404: "There is no such job or sample, or the sample failed or was dropped", 409: "It is not made yet"}
+SAMPLE = {404: "There is no such job or sample, or the sample failed or was dropped", 409: "It is not made"}
 
 
 @router.get("/jobs")
@@ -122,7 +122,7 @@ def list_samples(job_id: JobId, service: ServiceDep, cursor: Cursor, limit: Limi
 def get_sample_image(job_id: JobId, index: int, request: Request, service: ServiceDep) -> Response:
     """A synthetic radiograph: PNG, 512x256."""
     with service.database.read() as session:
-        sha256 = made_image(queries.find_sample(session, job_id, index))
+        sha256 = made_image(queries.find_sample(session, job_id, index), queries.find_job(session, job_id))
     return serve(
         request,
         service.blobs,
@@ -139,8 +139,9 @@ def get_sample_mask(job_id: JobId, index: int, request: Request, service: Servic
     """The sample's label, its guide's unless the guide was moved: PNG, 512x256, 0 or 255."""
     with service.database.read() as session:
         sample = queries.find_sample(session, job_id, index)
-        if session.get_one(Job, job_id).parameters.get("align"):
-            made_image(sample)  # before that nobody knows where the guide is moved to
+        job = queries.find_job(session, job_id)
+        if job.parameters.get("align"):
+            made_image(sample, job)  # before that nobody knows where the guide is moved to
         found = label(sample, session.get_one(Guide, (job_id, sample.guide)))
     return serve(request, service.blobs, Download(found.key, found.sha256, "image/png", IMMUTABLE))
 
@@ -153,24 +154,29 @@ def get_dataset(job_id: JobId, request: Request, service: ServiceDep) -> Respons
     if job.kind != "synthesis":
         raise Problem(404, "no-dataset", f"job {job_id} is of kind {job.kind}; only synthesis jobs make a dataset")
     if job.dataset_sha256 is None:
-        remedy = "it never will be" if has_ended(job) else f"wait for it, /jobs/{job_id}/events tells"
-        raise Problem(409, "dataset-not-ready", f"job {job_id} is {job.status}, its dataset is not there; {remedy}")
+        told = f"job {job_id} is {job.status}, its dataset is not there; {prospect(job)}"
+        raise Problem(409, "dataset-not-ready", told)
     file_name = f"pansynth-{job_id}.zip"
     download = Download(keys.dataset(job_id), job.dataset_sha256, "application/zip", REVALIDATE, file_name)
     answer = redirect if service.settings.presigned_downloads else serve
     return answer(request, service.blobs, download)
 
 
-def made_image(sample: Sample) -> str:
+def made_image(sample: Sample, job: Job) -> str:
     """The sha256 of a sample's image. Raises Problem where there is none."""
-    name = f"sample {sample.position} of job {sample.job_id}"
+    name = f"sample {sample.position} of job {job.id}"
     if sample.failure is not None:
         raise Problem(404, "sample-failed", f"{name} could not be made: {sample.failure}")
     if sample.dropped is not None:
         raise Problem(404, "sample-dropped", f"{name} was dropped: {sample.dropped}")
     if sample.image_sha256 is None:
-        raise Problem(409, "sample-not-made", f"{name} is not made yet; follow the job's events")
+        raise Problem(409, "sample-not-made", f"{name}, which is {job.status}, is not made; {prospect(job)}")
     return sample.image_sha256
+
+
+def prospect(job: Job) -> str:
+    """Whether what a job has not made is worth waiting for."""
+    return "it never will be" if has_ended(job) else f"wait for it, /jobs/{job.id}/events tells"
 
 
 def has_ended(job: Job) -> bool:

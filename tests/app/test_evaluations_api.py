@@ -98,7 +98,7 @@ def test_a_synthesis_of_cropped_guides_is_not_compared_with_whole_frames(
 
 def test_only_finished_syntheses_can_be_evaluated(client: httpx.Client, synthesis: str) -> None:
     running = send(client, synthesis).json()["id"]
-    assert "it is a evaluation that is queued" in refused(send(client, running))["synthesis"]
+    assert "it is of kind evaluation, and queued" in refused(send(client, running))["synthesis"]
     assert "there is none" in refused(send(client, "0" * 32))["synthesis"]
     assert "the id of a synthesis job" in refused(send(client, "'; drop table jobs"))["synthesis"]
 

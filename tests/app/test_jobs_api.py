@@ -94,6 +94,21 @@ def test_an_unknown_sample_is_not_found(client: httpx.Client, finished: str, ind
     assert client.get(f"/jobs/{finished}/samples/{index}/mask").status_code == 404
 
 
+def test_a_sample_not_made_is_a_conflict_that_says_whether_to_wait(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = submit(client, pool)
+    plan(service, pool, 2)
+    image = f"{job['links']['samples']}/0/image"
+    waiting = client.get(image)
+    assert waiting.status_code == 409
+    assert f"running, is not made; wait for it, {job['links']['events']}" in waiting.json()["detail"]
+    client.post(job["links"]["cancel"])
+    ended = client.get(image)
+    assert ended.status_code == 409
+    assert "cancelled, is not made; it never will be" in ended.json()["detail"], "nobody polls for ever"
+
+
 def test_a_dataset_is_a_conflict_until_the_job_has_succeeded(client: httpx.Client, pool: str) -> None:
     answer = client.get(submit(client, pool)["links"]["dataset"])
     assert answer.status_code == 409
@@ -151,6 +166,16 @@ def test_a_deleted_job_leaves_nothing(client: httpx.Client, service: Service, fi
 def test_a_job_that_has_not_ended_cannot_be_deleted(client: httpx.Client, pool: str) -> None:
     answer = client.delete(submit(client, pool)["links"]["self"])
     assert answer.status_code == 409
+    assert "cancel it" in answer.json()["detail"]
+
+
+def test_a_job_that_is_being_cancelled_is_to_be_waited_for(client: httpx.Client, service: Service, pool: str) -> None:
+    job = submit(client, pool)
+    claim(service)
+    client.post(job["links"]["cancel"])
+    answer = client.delete(job["links"]["self"])
+    assert answer.status_code == 409
+    assert "cancelling; wait for its end" in answer.json()["detail"]
 
 
 def test_jobs_are_listed_newest_first_by_kind_and_status(client: httpx.Client, pool: str) -> None:
