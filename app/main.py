@@ -41,6 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own page loads its scripts from elsewhere; ours is in routes.page
         redoc_url=None,
+        redirect_slashes=False,  # to http:// behind a proxy with TLS; and a POST that is redirected looks as if done
         responses={"default": PROBLEM},
         generate_unique_id_function=operation_id,
     )

@@ -122,7 +122,7 @@ def addresses() -> dict[str, BadRequest]:
     pools = ("nowhere", "Held", "..", "%2e%2e%2fheld", "%00", "held%20", "held%0a", "a" * 64, quote("röntgen"), "%ff")
     images = ("-1", "0", "99", str(2**63), "9" * 40, "x", "1.5", "1e3", "%00")
     found = {f"job {name[:12]!r}": BadRequest("GET", f"/jobs/{name}", statuses=(404,)) for name in jobs}
-    found |= {f"pool {name[:12]!r}": BadRequest("GET", f"/pools/{name}", statuses=(404, 307)) for name in pools}
+    found |= {f"pool {name[:12]!r}": BadRequest("GET", f"/pools/{name}", statuses=(404,)) for name in pools}
     for image in images:
         found[f"image {image[:12]!r}"] = BadRequest("GET", f"/pools/held/images/{image}", statuses=(404,))
     found |= {

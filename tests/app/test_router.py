@@ -1,7 +1,7 @@
 import httpx
 import pytest
 
-from tests.serving import submit
+from tests.serving import guide_files, submit
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,13 @@ def test_head_does_not_follow_a_job(client: httpx.Client, pool: str) -> None:
 
 def test_head_of_what_is_not_there_is_404(client: httpx.Client) -> None:
     assert client.head("/jobs/x").status_code == 404
+
+
+def test_an_address_with_a_slash_too_many_is_refused_in_words(client: httpx.Client, pool: str) -> None:
+    """A redirection says nothing to whoever does not follow it, and would name the service as its proxy sees it."""
+    for answer in (
+        client.post("/synthesize/", data={"pool": pool, "top_k": "1"}, files=guide_files()),
+        client.get("/jobs/"),
+    ):
+        assert answer.status_code == 404
+        assert "/docs lists what there is" in answer.json()["detail"]
