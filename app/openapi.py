@@ -36,9 +36,13 @@ ACCEPTED: Responses = {
         {
             413: "More bytes than the service takes",
             422: "Some fields or files are not as they should be; `errors` names them all",
-            429: "Too many jobs wait, or the key's day is used up; `Retry-After` says when to come again",
         }
     ),
+    429: PROBLEM
+    | {
+        "description": "Too many jobs wait, or the key's day is used up",
+        "headers": {"Retry-After": header("after how many seconds to come again")},
+    },
 }
 
 

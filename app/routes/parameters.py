@@ -22,7 +22,8 @@ IdempotencyKey = Annotated[
     Annotated[str, AfterValidator(checked_key)] | None,
     Header(
         alias="Idempotency-Key",
-        description="send the same key again and the same job is the answer, not another one",
+        description="1 to 255 ASCII characters without spaces; sent again with the same content, the answer is the "
+        "first job, even if that has failed, until it is deleted or 30 days old; with other content it is 422",
     ),
 ]
 

@@ -245,6 +245,21 @@ def test_the_same_key_and_content_is_the_same_job(client: httpx.Client, service:
     assert stored(service) == after_first
 
 
+def test_a_key_stays_with_its_job_until_that_is_deleted(client: httpx.Client, pool: str) -> None:
+    def send() -> httpx.Response:
+        request = {"data": {"pool": pool, "top_k": "1"}, "files": guide_files()}
+        return client.post("/synthesize", headers={"Idempotency-Key": "once"}, **request)
+
+    first = send().json()
+    client.post(first["links"]["cancel"])
+    again = send()
+    assert (again.status_code, again.json()["id"], again.json()["status"]) == (200, first["id"], "cancelled")
+    client.delete(first["links"]["self"])
+    anew = send()
+    assert (anew.status_code, anew.json()["status"]) == (202, "queued")
+    assert anew.json()["id"] != first["id"]
+
+
 def test_the_same_key_with_other_content_is_refused(client: httpx.Client, service: Service, pool: str) -> None:
     key = {"Idempotency-Key": "once"}
     client.post("/synthesize", data={"pool": pool, "top_k": "1"}, files=guide_files(), headers=key)
@@ -297,6 +312,8 @@ def test_the_document_has_what_a_generated_client_needs(client: httpx.Client) ->
         "get_dataset",
     ]
     assert {"Location", "Retry-After"} <= submit["responses"]["202"]["headers"].keys()
+    assert "Retry-After" in submit["responses"]["429"]["headers"]
+    assert "255" in submit["parameters"][0]["description"], "what a key may be"
     assert dataset["responses"]["206"]["content"]["application/zip"]["schema"]["format"] == "binary"
     assert {"200", "206", "304", "404", "409", "416"} <= dataset["responses"].keys()
     problem = get["responses"]["404"]["content"]["application/problem+json"]["schema"]["$ref"]
