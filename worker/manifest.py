@@ -101,15 +101,21 @@ def _count(job: Job, samples: int) -> str:
     return f"{samples} samples{lacking}"
 
 
+def _method(chosen: Mapping[str, Any]) -> str:
+    """How the guide's anatomy came into the pool image."""
+    placed = "put in place of the pool image's where the dilated mask marks the anatomy"
+    if chosen["method"] == "paste":
+        return f"The pixels of the guide are {placed},\nwithout networks (a control)."
+    how = "decoded without diffusion (a control)"
+    if chosen["method"] == "diffusion":
+        levels = f"noised to level {chosen['start_timestep']} of 1,000 and denoised"
+        how = f"{levels} in {chosen['steps']} steps ({chosen['sampler']})"
+    return f"The latent of the guide is {placed}; the\nblend is {how}."
+
+
 def readme(job: Job, guides: int, samples: int) -> str:
     """What the dataset is, how it was made, and that it is synthetic."""
     chosen = job.parameters
-    how = {
-        "diffusion": f"noised to level {chosen['start_timestep']} of 1,000 and denoised "
-        f"in {chosen['steps']} steps ({chosen['sampler']})",
-        "blend": "decoded without diffusion (a control)",
-        "paste": "made by copying pixels, without networks (a control)",
-    }[chosen["method"]]
     aligned = bool(chosen.get("align"))
     choice = "most similar by SSIM of their latents" if chosen["selection"] == "ssim" else "drawn by lot (a control)"
     return f"""# Synthetic labeled panoramic radiographs
@@ -130,8 +136,7 @@ for each, the {chosen["top_k"]} pool images {choice}.
 
 ## How they were made
 
-The latent of the guide is put in place of the pool image's where the dilated mask marks the anatomy; the
-blend is {how}. So the anatomy is the guide's, its label is true,
+{_method(chosen)} So the anatomy is the guide's, its label is true,
 and the rest of the picture is the pool image's. Seed {chosen["seed"]}, weights `{chosen["model"]}`: with the
 same images, parameters, weights and versions the same bytes come out again on a CPU.
 {MOVED if aligned else ""}

@@ -81,6 +81,20 @@ def test_the_zip_has_the_layout_that_is_promised(place: Workplace, job_id: str) 
     assert job_id not in json.dumps(described), "the same request gives the same bytes"
 
 
+@pytest.mark.parametrize(
+    ("method", "said"), [("paste", "pixels of the guide are put"), ("blend", "latent of the guide is put")]
+)
+def test_the_readme_says_what_the_method_did(
+    place: Workplace, radiographs: Sequence[Phantom], method: str, said: str
+) -> None:
+    job_id = submit(place, radiographs[:1], method=method, top_k=1)
+    work_off(place)
+    with zipfile.ZipFile(io.BytesIO(dataset(place, job_id))) as archive:
+        readme = archive.read("README.md").decode()
+    assert said in readme
+    assert ("The latent" in readme) == (method != "paste"), "copied pixels have none"
+
+
 def test_the_manifest_says_how_each_sample_was_made(place: Workplace, job_id: str) -> None:
     work_off(place)
     rows = manifest(dataset(place, job_id))
