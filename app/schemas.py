@@ -169,7 +169,9 @@ class SampleBody(BaseModel):
     index: int
     guide: str = Field(description="its file's name")
     pool_image: str = Field(description="its file's name")
-    rank: int = Field(description="of the pool image for this guide, 1 the most similar")
+    rank: int = Field(
+        description="of the pool image for this guide, 1 the most similar; with selection=random the order of the draw"
+    )
     ssim: float = Field(description="of the guide's and the pool image's latents")
     seed: int = Field(description="up to 2**63 - 1, more than a double holds")
     quality: dict[str, Any] | None = Field(description="the README says what each figure means")

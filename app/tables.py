@@ -181,7 +181,7 @@ class Sample(Base):
     pool_image_id: Mapped[int] = mapped_column(BigInteger)  # no foreign key: an ended job outlives its pool
     pool_image_name: Mapped[str] = mapped_column(String(255))
     pool_image_sha256: Mapped[str] = mapped_column(String(64))
-    rank: Mapped[int]  # 1 is the most similar
+    rank: Mapped[int]  # 1 is the most similar, or the first drawn
     ssim: Mapped[float]
     seed: Mapped[int] = mapped_column(BigInteger)
     image_sha256: Mapped[str | None] = mapped_column(String(64))  # None: not made yet, or dropped

@@ -36,7 +36,11 @@ class SynthesisForm(BaseModel):
 
     pool: str = Field("default", description="the pool whose images become the background")
     top_k: FormInteger = Field(
-        5, ge=1, le=1000, description="most similar pool images per guide; at most the pool's size"
+        5,
+        ge=1,
+        le=1000,
+        description="most similar pool images per guide, at most the pool's size; a guide that lies in the pool itself "
+        "is passed over, unless top_k is the pool's size",
     )
     preset: Literal["paper", "harmonize"] = "paper"
     steps: NoiseLevel | None = Field(None, description="denoising steps, at most start_timestep")

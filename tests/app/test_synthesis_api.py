@@ -316,6 +316,8 @@ def test_the_document_has_what_a_generated_client_needs(client: httpx.Client) ->
     assert "255" in submit["parameters"][0]["description"], "what a key may be"
     assert dataset["responses"]["206"]["content"]["application/zip"]["schema"]["format"] == "binary"
     assert {"200", "206", "304", "404", "409", "416"} <= dataset["responses"].keys()
+    rank = document["components"]["schemas"]["SampleBody"]["properties"]["rank"]
+    assert "selection=random" in rank["description"], "where 1 is not the most similar"
     problem = get["responses"]["404"]["content"]["application/problem+json"]["schema"]["$ref"]
     assert set(document["components"]["schemas"][problem.rsplit("/", 1)[1]]["required"]) > {"type", "status", "detail"}
 
