@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import Header, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app import events, jobs, keys, queries
@@ -12,7 +12,7 @@ from app.labels import label
 from app.openapi import JOB_HEADERS, Responses, file_answers, problems
 from app.problems import Problem
 from app.routes.accepted import job_answer
-from app.routes.parameters import Cursor, JobId, Limit
+from app.routes.parameters import Cursor, JobId, Limit, SampleIndex
 from app.routes.router import Router
 from app.schemas import JobBody, JobList, Kind, SampleBody, SampleList, Status
 from app.service import ServiceDep
@@ -45,10 +45,10 @@ def list_jobs(
     service: ServiceDep,
     cursor: Cursor,
     limit: Limit = 100,
-    kind: Literal[Kind, ""] = "",
-    status: Literal[Status, ""] = "",
+    kind: Annotated[Literal[Kind, ""], Query(description="jobs of this kind alone; empty: of every")] = "",
+    status: Annotated[Literal[Status, ""], Query(description="jobs of this status alone; empty: of every")] = "",
 ) -> JobList:
-    """Jobs, the newest first; of every kind and status where it is empty."""
+    """Jobs, the newest first."""
     with service.database.read() as session:
         rows, following = queries.list_jobs(session, kind=kind, status=status, limit=limit, cursor=cursor)
         return JobList(items=[JobBody.of(session, job) for job in rows], next=following)
@@ -90,7 +90,12 @@ def follow_job(
     job_id: JobId,
     request: Request,
     service: ServiceDep,
-    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=200)] = None,
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            alias="Last-Event-ID", max_length=200, description="`id` of the last event seen, which is not sent again"
+        ),
+    ] = None,
 ) -> Response:
     """Server-sent events, one per change: the job as JSON, its version as id. The stream ends with it."""
     seen = events.last_version(last_event_id)
@@ -119,7 +124,7 @@ def list_samples(job_id: JobId, service: ServiceDep, cursor: Cursor, limit: Limi
     response_class=Response,
     responses=file_answers("image/png", "The image", SAMPLE),
 )
-def get_sample_image(job_id: JobId, index: int, request: Request, service: ServiceDep) -> Response:
+def get_sample_image(job_id: JobId, index: SampleIndex, request: Request, service: ServiceDep) -> Response:
     """A synthetic radiograph: PNG, 512x256."""
     with service.database.read() as session:
         sha256 = made_image(queries.find_sample(session, job_id, index), queries.find_job(session, job_id))
@@ -135,7 +140,7 @@ def get_sample_image(job_id: JobId, index: int, request: Request, service: Servi
     response_class=Response,
     responses=file_answers("image/png", "The mask", SAMPLE),
 )
-def get_sample_mask(job_id: JobId, index: int, request: Request, service: ServiceDep) -> Response:
+def get_sample_mask(job_id: JobId, index: SampleIndex, request: Request, service: ServiceDep) -> Response:
     """The sample's label, its guide's unless the guide was moved: PNG, 512x256, 0 or 255."""
     with service.database.read() as session:
         sample = queries.find_sample(session, job_id, index)

@@ -18,6 +18,8 @@ def checked_key(key: str) -> str:
 
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
+ImageId = Annotated[int, Path(description="`id` in the list of images")]
+SampleIndex = Annotated[int, Path(description="`index` in the list of samples")]
 IdempotencyKey = Annotated[
     Annotated[str, AfterValidator(checked_key)] | None,
     Header(

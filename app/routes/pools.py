@@ -14,7 +14,7 @@ from app.downloads import REVALIDATE, Download, serve
 from app.openapi import ACCEPTED, Responses, file_answers, header, problems
 from app.problems import FieldError, invalid
 from app.routes.accepted import take_in, upload_allowance
-from app.routes.parameters import Cursor, IdempotencyKey, Limit, PoolName
+from app.routes.parameters import Cursor, IdempotencyKey, ImageId, Limit, PoolName
 from app.routes.router import Router
 from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
 from app.service import Service, ServiceDep
@@ -77,7 +77,7 @@ def list_pool_images(name: PoolName, service: ServiceDep, cursor: Cursor, limit:
     response_class=Response,
     responses=file_answers("image/png", "The image", {404: "There is no such pool or image"}),
 )
-def get_pool_image(name: PoolName, image_id: int, request: Request, service: ServiceDep) -> Response:
+def get_pool_image(name: PoolName, image_id: ImageId, request: Request, service: ServiceDep) -> Response:
     """The image as it is used: PNG, 512x256."""
     with service.database.read() as session:
         image = pools.find_image(session, name, image_id)

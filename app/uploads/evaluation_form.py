@@ -56,7 +56,7 @@ class EvaluationForm(BaseModel):
     backbone: Literal["tiny", "mini", "b0", "b1", "b2", "b3", "b4", "b5"] = Field(
         "b0", description="of the SegFormer; mini is for a CPU, tiny for trying things out"
     )
-    batch: FormInteger = Field(8, ge=1, le=256)
+    batch: FormInteger = Field(8, ge=1, le=256, description="images a step")
     equal_weights: FormBoolean = Field(
         True, description="draw real and synthetic images equally often, whatever their numbers"
     )

@@ -20,7 +20,7 @@ from app.uploads.forms import (
     read_texts,
     wrong_texts,
 )
-from app.uploads.guides import FILE_FIELDS, wrong_files
+from app.uploads.guides import FILE_FIELDS, MAX_GUIDES, wrong_files
 from app.uploads.multipart import Form
 
 MAX_SEED = 2**63 - 1
@@ -42,10 +42,12 @@ class SynthesisForm(BaseModel):
         description="most similar pool images per guide, at most the pool's size; a guide that lies in the pool itself "
         "is passed over, unless top_k is the pool's size",
     )
-    preset: Literal["paper", "harmonize"] = "paper"
+    preset: Literal["paper", "harmonize"] = Field(
+        "paper", description="where fields left out get their values from, see /presets"
+    )
     steps: NoiseLevel | None = Field(None, description="denoising steps, at most start_timestep")
     start_timestep: NoiseLevel | None = Field(None, description="noise level to start from, of 1000")
-    sampler: Literal["ddpm", "ddim"] | None = None
+    sampler: Literal["ddpm", "ddim"] | None = Field(None, description="ancestral or deterministic steps")
     dilation: Dilation | None = Field(None, description="of the anatomy mask, in latent pixels (8 px)")
     reblend: FormBoolean | None = Field(None, description="re-impose the known latents at every step")
     hold_anatomy: FormBoolean | None = Field(
@@ -58,8 +60,12 @@ class SynthesisForm(BaseModel):
         None, description="move each guide, image and mask together, onto the pool image's anatomy first"
     )
     region: Literal["none", "crop"] = Field("none", description="crop the guides to the tooth-bearing jaw")
-    selection: Literal["ssim", "random"] = "ssim"
-    method: Literal["diffusion", "blend", "paste"] = "diffusion"
+    selection: Literal["ssim", "random"] = Field(
+        "ssim", description="the pool images most similar by SSIM of their latents, or drawn by lot: a control"
+    )
+    method: Literal["diffusion", "blend", "paste"] = Field(
+        "diffusion", description="or a control: blend, latents blended without diffusion; paste, pixels copied"
+    )
     seed: FormInteger = Field(0, ge=0, le=MAX_SEED, description="0 to 2**63 - 1")
     model: str = Field("default", description="weights by name, see /models")
     webhook: Webhook = None
@@ -108,7 +114,9 @@ def too_many_steps(parameters: dict[str, Any]) -> FieldError:
 
 def synthesis_schema() -> dict[str, Any]:
     schema = SynthesisForm.model_json_schema()
-    guides = files_schema("the guides: PNG, JPEG, TIFF, BMP or DICOM radiographs, 8 or 16 bit, any size")
+    guides = files_schema(
+        f"the guides, 1 to {MAX_GUIDES}: PNG, JPEG, TIFF, BMP or DICOM, 8 or 16 bit, at least 32 pixels a side"
+    )
     masks = files_schema("their masks, same count, order and sizes; binary")
     schema["properties"] = {"image": guides, "mask": masks, **schema["properties"]}
     schema["required"] = list(FILE_FIELDS)

@@ -32,6 +32,19 @@ def finished(running: Served) -> Iterator[str]:
     empty(running.service)
 
 
+def test_every_parameter_and_field_is_described(running: Served) -> None:
+    document = running.client.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", []):
+                assert parameter.get("description"), f"{parameter['name']} of {path}"
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                name = body["schema"].get("$ref", "").rpartition("/")[2]
+                schema = document["components"]["schemas"][name] if name else body["schema"]
+                for field, described in schema["properties"].items():
+                    assert described.get("description"), f"{field} of {path}"
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_every_answer_is_as_the_document_says(running: Served, finished: str, mode: GenerationMode) -> None:
     document = schemathesis.openapi.from_url(f"http://127.0.0.1:{running.port}/openapi.json")
