@@ -60,7 +60,7 @@ def _reader(data: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
             return reader
     for signature, kind in _OTHERS.items():
         if data.startswith(signature):
-            remedy = "unpack it and send the images" if kind == "zip" else f"save the radiograph as {_READ}"
+            remedy = "unpack it and send the images" if kind == "zip" else "save it as PNG"
             raise UnsupportedImage(f"the file is a {kind} file; {remedy}")
     if not data:
         raise NotAnImage(f"the file is empty (0 bytes); send a {_READ} file")

@@ -91,9 +91,8 @@ def pool_size_errors(name: str, count: int, top_k: int) -> list[FieldError]:
     if count == 0:
         return [FieldError("pool", f"pool {name!r} is empty; import images with POST /pools/{name}/images first")]
     if top_k > count:
-        return [
-            FieldError("top_k", f"is {top_k}, but pool {name!r} has {count} images; choose 1 to {min(count, 1000)}")
-        ]
+        there = "1 image; choose 1" if count == 1 else f"{count} images; choose 1 to {min(count, 1000)}"
+        return [FieldError("top_k", f"is {top_k}, but pool {name!r} has {there}")]
     return []
 
 

@@ -201,6 +201,19 @@ def test_a_wrong_request_names_its_fields_and_leaves_nothing(
     assert client.get("/livez").status_code == 200
 
 
+def test_a_mask_in_a_format_that_is_not_read_is_not_led_to_jpeg(client: httpx.Client, pool: str) -> None:
+    mask = ("mask", ("mask.gif", bad_files.encode(bad_files.disc().astype("uint8"), "GIF"), "image/gif"))
+    answer = client.post("/synthesize", data={"pool": pool, "top_k": "1"}, files=[guide_files()[0], mask])
+    assert refused_fields(answer) == ["mask"]
+    assert answer.json()["errors"][0]["detail"].endswith("is a GIF file; save it as PNG")
+
+
+def test_a_pool_of_one_image_leaves_one_choice(client: httpx.Client, service: Service) -> None:
+    fill_pool(service, "single", 1)
+    answer = client.post("/synthesize", data={"pool": "single"}, files=guide_files())
+    assert answer.json()["errors"][0]["detail"] == "is 5, but pool 'single' has 1 image; choose 1"
+
+
 def test_a_refusal_names_the_values_and_the_remedy(client: httpx.Client, pool: str) -> None:
     def detail(**data: str) -> Any:
         data = {"pool": pool, "top_k": "1"} | data
