@@ -122,9 +122,10 @@ def _check_leaks(
     samples = select(Sample.pool_image_sha256, Sample.pool_image_name).where(Sample.job_id.in_(syntheses))
     for sha256, name in session.execute(samples.distinct()):
         used[sha256] = f"the pool image {name!r} of a synthesis"
-    for image in test:
-        if (same := used.get(image.image_sha256)) is not None:
-            raise LeakingTestImage(f"{image.name!r} has the same pixels as {same}; test on images used nowhere else")
+    leaking = [(image.name, used[image.image_sha256]) for image in test if image.image_sha256 in used]
+    if leaking:
+        all_of_them = ", ".join(f"{name!r} has the same pixels as {same}" for name, same in leaking)
+        raise LeakingTestImage(f"{all_of_them}; test on images used nowhere else")
 
 
 def arm_done(session: Session, claim: Claim) -> int:

@@ -86,6 +86,9 @@ def test_a_test_image_that_was_trained_on_is_refused_and_nothing_is_kept(
     before = stored(service)
     found = refused(send(client, synthesis, labeled_files("real", 0, 2) + labeled_files("test", 1, 2)))
     assert found["test_image"].startswith("'test-0.png' has the same pixels as the real image 'real-1.png'; ")
+    found = refused(send(client, synthesis, labeled_files("real", 0, 2) + labeled_files("test", 0, 3)))
+    assert "'real-0.png', 'test-1.png' has" in found["test_image"], "all that leak are named at once"
+    assert "'test-2.png'" not in found["test_image"]
     assert stored(service) == before
 
 
