@@ -70,7 +70,9 @@ class SynthesisForm(BaseModel):
     model: str = Field("default", description="weights by name, see /models")
     webhook: Webhook = None
     min_canal_retention: Figure | None = Field(None, description="keep no sample whose canal_retention is below")
-    min_alignment: Share | None = Field(None, description="keep no sample whose alignment is below; needs align")
+    min_alignment: Share | None = Field(
+        None, description="keep no sample whose alignment is below or empty; needs align"
+    )
     min_background_ssim: Share | None = Field(None, description="keep no sample whose background_ssim is below")
     max_seam: Figure | None = Field(None, description="keep no sample whose seam is above")
     min_training_distance: Figure | None = Field(None, description="keep no sample whose training_distance is below")

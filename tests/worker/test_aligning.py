@@ -187,6 +187,13 @@ def test_a_guide_whose_anatomy_would_leave_the_picture_is_used_where_it_is(
     assert lost["mask_sha256"] == pixels.sha256(pixels.mask_png(mask))
     assert moved["alignment"] != ""
     assert moved["mask_sha256"] != pixels.sha256(pixels.mask_png(radiographs[1].mask))
+    strict = submit(
+        place, [guide, radiographs[1]], align=True, method="paste", top_k=1, min_alignment=0.0, on_fail="drop"
+    )
+    work_off(place)
+    assert [row["alignment"] for row in manifest(dataset(place, strict))] == [moved["alignment"]]
+    [dropped] = json.loads(members(dataset(place, strict))["job.json"])["dropped"]
+    assert dropped["detail"] == "the guide could not be moved, and min_alignment is 0"
 
 
 def test_an_evaluation_trains_on_the_samples_own_masks(place: Workplace, radiographs: Sequence[Phantom]) -> None:
