@@ -59,8 +59,8 @@ class SegmenterTraining:
         """`sources`: one or more sets (real, synthetic), none empty. Raises ValueError.
 
         A fifth of the *first* source's groups is held out, of every source; the first source's images among them
-        choose the best state. With a single group there is nothing to hold out: the last state is taken. A source
-        that is held out altogether is trained on all the same: an arm without it would be another arm.
+        choose the best state. Of one or two groups none is held out: the last state is taken. A source that is held
+        out altogether is trained on all the same: an arm without it would be another arm.
         """
         if not sources or not all(len(source) for source in sources):
             raise ValueError("a source has no labeled images; give at least one of each")
@@ -192,10 +192,9 @@ def rate_share(step: int, plan: SegmenterPlan) -> float:
 
 
 def hold_out(source: Labeled, seed: int) -> frozenset[str]:
-    """A fifth of the groups, at least one, drawn by lot; none where there is only one."""
+    """A fifth of the groups, drawn by lot; none of two, where it would cost half of the labels."""
     groups = sorted(set(source.groups), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
-    count = max(1, round(VALIDATION_SHARE * len(groups))) if len(groups) > 1 else 0
-    return frozenset(groups[:count])
+    return frozenset(groups[: round(VALIDATION_SHARE * len(groups))])
 
 
 def _among(source: Labeled, groups: frozenset[str], most: int) -> Labeled:

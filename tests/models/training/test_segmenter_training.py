@@ -86,10 +86,17 @@ def test_a_source_of_held_out_anatomy_alone_is_trained_on_all_the_same() -> None
     assert [len(rows) for _, rows in sources] == [4, 3]
 
 
-def test_one_guide_alone_is_not_split_from_itself() -> None:
-    training = SegmenterTraining([bars(1)], TINY)
+@pytest.mark.parametrize("guides", [1, 2])
+def test_one_guide_or_two_are_all_trained_on_and_the_last_state_is_taken(guides: int) -> None:
+    training = SegmenterTraining([bars(guides)], TINY)
     finish(training)
     assert (len(training.validation), training.best_step) == (0, TINY.steps)
+    assert [len(rows) for _, rows in training._sources] == [guides]
+
+
+@pytest.mark.parametrize(("guides", "held_out"), [(3, 1), (7, 1), (8, 2), (210, 42)])
+def test_of_three_guides_or_more_a_fifth_is_held_out(guides: int, held_out: int) -> None:
+    assert len(hold_out(Labeled(*(np.zeros(guides),) * 2, tuple(map(str, range(guides)))), 0)) == held_out
 
 
 @pytest.mark.parametrize(("equal", "low", "high"), [(True, 0.4, 0.6), (False, 0.0, 0.1)])
