@@ -42,7 +42,7 @@ from app.leases import (
     leave,
     let_go,
     lock,
-    may_claim,
+    lock_free_step,
     spare,
 )
 from app.records import Claim, NewGuide, NewLatent, NewSample
@@ -141,10 +141,9 @@ def claim(
     """
     while (found := fairest(session, now, kinds)) is not None:
         job_id, step_id = found
-        job = lock(session, job_id)
-        step = session.get(Step, step_id, populate_existing=True)
-        if job is None or job.status not in WORKABLE or step is None or not may_claim(step, now):
+        if (free := lock_free_step(session, job_id, step_id, now)) is None:
             continue  # another worker was faster
+        job, step = free
         if step.attempts >= max_attempts and (words := fail_next(session, job, step, "each time its worker died")):
             end_job(session, job, "failed", words)
             continue

@@ -50,7 +50,22 @@ def claimable(now: datetime) -> ColumnElement[bool]:
     return or_(Step.status == "ready", and_(Step.status == "leased", over))
 
 
-def may_claim(step: Step, now: datetime) -> bool:
+def lock_free_step(session: Session, job_id: str, step_id: int, now: datetime) -> tuple[Job, Step] | None:
+    """A step that may be claimed and its job, locked. None if it no longer may be: then nothing stays locked.
+
+    Who went on to another job's row with this one's in hand could wait for somebody who does it the other way round.
+    """
+    savepoint = session.begin_nested()
+    job = lock(session, job_id)
+    step = session.get(Step, step_id, populate_existing=True)
+    if job is None or job.status not in WORKABLE or step is None or not _may_claim(step, now):
+        savepoint.rollback()
+        return None
+    savepoint.commit()
+    return job, step
+
+
+def _may_claim(step: Step, now: datetime) -> bool:
     lasts = step.leased_until is not None and now <= step.leased_until <= now + LONGEST_LEASE
     return step.status == "ready" or (step.status == "leased" and not lasts)
 

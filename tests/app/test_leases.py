@@ -5,14 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, text, update
+from sqlalchemy.orm import Session
 
-from app import jobs, queries
+from app import jobs, leases, queries
 from app.database import Database, clock
 from app.errors import LeaseLost
 from app.failures import MANY
 from app.tables import Job, Step
 from tests.job_life import NOW, chosen, claim, do, look, make_pool, must_claim, plan_all, submit
+from tests.waiting import until
 
 
 def test_a_leased_step_is_not_claimed_again_until_its_lease_runs_out(db: Database) -> None:
@@ -136,6 +138,29 @@ def test_many_claim_at_once_and_no_step_is_given_twice(db: Database) -> None:
         taken = [step for steps in threads.map(take, "abcdefgh") for step in steps]
     assert len(taken) == len(set(taken)) == 24
     assert claim(db) is None
+
+
+def somebody_waits_for(db: Database, transaction: Session) -> bool:
+    holder = transaction.scalar(text("SELECT pg_backend_pid()"))
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE :holder = ANY (pg_blocking_pids(pid))")
+    with db.read() as session:
+        return bool(session.scalar(waiting, {"holder": holder}))
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_who_comes_too_late_to_one_job_does_not_hold_it_while_waiting_for_another(db: Database) -> None:
+    make_pool(db)
+    first, second = submit(db), submit(db)
+    with ThreadPoolExecutor(1) as threads, db.write() as elsewhere:
+        leases.lock(elsewhere, second.id)
+        with db.write() as faster:
+            jobs.claim(faster, worker="faster", now=NOW, lease_seconds=30, max_attempts=5)
+            late = threads.submit(must_claim, db)
+            until(lambda: somebody_waits_for(db, faster))
+        until(lambda: somebody_waits_for(db, elsewhere))
+        with db.write() as another:  # held on to, two that come late would wait for one another
+            another.scalars(select(Job).where(Job.id == first.id).with_for_update(nowait=True)).one()
+    assert late.result().job_id == second.id
 
 
 def test_a_step_that_kills_every_worker_fails_its_job(db: Database) -> None:
