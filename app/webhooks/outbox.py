@@ -42,12 +42,15 @@ def order(session: Session, job: Job, url: str | None) -> None:
 
 
 def claim_due(session: Session, *, now: datetime, limit: int) -> list[Due]:
-    """Take on the deliveries that are due, the longest waiting first; each goes to one claimer."""
+    """Take on the deliveries that are due; each goes to one claimer.
+
+    Those never attempted come first, or a receiver that is down would hold up the others; then the longest waiting.
+    """
     query = (
         select(Delivery.attempts, Job)
         .join(Job, Job.id == Delivery.job_id)
         .where(Delivery.status == "pending", Delivery.due_at <= now, Job.finished_at.is_not(None))
-        .order_by(Delivery.due_at, Delivery.job_id)
+        .order_by(Delivery.attempts > 0, Delivery.due_at, Delivery.job_id)
         .limit(limit)
     )
     claimed = []

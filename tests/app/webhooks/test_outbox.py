@@ -114,6 +114,17 @@ def test_a_claim_runs_out_and_then_its_holder_changes_nothing(db: Database) -> N
     assert due(db, LATER + timedelta(days=9)) == []
 
 
+def test_a_first_attempt_comes_before_those_of_a_receiver_that_is_down(db: Database) -> None:
+    make_pool(db)
+    for _ in range(4):
+        ended(db)
+    for claimed in due(db):
+        do(db, outbox.not_delivered, claimed, "down", now=NOW.replace(year=2020), lasting=False)
+    new = ended(db)
+    first, second = do(db, outbox.claim_due, now=LATER, limit=2)
+    assert (first.job_id, first.attempt, second.attempt) == (new.id, 1, 2)
+
+
 def test_it_is_tried_for_about_a_day_and_then_given_up_with_the_reason(db: Database) -> None:
     make_pool(db)
     job = ended(db)
