@@ -50,6 +50,7 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
                 return
             self.send_response(status)
             self.send_header("Location", f"http://127.0.0.1:{receiver.port}/elsewhere")
+            self.send_header("Set-Cookie", "session=of-another-tenant")
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -11,6 +11,7 @@ import hmac
 import logging
 import time
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 from anyio import to_thread
@@ -45,7 +46,8 @@ async def keep_delivering(service: Service) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # below that it logs whole addresses, which may hold a token
     # A redirect would lead where nobody looked; a slow receiver must not keep the others waiting.
     timeout = httpx.Timeout(ATTEMPT_SECONDS, connect=CONNECT_SECONDS)
-    async with httpx.AsyncClient(follow_redirects=False, timeout=timeout) as client:
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # tenants share a receiver's host, and this client
+    async with httpx.AsyncClient(follow_redirects=False, timeout=timeout, cookies=no_cookies) as client:
         await keep_doing("sending webhooks", lambda: deliver_all_due(service, client))
 
 
@@ -96,7 +98,9 @@ async def attempt(client: httpx.AsyncClient, due: Due, key: bytes) -> Failure | 
                 status = answer.status_code
     except TimeoutError:
         return Failure(f"no answer within {ATTEMPT_SECONDS:g} s")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last of a host that no IDNA encodes
+        if client.is_closed:
+            return Failure("pansynth was stopped before an answer came")
         return Failure(f"{type(error).__name__}: {error}"[:200])
     if 200 <= status < 300:
         return None

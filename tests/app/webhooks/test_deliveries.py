@@ -38,7 +38,7 @@ def telling(settings: Settings, folder: Path, hosts: str) -> Settings:
 
 @pytest.fixture(scope="module")
 def own_settings(settings: Settings, tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Settings:
-    return telling(settings, tmp_path_factory.mktemp("telling"), f"127.0.0.1:{receiver.port}, hooks.invalid")
+    return telling(settings, tmp_path_factory.mktemp("telling"), f"127.0.0.1:{receiver.port}, hooks.invalid, xn--")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -136,6 +136,26 @@ def test_a_receiver_in_trouble_is_tried_again_under_the_same_id(
         Webhook(SECRET).verify(received.body, received.headers)
 
 
+def test_what_a_receiver_sets_for_one_job_is_not_sent_with_another(api: Served, receiver: Receiver) -> None:
+    for _ in range(2):
+        webhook_when(api, cancelled(api, receiver.url), "delivered")
+    assert not [name for received in receiver.received for name in received.headers if name.lower() == "cookie"]
+
+
+def test_a_stop_while_a_receiver_is_silent_is_not_put_down_to_it(
+    own_settings: Settings, tmp_path: Path, receiver: Receiver
+) -> None:
+    stopping = own_settings.model_copy(update={"data_dir": tmp_path})
+    receiver.received.clear()
+    receiver.answers[:] = [None]
+    with serving(stopping) as api:
+        fill_pool(api.service, "held", 3)
+        job = cancelled(api, receiver.url)
+        until(lambda: receiver.received)
+    with serving(stopping.model_copy(update={"webhook_hosts": ()})) as api:
+        webhook_when(api, job, "pending", 1, "pansynth was stopped before an answer came")
+
+
 def test_logs_name_the_job_and_no_address(api: Served, receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     job = cancelled(api, receiver.url)
@@ -153,6 +173,7 @@ def test_a_receiver_that_is_not_there_holds_up_nobody(api: Served, receiver: Rec
     job = cancelled(api, receiver.url)
     webhook_when(api, job, "delivered")
     webhook_when(api, gone, "pending", 1, "ConnectError")
+    webhook_when(api, cancelled(api, "https://xn--/in"), "pending", 1, "IDNAError")
 
 
 def test_a_receiver_that_is_no_longer_allowed_is_not_called(
