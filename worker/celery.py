@@ -7,6 +7,7 @@ Celery's warm shutdown waits for the step; the working process is told of it and
 import logging
 import os
 import signal
+import sys
 from ctypes import c_bool
 from multiprocessing.sharedctypes import RawValue
 from typing import Any
@@ -36,6 +37,11 @@ def tell_to_end(**_: Any) -> None:
 def write_logs(**_: Any) -> None:
     """Celery then leaves the loggers alone."""
     logs.write_json()
+    sys.__stdout__ = None  # type: ignore[misc]  # past all loggers Celery says there, in plain text, that it ends
+
+
+def say_end(**_: Any) -> None:
+    log.info("this worker ends")
 
 
 def begin(**_: Any) -> None:
@@ -81,6 +87,7 @@ if settings.log_format == "json":
     signals.setup_logging.connect(write_logs)
 signals.celeryd_init.connect(remember_name)
 signals.worker_shutting_down.connect(tell_to_end)
+signals.worker_shutdown.connect(say_end)
 signals.worker_process_init.connect(begin)
 signals.worker_process_shutdown.connect(end)
 app.task(name=broker.TASK)(work)

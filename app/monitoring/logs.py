@@ -38,7 +38,8 @@ class JsonLines(logging.Formatter):
 
 
 def write_json() -> None:
-    """Send every logger of this process to standard error as JSON lines."""
+    """Send every logger of this process, and Python's warnings, to standard error as JSON lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.captureWarnings(True)

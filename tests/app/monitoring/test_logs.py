@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from app import database
 from app.monitoring.logs import JsonLines, about
 from cli.children import pansynth
+from tests.waiting import until
 
 
 def lines_of(*messages: str) -> list[dict[str, str]]:
@@ -46,19 +48,27 @@ def test_a_traceback_is_part_of_its_line() -> None:
 def test_the_api_writes_nothing_else_when_it_is_told_to(tmp_path: Path) -> None:
     code = (
         "import logging, sys; from cli.fleet import configured; from app.settings import Settings;"
-        "import uvicorn; configured(Settings()); logging.getLogger('uvicorn.error').warning('hello')"
+        "import uvicorn, warnings; configured(Settings()); logging.getLogger('uvicorn.error').warning('hello');"
+        "warnings.warn('old')"
     )
     environment = os.environ | {"PANSYNTH_LOG_FORMAT": "json", "PANSYNTH_DATA_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["hello"]
+    hello, warning = map(json.loads, done.stderr.splitlines())
+    assert (hello["message"], warning["logger"]) == ("hello", "py.warnings")
 
 
-def test_a_worker_begins_with_an_object_too(tmp_path: Path) -> None:
-    away = {"PANSYNTH_BROKER_URL": f"redis+socket://{tmp_path}/none.sock", "PYTHONWARNINGS": "ignore"}  # root's own
-    environment = os.environ | away | {"PANSYNTH_LOG_FORMAT": "json", "PANSYNTH_DATA_DIR": str(tmp_path)}
-    worker = subprocess.Popen(pansynth("worker"), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert worker.stdout is not None
-    with worker:
-        first = worker.stdout.readline()
-        worker.kill()
-    assert json.loads(first)["logger"].startswith("celery")
+def test_a_worker_writes_nothing_else_from_its_first_line_to_its_last(
+    tmp_path: Path, broker_url: str, weights_dir: Path
+) -> None:
+    given = {"DATA_DIR": tmp_path, "BROKER_URL": broker_url, "WEIGHTS_DIR": weights_dir, "DEVICE": "cpu"}
+    told = {"PANSYNTH_LOG_FORMAT": "json", "PYTHONWARNINGS": "ignore"}  # Celery's to root comes before all logging
+    told |= {f"PANSYNTH_{name}": str(value) for name, value in given.items()}
+    database.migrate(f"sqlite:///{tmp_path / 'pansynth.sqlite'}")
+    log = tmp_path / "worker.log"
+    with log.open("wb") as out:
+        worker = subprocess.Popen(pansynth("worker"), env=os.environ | told, stdout=out, stderr=out)
+    until(lambda: "ready" in log.read_text() or worker.poll() is not None, 300, log.read_text)
+    worker.terminate()
+    worker.wait(60)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["message"] for line in lines if line["logger"] == "worker.celery"] == ["this worker ends"]
