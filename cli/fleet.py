@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,13 +31,14 @@ def serve(
     settings = guarded(settings_for(data_dir), host)
     _check_stores(settings)
     _hold_many_connections()
+    write_logs(settings)
     import uvicorn
 
     from app.main import create_app
 
     config = uvicorn.Config(
         create_app(settings),
-        **configured(settings),
+        log_config=None,  # the server's lines look like ours
         host=host,
         port=port,
         ws="none",
@@ -60,14 +61,14 @@ def _hold_many_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
-def configured(settings: "Settings") -> dict[str, Any]:
-    """Uvicorn's options for the logs that the settings ask for: as JSON they are ours, and it leaves them alone."""
-    if settings.log_format == "text":
-        return {}
-    from app.monitoring.logs import write_json
+def write_logs(settings: "Settings") -> None:
+    """Have this process log in the format that the settings ask for."""
+    from app.monitoring import logs
 
-    write_json()
-    return {"log_config": None}
+    if settings.log_format == "json":
+        logs.write_json()
+    else:
+        logs.write_text()
 
 
 def worker(

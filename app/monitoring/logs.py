@@ -1,4 +1,4 @@
-"""Logs as one JSON object a line, for a fleet whose logs go to one place. Plain text stays the default."""
+"""Logs in plain text or, for a fleet whose logs go to one place, as one JSON object a line."""
 
 import json
 import logging
@@ -35,6 +35,13 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
+
+
+def write_text() -> None:
+    """Send to standard error what this service and its server log, and of libraries the warnings."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    for name in ("app", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def write_json() -> None:

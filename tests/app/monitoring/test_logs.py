@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,16 +46,28 @@ def test_a_traceback_is_part_of_its_line() -> None:
     assert json.loads(JsonLines().format(record))["traceback"].endswith("ValueError: here")
 
 
-def test_the_api_writes_nothing_else_when_it_is_told_to(tmp_path: Path) -> None:
+def said_by_an_api(tmp_path: Path, log_format: str) -> list[str]:
+    """The lines of its server, of a library that warns and of one that does not."""
     code = (
-        "import logging, sys; from cli.fleet import configured; from app.settings import Settings;"
-        "import uvicorn, warnings; configured(Settings()); logging.getLogger('uvicorn.error').warning('hello');"
-        "warnings.warn('old')"
+        "import logging, warnings; from cli.fleet import settings_for, write_logs; write_logs(settings_for(None));"
+        "logging.getLogger('uvicorn.error').info('hello');"
+        "logging.getLogger('alembic').warning('old');"
+        "warnings.warn('older')"
     )
-    environment = os.environ | {"PANSYNTH_LOG_FORMAT": "json", "PANSYNTH_DATA_DIR": str(tmp_path)}
+    environment = os.environ | {"PANSYNTH_LOG_FORMAT": log_format, "PANSYNTH_DATA_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    hello, warning = map(json.loads, done.stderr.splitlines())
-    assert (hello["message"], warning["logger"]) == ("hello", "py.warnings")
+    return done.stderr.splitlines()
+
+
+def test_the_api_writes_nothing_else_when_it_is_told_to(tmp_path: Path) -> None:
+    hello, old, older = map(json.loads, said_by_an_api(tmp_path, "json"))
+    assert (hello["message"], old["message"], older["logger"]) == ("hello", "old", "py.warnings")
+
+
+def test_in_plain_text_a_line_says_when_it_was_written_and_by_whom(tmp_path: Path) -> None:
+    hello, old, *_ = said_by_an_api(tmp_path, "text")
+    assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:,]{12} INFO uvicorn.error: hello", hello)
+    assert old.endswith(" WARNING alembic: old")
 
 
 def test_a_worker_writes_nothing_else_from_its_first_line_to_its_last(
