@@ -102,9 +102,7 @@ def worker(
 
 def migrate(data_dir: DataDir = None) -> None:
     """Bring the database's tables to this version. Safe to repeat."""
-    settings = settings_for(data_dir)
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    migrate_tables(settings)
+    migrate_tables(settings_for(data_dir))
 
 
 def migrate_tables(settings: "Settings") -> None:

@@ -125,7 +125,6 @@ def _database(settings: "Settings") -> "Iterator[Database]":
     """The service's database, with its tables in place."""
     from app.database import connect
 
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     migrate_tables(settings)
     database = connect(settings.database())
     try:

@@ -138,6 +138,16 @@ def test_a_fleet_needs_a_secret_that_its_machines_share(monkeypatch: pytest.Monk
         guarded(settings_for(None), "0.0.0.0")
 
 
+def test_what_works_on_a_database_elsewhere_makes_no_folder_here(
+    monkeypatch: pytest.MonkeyPatch, postgres_url: str, data_dir: Path
+) -> None:
+    monkeypatch.setenv("PANSYNTH_DATABASE_URL", postgres_url)
+    monkeypatch.setenv("PANSYNTH_KEY_SECRET", "s" * 32)
+    CliRunner().invoke(app, ["migrate"], catch_exceptions=False)
+    keys("create", "laptop")
+    assert not data_dir.exists()
+
+
 def test_a_database_that_is_away_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PANSYNTH_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/none")
     with pytest.raises(Failure, match=r"^PANSYNTH_DATABASE_URL: .+$"):
