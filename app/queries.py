@@ -101,12 +101,11 @@ def report_sha256(session: Session, job_id: str, form: str) -> str | None:
     return None if found is None else found.sha256
 
 
-def find_sample(session: Session, job_id: str, position: int) -> Sample:
-    """Raises JobNotFound, SampleNotFound."""
-    find_job(session, job_id)
-    sample = session.get(Sample, (job_id, position)) if 0 <= position <= MAX_POSITION else None
+def find_sample(session: Session, job: Job, position: int) -> Sample:
+    """Raises SampleNotFound."""
+    sample = session.get(Sample, (job.id, position)) if 0 <= position <= MAX_POSITION else None
     if sample is None:
-        raise SampleNotFound(f"job {job_id} has no sample {position}; GET /jobs/{job_id}/samples lists them")
+        raise SampleNotFound(f"job {job.id} has no sample {position}; GET /jobs/{job.id}/samples lists them")
     return sample
 
 

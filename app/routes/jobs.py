@@ -127,7 +127,8 @@ def list_samples(job_id: JobId, service: ServiceDep, cursor: Cursor, limit: Limi
 def get_sample_image(job_id: JobId, index: SampleIndex, request: Request, service: ServiceDep) -> Response:
     """A synthetic radiograph: PNG, 512x256."""
     with service.database.read() as session:
-        sha256 = made_image(queries.find_sample(session, job_id, index), queries.find_job(session, job_id))
+        job = queries.find_job(session, job_id)
+        sha256 = made_image(queries.find_sample(session, job, index), job)
     return serve(
         request,
         service.blobs,
@@ -143,8 +144,8 @@ def get_sample_image(job_id: JobId, index: SampleIndex, request: Request, servic
 def get_sample_mask(job_id: JobId, index: SampleIndex, request: Request, service: ServiceDep) -> Response:
     """The sample's label, its guide's unless the guide was moved: PNG, 512x256, 0 or 255."""
     with service.database.read() as session:
-        sample = queries.find_sample(session, job_id, index)
         job = queries.find_job(session, job_id)
+        sample = queries.find_sample(session, job, index)
         if job.parameters.get("align"):
             made_image(sample, job)  # before that nobody knows where the guide is moved to
         found = label(sample, session.get_one(Guide, (job_id, sample.guide)))

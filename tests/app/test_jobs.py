@@ -297,7 +297,7 @@ def test_samples_come_page_by_page(db: Database) -> None:
     with db.read() as session:
         rows = page_through(session, queries.list_samples, job.id, limit=3)
         assert [row.position for row in rows] == list(range(4))  # of 6, two are not made yet
-        assert queries.find_sample(session, job.id, 5).rank == 3
+        assert queries.find_sample(session, job, 5).rank == 3
         assert queries.list_samples(session, job.id, cursor="9" * 18) == ([], None)
 
 

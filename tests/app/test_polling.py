@@ -45,6 +45,12 @@ def test_samples_that_could_not_be_made_are_looked_up_by_an_index(
     assert [row[3] for row in rows] == ["SEARCH samples USING INDEX samples_failed (job_id=?)"]
 
 
+def test_a_mask_costs_one_query_for_its_job(client: httpx.Client, service: Service, finished: str) -> None:
+    with statements_of(service, "jobs.id = ?") as statements:
+        assert client.get(f"/jobs/{finished}/samples/0/mask").status_code == 200
+    assert len(statements) == 1
+
+
 def test_polling_an_import_costs_one_query_and_looks_up_rejected_files_by_an_index(
     client: httpx.Client, service: Service, pool: str
 ) -> None:
