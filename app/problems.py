@@ -3,7 +3,7 @@
 import errno
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -134,7 +134,6 @@ STORES: dict[type[Exception], str] = {
 }
 
 PHRASES = {413: "Request Entity Too Large"}  # Python 3.13 words it differently, and a problem's kind must not change
-PLAIN = {"missing": "is missing", "extra_forbidden": "is no field of this request; leave it out"}
 RETRY_AFTER = {"queue-full": "30", "decoder-away": str(RETRY_SECONDS)}
 
 
@@ -164,8 +163,7 @@ def from_validation(error: RequestValidationError, content_type: str) -> Problem
             fields.append(FieldError("body", "should be a JSON object"))
             continue
         where = ".".join(str(part) for part in item["loc"][1:])
-        words = PLAIN.get(item["type"]) or f"{plain(item['msg'])}; got {shortened(item['input'])}"
-        fields.append(FieldError(where, words))
+        fields.append(FieldError(where, in_words(item, "is no field of this request; leave it out")))
     return invalid(fields)
 
 
@@ -191,6 +189,12 @@ def allowed_methods(request: Request, error: HTTPException) -> str:
     if "GET" in found:
         found.add("HEAD")
     return ", ".join(sorted(found)) or (error.headers or {}).get("Allow", "")
+
+
+def in_words(item: Mapping[str, Any], unknown: str) -> str:
+    """What is wrong with a field, of an error of Pydantic's; `unknown` is said of a field that there is not."""
+    known = {"missing": "is missing", "extra_forbidden": unknown}
+    return known.get(item["type"]) or f"{plain(item['msg'])}; got {shortened(item['input'])}"
 
 
 def plain(message: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from app.problems import FieldError, invalid, plain, shortened
+from app.problems import FieldError, in_words, invalid
 from app.uploads.multipart import Form, shown
 from app.webhooks.hosts import refusal
 
@@ -92,17 +92,12 @@ def wrong_texts(form: Form, file_fields: Sequence[str], lists: Sequence[str] = (
 
 
 def plain_errors(error: ValidationError, known: tuple[str, ...]) -> list[FieldError]:
+    unknown = f"is not a field of this form; known: {', '.join(known)}"
     found = []
     for item in error.errors(include_url=False):
-        name = shown(str(item["loc"][0]))
-        if item["type"] == "extra_forbidden":
-            found.append(FieldError(name, f"is not a field of this form; known: {', '.join(known)}"))
-        elif item["type"] == "missing":
-            found.append(FieldError(name, "is missing"))
-        elif item["input"] == "":
-            found.append(FieldError(name, "is empty; give it a value or leave it out"))
-        else:
-            found.append(FieldError(name, f"{plain(item['msg'])}; got {shortened(item['input'])}"))
+        is_empty = item["input"] == "" and item["type"] != "extra_forbidden"
+        words = "is empty; give it a value or leave it out" if is_empty else in_words(item, unknown)
+        found.append(FieldError(shown(str(item["loc"][0])), words))
     return found
 
 
