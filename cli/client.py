@@ -153,12 +153,18 @@ def wait(client: httpx.Client, job: Json, show: Show) -> Json:
         while job["status"] not in ENDED:
             time.sleep(POLL_SECONDS)
             job = _patiently(partial(answer_of, client, "GET", job["links"]["self"])).json()
-            label = job["status"] if job["status"] == "cancelling" else job["stage"] or job["status"]
-            show(job["progress"]["done"], job["progress"]["total"], label)
+            show(job["progress"]["done"], job["progress"]["total"], _label(job))
     if job["status"] != "succeeded":
         error = job["error"] or {}
         raise Failure(f"job {job['id']} {job['status']}: {error.get('detail', 'it was cancelled')}")
     return job
+
+
+def _label(job: Json) -> str:
+    """Where a job is; and how many samples were made anew, which its progress does not show."""
+    label: str = job["status"] if job["status"] == "cancelling" else job["stage"] or job["status"]
+    redrawn = (job.get("quality_summary") or {}).get("redrawn")
+    return f"{label}, {redrawn} made anew" if redrawn else label
 
 
 @contextmanager

@@ -190,6 +190,17 @@ def test_ctrl_c_says_where_the_job_goes_on() -> None:
         wait(client, job, press)
 
 
+def test_a_job_that_makes_samples_anew_is_seen_to_move() -> None:
+    job = {"id": "7", "status": "running", "stage": "sampling", "links": {"self": "/jobs/7"}}
+    job |= {"progress": {"done": 0, "total": 3}}
+    bodies = iter([job | {"quality_summary": {"redrawn": n}} for n in (0, 3, 6)] + [job | {"status": "succeeded"}])
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=next(bodies)))
+    shown: list[str] = []
+    with httpx.Client(base_url="http://pans:8000", transport=transport) as client:
+        wait(client, job, lambda _done, _total, label: shown.append(label))
+    assert shown == ["sampling", "sampling, 3 made anew", "sampling, 6 made anew", "sampling"]
+
+
 def test_a_service_that_stays_away_does_not_take_the_jobs_address_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "PATIENCE_SECONDS", -1.0)
     transport = httpx.MockTransport(lambda _: httpx.Response(503, text="starting"))
