@@ -4,6 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from math import inf
 from types import TracebackType
 
@@ -54,7 +56,8 @@ class Lease:
         self._moved = time.monotonic()
         self._lost = threading.Event()
         self._left = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=f"lease of step {claim.step_id}", daemon=True)
+        keep = partial(copy_context().run, self._keep)  # what the thread logs names the job, too
+        self._thread = threading.Thread(target=keep, name=f"lease of step {claim.step_id}", daemon=True)
 
     def __enter__(self) -> "Lease":
         self._thread.start()

@@ -1,5 +1,7 @@
 """worker/tasks.py, lease.py, heartbeat.py and networks.py."""
 
+import json
+import logging
 import shutil
 import threading
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from sqlalchemy import select, text
 
 from app import broker, queries
 from app.errors import LeaseLost
+from app.monitoring.logs import JsonLines, about
 from app.settings import Settings
 from app.tables import Step
 from models.phantoms import Phantom
@@ -200,6 +203,21 @@ def test_its_signs_of_life_tell_what_it_has_counted(place: Workplace, radiograph
     sampling = seen.figures["steps"]["sample"]
     assert sampling["buckets"][-1] == ["+Inf", 1]
     assert sampling["seconds"] > 0
+
+
+def test_what_is_logged_of_a_step_names_its_job_whichever_thread_says_it(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    fill_pool(place, radiographs[2:4])
+    job_id = submit(place, radiographs[:1], top_k=1)
+    said: list[str] = []
+
+    def when_hung() -> None:
+        said.append(json.loads(JsonLines().format(logging.makeLogRecord({"msg": "nothing moved"})))["job"])
+
+    with about(job_id), Lease(place.database, claim(place), 30, hung_seconds=0.1, when_hung=when_hung):
+        until(lambda: said)
+    assert said[0] == job_id
 
 
 def test_networks_stay_warm_and_only_a_few_of_them(place: Workplace) -> None:
