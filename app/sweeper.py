@@ -49,10 +49,9 @@ async def keep_sweeping(service: Service, prepared: bool) -> None:
     """
     if not prepared:
         await until_done("preparing the database", lambda: to_thread.run_sync(prepare, service))
-    await asyncio.gather(
-        keep_doing("sweeping", lambda: to_thread.run_sync(sweep, service)),
-        keep_doing("tidying", lambda: to_thread.run_sync(tidy, service), TIDY_SECONDS),
-    )
+    async with asyncio.TaskGroup() as both:  # which ends when both have; `gather` leaves the one that is at work
+        both.create_task(keep_doing("sweeping", lambda: to_thread.run_sync(sweep, service)))
+        both.create_task(keep_doing("tidying", lambda: to_thread.run_sync(tidy, service), TIDY_SECONDS))
 
 
 async def keep_doing(what: str, act: Act, pause_seconds: float = 0.0) -> None:

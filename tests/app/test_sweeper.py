@@ -1,15 +1,21 @@
 """app/sweeper.py: what an API does by itself."""
 
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from app import database
 from app.settings import Settings
 from app.tables import Step
 from tests.serving import claim, serving
 from tests.waiting import until
+
+# Whether an API tidies up; it does not get on while somebody has locked the table.
+TIDYING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DELETE FROM key_usage%'"
+LOCK = "LOCK TABLE key_usage IN SHARE MODE"
 
 
 def test_a_cancellation_is_completed_while_a_large_store_is_tidied(
@@ -20,16 +26,28 @@ def test_a_cancellation_is_completed_while_a_large_store_is_tidied(
     given = settings.model_copy(update={"database_url": postgres_url, "data_dir": tmp_path})
     with serving(given) as served, psycopg.connect(postgres_url) as other, psycopg.connect(postgres_url) as onlooker:
         onlooker.autocommit = True
-        other.execute("LOCK TABLE key_usage IN SHARE MODE")  # so tidying does not get on
-        tidying = (
-            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'DELETE FROM key_usage%'"
-        )
-        until(lambda: onlooker.execute(tidying).fetchone() is not None)
+        other.execute(LOCK)
+        until(lambda: onlooker.execute(TIDYING).fetchone() is not None)
         job = served.client.post("/pools/default/images", files={"images": ("a.png", b"x")}).json()
         claimed = claim(served.service)
         assert served.client.post(job["links"]["cancel"]).json()["status"] == "cancelling"
         with served.service.database.write() as session:  # its worker was killed
             session.get_one(Step, claimed.step_id).leased_until = datetime(2020, 1, 1, tzinfo=UTC)
         until(lambda: served.client.get(job["links"]["self"]).json()["status"] == "cancelled")
-        assert onlooker.execute(tidying).fetchone() is not None
+        assert onlooker.execute(TIDYING).fetchone() is not None
         other.rollback()
+
+
+def test_an_api_that_stops_waits_for_the_transaction_in_hand(
+    settings: Settings, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.sweeper.SWEEP_SECONDS", 0.2)
+    given = settings.model_copy(update={"database_url": postgres_url, "data_dir": tmp_path})
+    database.migrate(postgres_url)
+    with psycopg.connect(postgres_url) as other, psycopg.connect(postgres_url, autocommit=True) as onlooker:
+        onlooker.execute("INSERT INTO workers VALUES ('gone', 'cpu', '[]', '2020-01-01', NULL)")
+        other.execute(LOCK)
+        with serving(given):
+            until(lambda: onlooker.execute(TIDYING).fetchone() is not None)
+            threading.Timer(0.7, other.rollback).start()
+        assert onlooker.execute("SELECT id FROM workers").fetchall() == []
