@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from app import pools
-from app.database import insert_new
 from app.errors import PoolNotFound
 from app.jobs import add_uploads, step_done
 from app.leases import count_done, hold
@@ -38,17 +38,30 @@ def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latent
     pool = session.scalar(select(Pool).where(Pool.id == job.pool_id).with_for_update())
     if pool is None:
         raise PoolNotFound(f"the pool of job {job.id} is gone")
-    now = datetime.now(UTC)
+    # Few statements, however many files: other imports into the pool wait for its row.
+    uploads = _uploads(session, job.id, [outcome.position for outcome in outcomes])
+    known = pools.known(session, pool.id, [image.sha256 for _, image, _ in outcomes if image is not None])
+    home = {"pool_id": pool.id, "created_at": datetime.now(UTC)}
+    new: list[dict[str, Any]] = []
     for position, image, detail in outcomes:
-        upload = session.get_one(Upload, (job.id, position))
-        upload.outcome, upload.detail = ("rejected", detail) if image is None else ("duplicate", None)
+        upload = uploads[position]
         if image is None:
+            upload.outcome, upload.detail = "rejected", detail
             job.failed += 1
+        elif image.sha256 in known:
+            upload.outcome = "duplicate"
         else:
-            row = {"pool_id": pool.id, "created_at": now, **asdict(image)}
-            if insert_new(session, PoolImage, [row]):
-                upload.outcome = "stored"
-                job.stored += 1
+            upload.outcome = "stored"
+            known.add(image.sha256)
+            new.append(home | asdict(image))
+    if new:
+        session.execute(insert(PoolImage), new)
+        job.stored += len(new)
     pools.keep_latents(session, pool.id, latents)
     count_done(session, job, len(outcomes))
     step_done(session, job, step)
+
+
+def _uploads(session: Session, job_id: str, positions: Sequence[int]) -> dict[int, Upload]:
+    found = session.scalars(select(Upload).where(Upload.job_id == job_id, Upload.position.in_(positions)))
+    return {upload.position: upload for upload in found}

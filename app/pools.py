@@ -1,6 +1,6 @@
 """Pools: named sets of unlabeled images. Images come in by a job of kind `pool_import` (see `app.jobs`)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -85,6 +85,12 @@ def find_image(session: Session, name: str, image_id: int) -> PoolImage:
     if image is None or image.pool_id != pool.id:
         raise ImageNotFound(f"pool {name!r} has no image {image_id}; GET /pools/{name}/images lists them")
     return image
+
+
+def known(session: Session, pool_id: str, sha256s: Collection[str]) -> set[str]:
+    """Those of the images that the pool has."""
+    query = select(PoolImage.sha256).where(PoolImage.pool_id == pool_id, PoolImage.sha256.in_(sha256s))
+    return set(session.scalars(query))
 
 
 def keep_latents(session: Session, pool_id: str, latents: Sequence[NewLatent]) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from app import imports, jobs, keys, regions
+from app import imports, jobs, keys, pools, regions
 from app.errors import LastingError
 from app.records import NewImage, NewLatent, Outcome
-from app.tables import Job, PoolImage, Upload
+from app.tables import Job, Upload
 from models import pixels
 from worker.archives import DamagedEntry, contents, open_archive, shown_name, why_not
 from worker.index import keep_shard
@@ -113,11 +113,7 @@ def _read(place: Workplace, job: Job, upload: Upload) -> tuple[NewImage, NDArray
 def _encode_new(place: Workplace, lease: Lease, job: Job, images: dict[str, NDArray[np.uint8]]) -> list[NewLatent]:
     """Latents of the images that are new to the pool; none where this worker has no default weights."""
     with place.database.read() as session:
-        known = set(
-            session.scalars(
-                select(PoolImage.sha256).where(PoolImage.pool_id == job.pool_id, PoolImage.sha256.in_(images))
-            )
-        )
+        known = pools.known(session, job.pool_id or "", images)
     new = [(sha256, image) for sha256, image in images.items() if sha256 not in known]
     if not new or not place.networks.available(MODEL):
         return []

@@ -213,6 +213,23 @@ def test_an_import_stores_new_images_and_counts_the_others(db: Database) -> None
     assert found.rejected == [{"name": "31.png", "detail": "not an image"}]
 
 
+def test_a_step_of_many_files_takes_no_more_statements_than_one_of_few(db: Database) -> None:
+    make_pool(db, images=0)
+    statements: list[str] = []
+    event.listen(db.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
+    counts = []
+    for job_id, count in (("few", 2), ("many", 32)):
+        with db.write() as session:
+            jobs.submit_import(session, job_id=job_id, pool="p", names=["x.png"] * count, max_queued_jobs=9)
+        claimed = must_claim(db)
+        statements.clear()
+        read = [outcome(n, f"{job_id}-{n}".rjust(64)) for n in range(count)]
+        do(db, imports.imported, claimed, read, [])
+        counts.append(len(statements))
+        assert look(db, job_id).stored == count
+    assert counts[0] == counts[1]
+
+
 def test_an_archive_is_counted_when_it_is_unpacked(db: Database) -> None:
     make_pool(db, images=0)
     with db.write() as session:
