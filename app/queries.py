@@ -11,7 +11,19 @@ from sqlalchemy.orm import Session
 from app.access.tenants import sees, tenant_of, visible
 from app.errors import BadCursor, JobNotFound, SampleNotFound
 from app.leases import WORKABLE
-from app.tables import REJECTED, EvaluationImage, Guide, IdempotencyKey, Job, Report, Sample, Step, Upload, Worker
+from app.tables import (
+    ACTIVE,
+    REJECTED,
+    EvaluationImage,
+    Guide,
+    IdempotencyKey,
+    Job,
+    Report,
+    Sample,
+    Step,
+    Upload,
+    Worker,
+)
 
 ALIVE_SECONDS = 20.0  # a worker gives a sign of life every 3 s
 MAX_POSITION = 2**31 - 1  # PostgreSQL compares the column with nothing larger
@@ -170,9 +182,14 @@ def steps_to_do(session: Session) -> int:
 
 
 def ended_before(session: Session, moment: datetime, limit: int = 100) -> Sequence[str]:
-    """Ids of jobs that ended before `moment`, oldest first: candidates for `jobs.delete_job` by retention."""
-    query = select(Job.id).where(Job.finished_at < moment).order_by(Job.finished_at).limit(limit)
-    return session.scalars(query).all()
+    """Ids of jobs that ended before `moment`, oldest first: candidates for `jobs.delete_job` by retention.
+
+    Not among them: syntheses that an evaluation is training on.
+    """
+    evaluations = select(Job.parameters).where(Job.kind == "evaluation", Job.status.in_(ACTIVE))
+    needed = {arm["synthesis"] for parameters in session.scalars(evaluations) for arm in parameters["arms"]} - {None}
+    past = select(Job.id).where(Job.finished_at < moment, Job.id.not_in(needed))
+    return session.scalars(past.order_by(Job.finished_at).limit(limit)).all()
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -159,6 +159,18 @@ def test_jobs_past_their_retention_go_with_all_they_made_the_zips_first(
     assert {key.split("/")[1] for key in service.blobs.list("jobs/")} == {running}
 
 
+def test_a_synthesis_past_its_retention_stays_while_an_evaluation_trains_on_it(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    synthesis = finished_synthesis(client, service, pool)
+    evaluation = send(client, synthesis).json()
+    late = datetime.now(UTC) + timedelta(days=8)
+    assert tidied(service, late, 7) == {}
+    assert client.get(f"/jobs/{synthesis}/dataset").status_code == 200
+    assert client.post(evaluation["links"]["cancel"]).json()["status"] == "cancelled"
+    assert tidied(service, late, 7) == {"jobs past their retention": 2}
+
+
 def test_halves_of_files_left_by_a_killed_writer_go(tmp_path: Path, db: Database) -> None:
     blobs = Blobs(f"file://{tmp_path / 'blobs'}")
     blobs.put("jobs/1/guides/a.png", b"whole")
