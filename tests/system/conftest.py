@@ -1,6 +1,7 @@
 """What the system tests share: tiny weights, radiographs as files, and the dataset that each must make."""
 
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cli.children import pansynth
+from cli.client import connect
+from cli.failure import Failure
+from tests.system.names import everything, send_names
 from tests.system.running import (
     FirstRun,
     Left,
@@ -17,6 +22,7 @@ from tests.system.running import (
     WorkerKilled,
     embedded,
     family,
+    import_pool,
     make_dataset,
     sockets,
     submit_job,
@@ -34,16 +40,37 @@ def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Radiographs:
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, radiographs: Radiographs) -> FirstRun:
-    """The main job on the default service (one worker, SQLite, the bundled broker), ended by Ctrl-C."""
-    folder = tmp_path_factory.mktemp("first")
-    with embedded(folder / "data", weights_dir) as service:
+    """`pansynth up --host 0.0.0.0`, whose key a clinic has: the main job and jobs full of names, ended by Ctrl-C."""
+    folder, out = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("clinic") / "dataset.zip"
+    data = folder / "data"
+    create = pansynth("keys", "create", "clinic", "--tenant", "clinic", "--data-dir", str(data))
+    key = subprocess.run(create, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    with embedded(data, weights_dir, options=("--host", "0.0.0.0")) as service, pytest.MonkeyPatch.context() as patch:
         before = Left(family(service.process), sockets(folder))
-        with service.client() as client:
-            dataset = make_dataset(client, radiographs, folder / "dataset.zip")
+        status_without_key = httpx.get(f"{service.url}/jobs").status_code
+        with pytest.raises(Failure) as refused, connect(service.url) as client:
+            import_pool(client, radiographs)
+        patch.setenv("PANSYNTH_API_KEY", key)
+        with connect(service.url) as client:
+            dataset = make_dataset(client, radiographs, out)
+            answers = send_names(client)
+        files_before = everything(folder)
         service.process.send_signal(signal.SIGINT)
         status = service.process.wait(20)
         after = Left([process for process in before.processes if is_alive(process)], sockets(folder))
-        return FirstRun(dataset, service.url, before, after, status, service.log.read_text())
+    return FirstRun(
+        url=service.url,
+        output=service.log.read_text(),
+        status_without_key=status_without_key,
+        words_without_key=str(refused.value),
+        dataset=dataset,
+        answers=answers,
+        before=before,
+        files_before=files_before,
+        status=status,
+        after=after,
+        files_after=everything(folder),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -86,12 +86,21 @@ class Left:
 
 @dataclass(frozen=True)
 class FirstRun:
-    dataset: bytes
+    """A service that asks for keys: what was said to who came without one, the main job's dataset, and of the jobs of
+    files full of names the answers. What there was before its end and after it.
+    """
+
     url: str
-    before: Left
-    after: Left
-    status: int
     output: str
+    status_without_key: int
+    words_without_key: str
+    dataset: bytes
+    answers: list[bytes]
+    before: Left
+    files_before: dict[str, bytes]
+    status: int
+    after: Left
+    files_after: dict[str, bytes]
 
 
 @dataclass(frozen=True)
