@@ -24,7 +24,8 @@ from models.synthesis import Recipe, predict_noise
 from models.tensors import to_images
 from models.ways import synthesized
 from models.weights import load_networks
-from worker.networks import batch_size, use_device
+from worker.devices import use_device
+from worker.networks import batch_size
 
 SEED = 900_004
 

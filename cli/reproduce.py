@@ -85,7 +85,8 @@ def table1(
     from models.phantoms import LOOKS
     from models.reproduce import reproduce
     from models.weights import load_networks
-    from worker.networks import batch_size, use_device
+    from worker.devices import use_device
+    from worker.networks import batch_size
 
     looks = looks_of("--guide-looks", guide_looks)
     seed *= SEEDS_APART

@@ -57,9 +57,11 @@ def begin(**_: Any) -> None:
 def open_stores() -> None:
     """Open the stores, free an earlier process's leases, show signs of life."""
     gc.disable()  # it would go through the libraries again and again while they are loaded: a seventh of the start
+    from worker.devices import choose_device, use_device
+
+    use_device(choose_device(settings.device))  # a wrong one is told before the largest libraries are loaded
     from worker.cache import remove_unused
     from worker.heartbeat import Heartbeat
-    from worker.networks import use_device
     from worker.tasks import release_leases
     from worker.workplace import open_workplace
 
@@ -67,7 +69,6 @@ def open_stores() -> None:
     gc.enable()
 
     place = open_workplace(settings, app.conf.pansynth_worker, lambda: told_to_end.value)
-    use_device(place.networks.device)
     app.conf.pansynth_place = place
     release_leases(place)
     remove_unused(place.cache)

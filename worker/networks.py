@@ -11,6 +11,7 @@ from app.weights import Weights, list_weights, region_folder
 from models.region import load_region
 from models.segmenter import Segmenter
 from models.weights import Networks, load_networks
+from worker.devices import choose_device
 
 log = logging.getLogger(__name__)
 
@@ -90,25 +91,3 @@ def check_same_weights(weights: Weights, sha256: str | None) -> None:
 def batch_size(device: torch.device) -> int:
     """Images to a call of the networks: always the same, see `models.batches`. With 64 an H100 waits for its CPU."""
     return 1 if device.type == "cpu" else 128
-
-
-def use_device(device: torch.device) -> None:
-    """Make a GPU torch's current one, or `torch.cuda.empty_cache` would take some of the first one's memory.
-
-    Convolutions in float32 are then computed as such: the VAE's latents rank the pool, and its pixels are what is seen.
-    Raises RuntimeError for a GPU that is not there, or whose driver is too old, which counting does not tell. That must
-    be at the worker's start, or every step it claims would fail.
-    """
-    if device.type != "cuda":
-        return
-    if (device.index or 0) >= (count := torch.cuda.device_count()):
-        raise RuntimeError(f"PANSYNTH_DEVICE says {device}, and torch finds {count} CUDA GPUs here")
-    torch.cuda.set_device(device.index or 0)
-    torch.backends.cudnn.allow_tf32 = False  # it would keep 10 of float32's 23 bits
-
-
-def choose_device(device: str) -> torch.device:
-    """`auto` is the first CUDA device, else the CPU."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)

@@ -1,4 +1,4 @@
-"""A worker whose networks are on the machine's GPU; without one see tests/pretended_gpu.py for what it can tell."""
+"""worker/devices.py, and a worker on the machine's GPU; without one see tests/pretended_gpu.py for what it can tell."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from models import matching
 from models.phantoms import Phantom
 from tests.worker_service import dataset, manifest, submit, work_off
 from worker import index, sampling
+from worker.devices import choose_device, use_device
 from worker.workplace import open_workplace
 
 
@@ -34,3 +35,27 @@ def test_a_worker_on_a_gpu_makes_a_dataset(
     assert len(manifest(dataset(place, job_id))) == 2
     place.decoder.close()
     place.database.dispose()
+
+
+def test_the_device_is_the_settings_choice() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_gpu_that_is_not_there_is_noticed_at_the_start() -> None:
+    use_device(torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="PANSYNTH_DEVICE says cuda:99, and torch finds"):
+        use_device(torch.device("cuda:99"))
+
+
+@pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_worker_takes_its_gpu_as_torchs_current_one(monkeypatch: pytest.MonkeyPatch, name: str, index: int) -> None:
+    """Of torch the two calls that need a GPU are stood in for."""
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    use_device(torch.device(name))
+    assert taken == [index]
+    assert not torch.backends.cudnn.allow_tf32, "the VAE computes in float32"

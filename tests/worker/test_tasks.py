@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import torch
 from sqlalchemy import select, text
 
 from app import broker, queries
@@ -33,7 +32,7 @@ from tests.worker_service import (
 from worker import heartbeat, tasks
 from worker.heartbeat import Heartbeat
 from worker.lease import Lease
-from worker.networks import KEPT, choose_device, use_device
+from worker.networks import KEPT
 from worker.planning import index
 from worker.tasks import release_leases, work
 from worker.workplace import Workplace, open_workplace
@@ -228,30 +227,6 @@ def test_networks_stay_warm_and_only_a_few_of_them(place: Workplace) -> None:
         make_tiny_weights(place.settings.weights_dir / f"more-{seed}", seed=10 + seed)
         place.networks.get(f"more-{seed}")
     assert place.networks.names() == [f"more-{seed}" for seed in range(KEPT)]
-
-
-def test_the_device_is_the_settings_choice() -> None:
-    assert choose_device("cpu") == torch.device("cpu")
-    assert choose_device("cuda:1") == torch.device("cuda:1")
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def test_a_gpu_that_is_not_there_is_noticed_at_the_start() -> None:
-    use_device(torch.device("cpu"))
-    with pytest.raises(RuntimeError, match="PANSYNTH_DEVICE says cuda:99, and torch finds"):
-        use_device(torch.device("cuda:99"))
-
-
-@pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:1", 1)])
-def test_a_worker_takes_its_gpu_as_torchs_current_one(monkeypatch: pytest.MonkeyPatch, name: str, index: int) -> None:
-    """Of torch the two calls that need a GPU are stood in for."""
-    taken: list[int] = []
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    use_device(torch.device(name))
-    assert taken == [index]
-    assert not torch.backends.cudnn.allow_tf32, "the VAE computes in float32"
 
 
 def test_wake_ups_reach_the_queue(place: Workplace, radiographs: Sequence[Phantom]) -> None:
