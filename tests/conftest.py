@@ -24,6 +24,9 @@ from app.blobs import Blobs
 from app.database import Database
 from tests.waiting import until
 
+# The networks are tiny, and tests run beside one another. Here, since other conftests import torch, which reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -224,10 +227,6 @@ def db(database_url: str) -> Iterator[Database]:
 @pytest.fixture
 def blobs(tmp_path: Path) -> Blobs:
     return Blobs(f"file://{tmp_path / 'blobs'}")
-
-
-def pytest_configure() -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are tiny, and tests run beside one another
 
 
 # The longest, minutes to tens of seconds: begun last, one would keep a process busy while the other has nothing to do.
