@@ -2,10 +2,12 @@
 
 import csv
 import io
+import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -14,11 +16,21 @@ from sqlalchemy import select
 from app import jobs, keys, pools, queries
 from app.presets import PRESETS
 from app.records import Claim, NewGuide
+from app.settings import Settings
 from app.tables import Job, Step
 from models import pixels
 from models.phantoms import Phantom
 from worker.tasks import work
 from worker.workplace import Workplace
+
+
+def begun(beginning: Path, folder: Path) -> Path:
+    """A copy of a data folder, for a test to go on from."""
+    return shutil.copytree(beginning, folder / "data")
+
+
+def settings_for(data_dir: Path, weights_dir: Path, broker_url: str) -> Settings:
+    return Settings(data_dir=data_dir, weights_dir=weights_dir, broker_url=broker_url, device="cpu", lease_seconds=9)
 
 
 def make_pool(place: Workplace, name: str = "p") -> str:

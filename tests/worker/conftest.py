@@ -10,7 +10,7 @@ import pytest
 from app import pools
 from app.settings import Settings
 from models.phantoms import Phantom, phantoms
-from tests.worker_service import dataset, fill_pool, submit, work_off
+from tests.worker_service import begun, dataset, fill_pool, settings_for, submit, work_off
 from worker.workplace import Workplace, open_workplace
 
 
@@ -80,14 +80,6 @@ def beginning(empty: Path) -> Path:
 @pytest.fixture
 def settings(tmp_path: Path, beginning: Path, weights_dir: Path, broker_url: str) -> Settings:
     return settings_for(begun(beginning, tmp_path), weights_dir, broker_url)
-
-
-def begun(beginning: Path, folder: Path) -> Path:
-    return shutil.copytree(beginning, folder / "data")
-
-
-def settings_for(data_dir: Path, weights_dir: Path, broker_url: str) -> Settings:
-    return Settings(data_dir=data_dir, weights_dir=weights_dir, broker_url=broker_url, device="cpu", lease_seconds=9)
 
 
 @pytest.fixture

@@ -20,23 +20,47 @@ from app.errors import LeaseLost
 from app.records import NewGuide
 from models import evaluation, pixels
 from models.phantoms import Phantom
-from tests.worker_service import claim, ends_after, failure, look, submit, work_off
+from tests.worker_service import begun, claim, ends_after, failure, look, settings_for, submit, work_off
 from worker import evaluating, reading
 from worker.lease import Lease
 from worker.tasks import work
-from worker.workplace import Workplace
+from worker.workplace import Workplace, open_workplace
 
 
 @pytest.fixture(scope="module")
-def beginning(filled: Callable[[int], Path]) -> Path:
-    return filled(3)
+def evaluated(
+    tmp_path_factory: pytest.TempPathFactory,
+    filled: Callable[[int], Path],
+    weights_dir: Path,
+    broker_url: str,
+    radiographs: Sequence[Phantom],
+) -> tuple[Path, str, bytes]:
+    """A data folder in which a synthesis has been made and evaluated once; the synthesis' id, and the report."""
+    folder = begun(filled(3), tmp_path_factory.mktemp("evaluated"))
+    place = open_workplace(settings_for(folder, weights_dir, broker_url), "undisturbed@test")
+    synthesis = submit(place, radiographs[:2], method="paste", top_k=2)
+    work_off(place)
+    evaluation = evaluate(place, radiographs, synthesis)
+    work_off(place)
+    found = report(place, evaluation)
+    place.database.dispose()
+    return folder, synthesis, found
 
 
 @pytest.fixture
-def synthesis(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    job_id = submit(place, radiographs[:2], method="paste", top_k=2)
-    work_off(place)
-    return job_id
+def beginning(evaluated: tuple[Path, str, bytes]) -> Path:
+    return evaluated[0]
+
+
+@pytest.fixture
+def synthesis(evaluated: tuple[Path, str, bytes]) -> str:
+    return evaluated[1]
+
+
+@pytest.fixture
+def undisturbed(evaluated: tuple[Path, str, bytes]) -> bytes:
+    """The report on it by one worker that nothing happens to."""
+    return evaluated[2]
 
 
 def evaluate(
@@ -102,15 +126,14 @@ def test_arms_handed_from_worker_to_worker_give_the_same_figures(
     second_place: Workplace,
     radiographs: Sequence[Phantom],
     synthesis: str,
+    undisturbed: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    alone = evaluate(place, radiographs, synthesis)
-    work_off(place)
     for length in ("TURN_SECONDS", "TURN_PER_READING"):
         monkeypatch.setattr(evaluating, length, 0.0)  # every step of the optimiser is a turn
     together = evaluate(place, radiographs, synthesis)
     work_off(second_place, place)
-    assert report(place, alone) == report(place, together)
+    assert report(place, together) == undisturbed
 
 
 @pytest.mark.parametrize(
@@ -148,7 +171,7 @@ def test_a_cancelled_evaluation_stops_in_the_middle_of_an_arm(
 
 
 def test_workers_that_are_told_to_end_hand_their_arms_back_as_far_as_they_got(
-    place: Workplace, radiographs: Sequence[Phantom], synthesis: str
+    place: Workplace, radiographs: Sequence[Phantom], synthesis: str, undisturbed: bytes
 ) -> None:
     disturbed = evaluate(place, radiographs, synthesis)
     checkpoints = 0
@@ -158,9 +181,7 @@ def test_workers_that_are_told_to_end_hand_their_arms_back_as_far_as_they_got(
             break
         checkpoints += place.blobs.exists(keys.checkpoint(disturbed, 0))
     assert checkpoints > 1
-    plain = evaluate(place, radiographs, synthesis)
-    work_off(place)
-    assert report(place, disturbed) == report(place, plain)
+    assert report(place, disturbed) == undisturbed
 
 
 def test_the_lease_is_asked_for_again_and_again_while_images_are_read_and_scored(
