@@ -24,7 +24,7 @@ from app.blobs import Blobs
 from app.database import Database
 from tests.waiting import until
 
-# The networks are tiny, and tests run beside one another. Here, since other conftests import torch, which reads it once.
+# The networks are tiny, and tests run beside one another. Torch reads this once, and other conftests import it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -16,6 +16,7 @@ from models.labeled_sets import TEST_SET, phantom_sets
 from models.phantoms import LOOKS, PLAIN
 from tests.tiny import make_tiny_weights
 
+PUBLISHED = 1_000_000  # the seed of the published runs' phantoms, made from the default
 TINY = ["--size", "smoke", "--steps", "2", "--device", "cpu", "--test", "3", "--pool", "3"]
 
 
@@ -38,6 +39,7 @@ def test_a_smoke_run_writes_every_row_and_a_second_one_only_what_is_missing(tmp_
     out = tmp_path / "run"
     said = run(out, weights)
     report = json.loads((out / "report.json").read_text())
+    assert report["protocol"]["phantom_seed"] == PUBLISHED
     assert [arm["name"] for arm in report["arms"]] == [
         "real",
         "top 1, synthetic",
@@ -69,8 +71,10 @@ def test_a_smoke_run_writes_every_row_and_a_second_one_only_what_is_missing(tmp_
         run(out, weights, "--control-top-k", "1")
 
 
-def test_rows_and_seeds_may_be_added_to_a_run(tmp_path: Path, weights: Path) -> None:
-    sizes = ["--guides", "1", "--top-k", "1", "--control-top-k", "1", "--steps", "1"]
+def test_rows_and_seeds_may_be_added_to_a_run_and_a_neighbouring_run_shares_no_phantom(
+    tmp_path: Path, weights: Path
+) -> None:
+    sizes = ["--guides", "1", "--top-k", "1", "--control-top-k", "1", "--steps", "1", "--seed", "250001"]
     run(tmp_path, weights, *sizes, "--row=real+paste")
     first = {path: path.stat().st_mtime_ns for path in (tmp_path / "arms").iterdir()}
     run(tmp_path, weights, *sizes, "--row=oracle", "--seeds=2")
@@ -80,6 +84,7 @@ def test_rows_and_seeds_may_be_added_to_a_run(tmp_path: Path, weights: Path) -> 
     report = json.loads((tmp_path / "report.json").read_text())
     assert [arm["name"] for arm in report["arms"]] == ["real", "top 1, real+paste", "oracle"]
     assert {path: path.stat().st_mtime_ns for path in first} == first
+    assert report["protocol"]["phantom_seed"] - PUBLISHED > TEST_SET  # the next after the default
 
 
 def test_aligned_arms_are_trained_on_moved_masks_and_the_control_on_the_pool_images_themselves(
@@ -139,31 +144,6 @@ def test_a_pool_image_that_is_there_twice_is_told_and_taken_once(tmp_path: Path,
     assert json.loads((tmp_path / "run" / "report.json").read_text())["protocol"]["pool"] == 2
     with pytest.raises(Failure, match="top k is 3, the pool has 2 images"):
         run(tmp_path / "more", weights, *given, "--control-top-k", "3")
-
-
-def test_neighbouring_seeds_share_no_phantom_and_the_default_is_that_of_the_published_runs(
-    tmp_path: Path, weights: Path
-) -> None:
-    numbers = [
-        "--guides",
-        "1",
-        "--top-k",
-        "1",
-        "--control-top-k",
-        "1",
-        "--seeds",
-        "1",
-        "--steps",
-        "1",
-        "--row",
-        "oracle",
-    ]
-    seeds = []
-    for name, more in (("default", []), ("next", ["--seed", "250001"])):
-        run(tmp_path / name, weights, *numbers, *more)
-        seeds.append(json.loads((tmp_path / name / "run.json").read_text())["protocol"]["phantom_seed"])
-    assert seeds[0] == 1_000_000
-    assert seeds[1] - seeds[0] > TEST_SET
 
 
 def test_a_comparison_in_several_processes_is_refused(
