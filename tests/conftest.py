@@ -230,18 +230,23 @@ def blobs(tmp_path: Path) -> Blobs:
     return Blobs(f"file://{tmp_path / 'blobs'}")
 
 
-# The longest, minutes to tens of seconds: begun last, one would keep a process busy while the other has nothing to do.
+# The longest, minutes to tens of seconds: begun last, one would keep a process busy while others have nothing to do.
 LONGEST = (
     "tests/system",
     "tests/cli/test_reproduce.py",
-    "tests/cli/test_train.py",
+    "tests/system/test_faults.py",
     "tests/worker/test_evaluating.py",
+    "tests/system/test_demo.py",
+    "tests/cli/test_train.py",
     "tests/worker/test_celery.py",
+    "tests/worker/test_aligning.py",
     "tests/models/training/test_ranks.py",
+    "tests/models/training/test_training.py",
     "tests/worker/test_planning.py",
     "tests/worker/test_trust.py",
     "tests/app/uploads/test_decoder.py",
     "tests/app/test_openapi.py",
+    "tests/system/test_webhooks.py",
 )
 
 
@@ -260,16 +265,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(home) if (home := home_of(item.nodeid)) in LONGEST else len(LONGEST))
 
 
+# System tests that share services.
+SHARING = tuple(f"tests/system/test_{name}.py" for name in ("commands", "main_job", "privacy", "up"))
+
+
 def home_of(nodeid: str) -> str:
-    """Its module; the system tests have one home together."""
-    return "tests/system" if nodeid.startswith("tests/system/") else nodeid.partition("::")[0]
+    """Its module; those that share services have one home together."""
+    module = nodeid.partition("::")[0]
+    return "tests/system" if module in SHARING else module
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A module's tests in one process, so that what they share is made once; modules as they come.
 
-    The system tests are one module to it: each runs several processes, and they share services.
     xdist's own `--dist loadgroup` groups nothing under pytest 9.2, and does not say so.
     """
     from xdist.scheduler import LoadScopeScheduling
