@@ -27,8 +27,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: setup
 	@$(VENV)/bin/pansynth demo
 
+# Three processes for two cores: a third of the time a test waits for services that it started.
 test: setup
-	@$(VENV)/bin/pytest -n 2
+	@$(VENV)/bin/pytest -n 3
 
 lint: setup
 	@$(VENV)/bin/ruff check .
