@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, plain lines elsewhere; always on standard error."""
 
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ def _bar(label: str) -> Iterator[Show]:
 
 
 class _Lines:
-    """A line at every new label, at the end, and otherwise no more than one in 5 s."""
+    """A line at every new label (new numbers make none), at the end, and otherwise no more than one in 5 s."""
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -75,9 +76,13 @@ class _Lines:
     def __call__(self, done: int, total: int, label: str | None = None) -> None:
         new = (label or self.label, done, total)
         now = time.monotonic()
-        turned = self.said is None or self.said[0] != new[0]
+        turned = self.said is None or _words(self.said[0]) != _words(new[0])
         complete = total > 0 and done == total
         if new != self.said and (turned or complete or now - self.said_at >= LINE_SECONDS):
             counted = f" {done}/{total}" if total else ""
             print(f"{new[0]}{counted}", file=sys.stderr, flush=True)
             self.said, self.said_at = new, now
+
+
+def _words(label: str) -> str:
+    return re.sub(r"\d+", "", label)

@@ -128,10 +128,10 @@ def test_uploads_are_cut_into_batches_and_archives_go_alone(tmp_path: Path) -> N
 def test_progress_is_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("queued") as show:
         for done in range(1000):
-            show(done, 1000, "sampling")
+            show(done, 1000, f"sampling, {done} made anew")
         show(1000, 1000, "packaging")
         show(1000, 1000, "packaging")
-    assert capsys.readouterr().err.splitlines() == ["sampling 0/1000", "packaging 1000/1000"]
+    assert capsys.readouterr().err.splitlines() == ["sampling, 0 made anew 0/1000", "packaging 1000/1000"]
 
 
 def test_a_database_of_a_newer_version_is_told_in_a_line(tmp_path: Path) -> None:
