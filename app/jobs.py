@@ -45,7 +45,7 @@ from app.leases import (
     lock_free_step,
     spare,
 )
-from app.records import Claim, NewGuide, NewLatent, NewSample
+from app.records import Claim, MadeSample, NewGuide, NewLatent, NewSample
 from app.tables import ACTIVE, Guide, Job, PoolImage, Sample, Step, Upload
 
 IMPORT_CHUNK = 32  # files an import step reads and encodes
@@ -249,21 +249,19 @@ def plan_done(session: Session, claim: Claim, samples: Sequence[NewSample], chun
     return made
 
 
-def finish_sample(
-    session: Session,
-    claim: Claim,
-    *,
-    position: int,
-    image_sha256: str,
-    quality: Mapping[str, Any],
-    mask_sha256: str | None = None,
-) -> None:
-    """A sample's blobs are written: count it. Done twice it counts once. mask_sha256: None where it has its guide's."""
+def finish_samples(session: Session, claim: Claim, made: Sequence[MadeSample]) -> None:
+    """Count samples that were made; done twice they count once.
+
+    In few statements, however many they are: other workers wait for the job's row.
+    """
     job, step = hold(session, claim)
-    sample = session.get_one(Sample, (job.id, position))
-    if sample.image_sha256 is None:
-        count_done(session, job)
-    sample.image_sha256, sample.mask_sha256, sample.quality = image_sha256, mask_sha256, dict(quality)
+    these = Sample.position.in_([one.position for one in made])
+    rows = {row.position: row for row in session.scalars(select(Sample).where(Sample.job_id == job.id, these))}
+    if new := sum(rows[one.position].image_sha256 is None for one in made):
+        count_done(session, job, new)
+    for one in made:
+        row = rows[one.position]
+        row.image_sha256, row.mask_sha256, row.quality = one.image_sha256, one.mask_sha256, one.quality
     step.attempts = 0
 
 

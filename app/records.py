@@ -31,6 +31,16 @@ class NewSample:
 
 
 @dataclass(frozen=True)
+class MadeSample:
+    """A sample whose blobs are written. mask_sha256: None where its label is its guide's mask."""
+
+    position: int
+    image_sha256: str
+    quality: dict[str, Any]
+    mask_sha256: str | None = None
+
+
+@dataclass(frozen=True)
 class NewImage:
     """A pool image read from an upload; its blob is written."""
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from app import jobs, pools, queries
 from app.database import Database
-from app.records import Claim, NewGuide, NewSample
+from app.records import Claim, MadeSample, NewGuide, NewSample
 from app.tables import Job, PoolImage
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -72,12 +72,5 @@ def plan_all(db: Database, chunk: int = 4) -> None:
 
 
 def make_all(db: Database, claimed: Claim) -> None:
-    for position in range(claimed.first, claimed.last):
-        do(
-            db,
-            jobs.finish_sample,
-            claimed,
-            position=position,
-            image_sha256=f"{position:064}",
-            quality={"seam": 1.0},
-        )
+    made = [MadeSample(position, f"{position:064}", {"seam": 1.0}) for position in range(claimed.first, claimed.last)]
+    do(db, jobs.finish_samples, claimed, made)

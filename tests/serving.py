@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from sqlalchemy import event, func, select
 
 from app import jobs, keys, pools
 from app.main import create_app
-from app.records import Claim, NewSample
+from app.records import Claim, MadeSample, NewSample
 from app.service import Service
 from app.settings import Settings
 from app.tables import Base, PoolImage, Worker
@@ -150,9 +150,7 @@ def make_sample(service: Service, sampling: Claim, position: int, mask: bytes | 
     if mask is not None and own is not None:
         service.blobs.put(keys.sample(sampling.job_id, own), mask)
     with service.database.write() as session:
-        quality: Mapping[str, float] = {"canal_retention": 0.9}
-        made = {"position": position, "image_sha256": sha256, "mask_sha256": own}
-        jobs.finish_sample(session, sampling, quality=quality, **made)
+        jobs.finish_samples(session, sampling, [MadeSample(position, sha256, {"canal_retention": 0.9}, own)])
     return sha256
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from app import jobs, keys, queries, trust
 from app.errors import BlobMissing
+from app.records import MadeSample
 from app.tables import Guide, Job, Sample
 from models import pixels
 from models.batches import threads_of_one_core
@@ -215,28 +216,28 @@ def _settle(place: Workplace, lease: Lease, job: Job, judged: Sequence[Judged]) 
         stored = list(pool.map(lambda one: None if one.shortcomings else _store(place, job, one), judged))
     again = []
     with place.database.write() as session:
-        for one, sha256s in zip(judged, stored, strict=True):
-            position = one.sample.position
-            if sha256s is not None:
-                jobs.finish_sample(session, lease.claim, position=position, quality=one.figures, **sha256s)
-            elif (redrawn := trust.redraw_sample(session, lease.claim, position=position)) is not None:
+        if made := [one for one in stored if one is not None]:
+            jobs.finish_samples(session, lease.claim, made)
+        for failed in (one for one in judged if one.shortcomings):
+            position = failed.sample.position
+            if (redrawn := trust.redraw_sample(session, lease.claim, position=position)) is not None:
                 again.append(redrawn)
             else:
-                detail = "; ".join(one.shortcomings)
-                trust.drop_sample(session, lease.claim, position=position, detail=detail, quality=one.figures)
+                detail = "; ".join(failed.shortcomings)
+                trust.drop_sample(session, lease.claim, position=position, detail=detail, quality=failed.figures)
     place.figures.samples_made(len(judged))
     return again
 
 
-def _store(place: Workplace, job: Job, one: Judged) -> dict[str, str]:
-    """Write a sample's blobs -> what its row names them by."""
+def _store(place: Workplace, job: Job, one: Judged) -> MadeSample:
+    """Write a sample's blobs."""
     pngs = {"image_sha256": pixels.image_png(one.image)}
     if one.own_mask is not None:
         pngs["mask_sha256"] = pixels.mask_png(one.own_mask)
     sha256s = {column: pixels.sha256(png) for column, png in pngs.items()}
     for column, png in pngs.items():
         place.blobs.put(keys.sample(job.id, sha256s[column]), png)
-    return sha256s
+    return MadeSample(one.sample.position, quality=one.figures, **sha256s)
 
 
 def _fail(place: Workplace, lease: Lease, row: Sample, detail: str) -> None:

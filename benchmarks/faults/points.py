@@ -78,7 +78,7 @@ def install_in_worker(data_dir: Path) -> None:
     tasks._do = _before(tasks._do, lambda: at("after the claim"))
     tasks.wake = _before(tasks.wake, lambda: at("after a step's commit, before the wake-up"))
     jobs.plan_done = _after(jobs.plan_done, lambda: at("while planning, before the commit"))
-    jobs.finish_sample = _after(jobs.finish_sample, lambda: at("before a sample's commit"))
+    jobs.finish_samples = _after(jobs.finish_samples, lambda: at("before a sample's commit"))
     Blobs.put = _before(Blobs.put, lambda: at("before a sample's blob"), of("/samples/"))  # type: ignore[method-assign]
     for point, part in BLOBS.items():
         Blobs.put = _after(Blobs.put, partial(at, point), of(part))  # type: ignore[method-assign]

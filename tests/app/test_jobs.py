@@ -25,7 +25,7 @@ from app.errors import (
     PoolTooSmall,
     QueueFull,
 )
-from app.records import Claim, NewImage, Outcome
+from app.records import Claim, MadeSample, NewImage, Outcome
 from app.tables import Guide, IdempotencyKey, Job, Pool, PoolImage, Sample, Step, Upload
 from tests.job_life import NOW, chosen, claim, do, look, make_all, make_pool, must_claim, plan_all, submit
 
@@ -55,7 +55,7 @@ def test_every_change_that_a_client_can_see_has_a_new_version(db: Database) -> N
     versions.append(look(db, job.id).version)
     claimed = must_claim(db)
     for position in range(claimed.first, claimed.last):
-        do(db, jobs.finish_sample, claimed, position=position, image_sha256="a" * 64, quality={})
+        do(db, jobs.finish_samples, claimed, [MadeSample(position, "a" * 64, {})])
         versions.append(look(db, job.id).version)
     assert versions == sorted(set(versions))
 
@@ -68,6 +68,23 @@ def test_a_sample_finished_twice_counts_once(db: Database) -> None:
     make_all(db, claimed)
     make_all(db, claimed)
     assert look(db, job.id).done == claimed.last - claimed.first
+
+
+def test_many_samples_are_finished_in_no_more_statements_than_a_few(db: Database) -> None:
+    make_pool(db)
+    job = submit(db, guides=12)
+    plan_all(db, chunk=36)
+    claimed = must_claim(db)
+    do(db, jobs.finish_samples, claimed, [MadeSample(0, "0" * 64, {})])  # the first also takes the attempt back
+    statements: list[str] = []
+    event.listen(db.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
+    counts = []
+    for positions in (range(1, 3), range(3, 36)):
+        statements.clear()
+        do(db, jobs.finish_samples, claimed, [MadeSample(n, f"{n:064}", {"seam": 1.0}) for n in positions])
+        counts.append(len(statements))
+    assert counts[0] == counts[1]
+    assert look(db, job.id).done == 36
 
 
 def test_a_queued_job_is_cancelled_at_once(db: Database) -> None:
@@ -87,7 +104,7 @@ def test_a_running_job_is_cancelled_when_its_last_worker_lets_go(db: Database) -
     assert do(db, jobs.cancel, job.id, now=NOW)[0].status == "cancelling"
     assert do(db, jobs.cancel, job.id, now=NOW)[1] is False
     with pytest.raises(LeaseLost):
-        do(db, jobs.finish_sample, one, position=one.first, image_sha256="a" * 64, quality={})
+        do(db, jobs.finish_samples, one, [MadeSample(one.first, "a" * 64, {})])
     do(db, jobs.stop, one, now=NOW)
     assert look(db, job.id).status == "cancelling"
     do(db, jobs.stop, two, now=NOW)

@@ -12,6 +12,7 @@ from app import jobs, leases, queries
 from app.database import Database, clock
 from app.errors import LeaseLost
 from app.failures import MANY
+from app.records import MadeSample
 from app.tables import Job, Step
 from tests.job_life import NOW, chosen, claim, do, look, make_pool, must_claim, plan_all, submit
 from tests.waiting import until
@@ -37,7 +38,7 @@ def test_who_lost_the_lease_can_change_nothing(db: Database) -> None:
     before = look(db, job.id).version
     for verb, given in (
         (jobs.renew, {"now": NOW, "lease_seconds": 30}),
-        (jobs.finish_sample, {"position": late.first, "image_sha256": "a" * 64, "quality": {}}),
+        (jobs.finish_samples, {"made": [MadeSample(late.first, "a" * 64, {})]}),
         (jobs.sampled, {}),
         (jobs.hand_back, {}),
         (jobs.fail, {"detail": "late"}),
@@ -180,7 +181,7 @@ def test_a_step_that_gets_on_has_its_attempts_back(db: Database) -> None:
     plan_all(db)
     for position in range(3):
         claimed = must_claim(db, now=NOW + position * timedelta(minutes=1), max_attempts=1)
-        do(db, jobs.finish_sample, claimed, position=position, image_sha256="a" * 64, quality={})
+        do(db, jobs.finish_samples, claimed, [MadeSample(position, "a" * 64, {})])
 
 
 def test_a_passing_error_is_tried_again_later_and_in_the_end_fails_the_job(db: Database) -> None:
@@ -307,7 +308,7 @@ def test_a_job_of_which_most_samples_fail_is_given_up(db: Database) -> None:
     job = submit(db, guides=4)
     plan_all(db, chunk=12)
     claimed = must_claim(db)
-    do(db, jobs.finish_sample, claimed, position=11, image_sha256="a" * 64, quality={})
+    do(db, jobs.finish_samples, claimed, [MadeSample(11, "a" * 64, {})])
     for position in range(MANY):
         assert look(db, job.id).status == "running"
         do(db, jobs.fail_sample, claimed, position=position, detail="no numbers")

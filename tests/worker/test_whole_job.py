@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app import jobs, keys
 from app.errors import LeaseLost
-from app.records import Claim
+from app.records import Claim, MadeSample
 from app.tables import Sample, Step
 from models import pixels
 from models.phantoms import Phantom
@@ -147,8 +147,7 @@ def test_what_is_made_is_not_made_again_unless_its_blob_is_gone(
         rows = [session.get_one(Sample, (job_id, position)) for position in range(6)]
     with place.database.write() as session:
         marker = pixels.image_png(radiographs[0].image)
-        for position in (0, 1):
-            jobs.finish_sample(session, claimed, position=position, image_sha256=pixels.sha256(marker), quality={})
+        jobs.finish_samples(session, claimed, [MadeSample(n, pixels.sha256(marker), {}) for n in (0, 1)])
     place.blobs.put(keys.sample(job_id, pixels.sha256(marker)), marker)
     sampling.make_samples(place, lease)
     with place.database.read() as session:
