@@ -48,8 +48,6 @@ def train_region(
 ) -> tuple[Segmenter, dict[str, Any]]:
     """Train on `labeled` and pictures of nothing, a fifth held out to choose the best state; -> that state, the facts.
 
-    Of a single labeled image nothing is held out, and the last state is taken.
-
     A run that was killed continues from `checkpoint`, at most a minute old; remove it once the result is kept.
     """
     training = SegmenterTraining([with_nothing(labeled, plan.seed)], plan, device)
@@ -60,8 +58,7 @@ def train_region(
 
     training.finish(checkpoint.read(), after_step)
     facts = {"images": len(labeled), "steps": training.step, "batch": plan.batch, "learning_rate": plan.learning_rate}
-    reached = {"held_out_dice": round(training.best_dice, 4)} if len(training.validation) else {}
-    return training.best(), {**facts, "seed": plan.seed, **reached}
+    return training.best(), {**facts, "seed": plan.seed, "held_out_dice": round(training.best_dice, 4)}
 
 
 def _read_pair(path: Path, mask: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
