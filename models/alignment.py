@@ -83,12 +83,12 @@ def _align(guides: Tensor, masks: Tensor, unlabeled: Tensor) -> Aligned:
         images = guides.clone(), masks.clone(), unlabeled.clone()
         jaw = torch.zeros(len(guides), 1, 2, len(POWERS), device=guides.device)
         for view in (jaw_views := [_view(*images, stage) for stage in JAW]):
-            jaw, _ = _fitted(jaw, view)
+            jaw = _fitted(jaw, view)
         canal_views = [_view(*images, stage) for stage in CANAL]
         movements = torch.cat([jaw, jaw + _places(jaw[:, 0], canal_views[0])], dim=1)
         for view, kept in zip(canal_views, (KEPT, 1), strict=True):
-            movements, fits = _fitted(movements, view)
-            movements, fits = _likeliest(movements, fits, jaw, _fit(movements, _points(movements, jaw_views[-1])), kept)
+            movements = _fitted(movements, view)
+            movements, fits = _likeliest(movements, _fits(movements, view), jaw, _fits(movements, jaw_views[-1]), kept)
     grid = _grid(movements[:, 0], _terms(guides))
     return Aligned(
         images=F.grid_sample(guides, grid, padding_mode="border", align_corners=True),
@@ -123,8 +123,8 @@ class _Points(NamedTuple):
     near: Tensor
 
 
-def _fitted(start: Tensor, view: _View) -> tuple[Tensor, Tensor]:
-    """Movements (B, M, 2, 10) from `start` on, improved at one stage, and their fits (B, M)."""
+def _fitted(start: Tensor, view: _View) -> Tensor:
+    """Movements (B, M, 2, 10) from `start` on, improved at one stage."""
     movements = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([movements], lr=STEP_SIZE)
     for step in range(view.stage.steps):
@@ -134,8 +134,12 @@ def _fitted(start: Tensor, view: _View) -> tuple[Tensor, Tensor]:
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    found = movements.detach()
-    return found, _fit(found, _points(found, view))
+    return movements.detach()
+
+
+def _fits(movements: Tensor, view: _View) -> Tensor:
+    """How well the guides, moved (B, M, 2, 10), fit near their anatomy: (B, M)."""
+    return _fit(movements, _points(movements, view))
 
 
 def _points(movements: Tensor, view: _View) -> _Points:
@@ -156,7 +160,7 @@ def _points(movements: Tensor, view: _View) -> _Points:
 
 
 def _fit(movements: Tensor, points: _Points) -> Tensor:
-    """How well the guides, moved (B, M, 2, 10), fit near their anatomy: (B, M)."""
+    """The same at points chosen before, for a movement that is on its way."""
     grid = _looks(movements, points.terms)
     moved = F.grid_sample(points.moving, grid, padding_mode="border", align_corners=True)[:, 0]
     # The neighbourhood moves along, but is no way to a better fit by itself.
