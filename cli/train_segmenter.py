@@ -27,7 +27,10 @@ def train_segmenter(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Train a SegFormer. A fifth of the images is held out and chooses the best state. Killed, it continues."""
+    """Train a SegFormer. A fifth of the images (of four or fewer none) is held out and chooses the best state.
+
+    Killed, it continues.
+    """
     from models.labeled_sets import read_labeled
     from models.training.checkpoint import Checkpoint
     from models.training.segmenter import SegmenterPlan
@@ -42,7 +45,8 @@ def train_segmenter(
         reached = _reached(training)
         _save(training, _facts(training, labeled, plan, reached), out)
     checkpoint.remove()
-    typer.echo(f"segmenter in {out}, on the images held out: {in_a_line(reached)}")
+    told = f"on the images held out: {in_a_line(reached)}" if reached["images"] else "trained on all of so few images"
+    typer.echo(f"segmenter in {out}, {told}")
     typer.echo(next_command("pansynth", "reproduce", "table1", "--backbone", out, "--out", "table1"))
 
 
@@ -55,7 +59,8 @@ def _trained(
     training, quiet = SegmenterTraining([labeled], plan, device), seldom(show)
 
     def after_step(loss: float) -> None:
-        best = f" best Dice {training.best_dice:.3f} at step {training.best_step}" if training.best_step else ""
+        reached = training.best_dice
+        best = "" if reached is None else f" best Dice {reached:.3f} at step {training.best_step}"
         quiet(training.step, plan.steps, f"segmenter loss {loss:.3f}{best}")
         checkpoint.after_step(training)
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app import broker, jobs
 from app.database import clock
 from app.errors import BlobMissing, LastingError, LeaseLost, PansynthError
+from app.evaluations import ARM
 from app.leases import ALIGNED, HELD
 from app.monitoring import logs
 from app.records import Claim
@@ -44,6 +45,7 @@ DOING: dict[str, Doing] = {
     "plan": plan,
     "sample": make_samples,
     "package": package,
+    ARM: train_arm,
     "arm": train_arm,
     "report": write_report,
 }

@@ -46,7 +46,9 @@ def train_region(
     device: torch.device,
     show: Callable[[int, int, str], None],
 ) -> tuple[Segmenter, dict[str, Any]]:
-    """Train on `labeled` and pictures of nothing, a fifth held out to choose the best state; -> that state, the facts.
+    """Train on `labeled` and pictures of nothing, a fifth (of four or fewer none) held out to choose the best state.
+
+    -> that state, the facts.
 
     A run that was killed continues from `checkpoint`, at most a minute old; remove it once the result is kept.
     """
@@ -54,11 +56,13 @@ def train_region(
 
     def after_step(loss: float) -> None:
         checkpoint.after_step(training)
-        show(training.step, plan.steps, f"region loss {loss:.4f} held-out Dice {max(0.0, training.best_dice):.4f}")
+        best = "" if training.best_dice is None else f" held-out Dice {training.best_dice:.4f}"
+        show(training.step, plan.steps, f"region loss {loss:.4f}{best}")
 
     training.finish(checkpoint.read(), after_step)
     facts = {"images": len(labeled), "steps": training.step, "batch": plan.batch, "learning_rate": plan.learning_rate}
-    return training.best(), {**facts, "seed": plan.seed, "held_out_dice": round(training.best_dice, 4)}
+    reached = {} if training.best_dice is None else {"held_out_dice": round(training.best_dice, 4)}
+    return training.best(), {**facts, "seed": plan.seed, **reached}
 
 
 def _read_pair(path: Path, mask: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -18,7 +18,7 @@ from models.segmenter import Labeled, Segmenter, build_segmenter, check_backbone
 from models.tensors import to_images
 from models.training.augmentation import STANDARD, Reach, augment
 
-VALIDATION_SHARE = 0.2
+FOLDS = 5  # one of so many is held out, as in a cross-validation
 MAX_VALIDATION_IMAGES = 64
 
 
@@ -59,7 +59,7 @@ class SegmenterTraining:
         """`sources`: one or more sets (real, synthetic), none empty. Raises ValueError.
 
         A fifth of the *first* source's groups is held out, of every source; the first source's images among them
-        choose the best state. Of one or two groups none is held out: the last state is taken. A source that is held
+        choose the best state. Of four groups or fewer none is held out: the last state is taken. A source that is held
         out altogether is trained on all the same: an arm without it would be another arm.
         """
         if not sources or not all(len(source) for source in sources):
@@ -78,7 +78,7 @@ class SegmenterTraining:
             fused=self.device.type == "cuda",  # else a sixth of a GPU's time goes into the optimiser
         )
         self._best: dict[str, Tensor] = {}
-        self.best_dice = -math.inf
+        self.best_dice: float | None = None  # of the held-out images, if there are any
         self.best_step = 0
         self.step = 0
 
@@ -164,13 +164,13 @@ class SegmenterTraining:
 
     def _validate(self) -> None:
         """Keep the state if it is the best so far; without held-out images the latest counts as the best."""
-        reached = math.nan
+        reached = None
         if len(self.validation):
             found = predict(self._segmenter, self.validation.images, self.device)
             truth = self.validation.masks
             reached = float(np.mean([dice(p, t) for p, t in zip(found, truth, strict=True)]))
-        if not reached < self.best_dice:
-            self.best_dice, self.best_step = (-math.inf if math.isnan(reached) else reached), self.step
+        if reached is None or self.best_dice is None or reached >= self.best_dice:
+            self.best_dice, self.best_step = reached, self.step
             self._best = {name: value.detach().clone() for name, value in self._segmenter.state_dict().items()}
 
 
@@ -192,9 +192,9 @@ def rate_share(step: int, plan: SegmenterPlan) -> float:
 
 
 def hold_out(source: Labeled, seed: int) -> frozenset[str]:
-    """A fifth of the groups, drawn by lot; none of two, where it would cost half of the labels."""
+    """A fifth of the groups, drawn by lot; none of four or fewer, where a label is worth more than the choice."""
     groups = sorted(set(source.groups), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
-    return frozenset(groups[: round(VALIDATION_SHARE * len(groups))])
+    return frozenset(groups[: len(groups) // FOLDS])
 
 
 def _among(source: Labeled, groups: frozenset[str], most: int) -> Labeled:

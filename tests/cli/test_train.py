@@ -270,6 +270,13 @@ def test_a_trained_segmenter_is_a_backbone_for_others(tmp_path: Path) -> None:
         segmenter(data, tmp_path / "first")
 
 
+def test_of_few_images_none_is_held_out(tmp_path: Path) -> None:
+    said = segmenter(write_labeled(tmp_path / "labeled", 0, 2), tmp_path / "out", "--backbone", "tiny")
+    assert "trained on all of so few images" in said
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["validation"], manifest["best_step"]) == ({"images": 0}, 3)
+
+
 def test_a_segmenter_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_labeled(tmp_path / "labeled", 0, 6)
     whole = segmenter(data, tmp_path / "whole", "--backbone", "tiny")

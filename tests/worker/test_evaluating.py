@@ -101,6 +101,15 @@ def report(place: Workplace, job_id: str, form: str = "json") -> bytes:
     return place.blobs.get(keys.report(job_id, form))
 
 
+def test_workers_of_earlier_versions_which_hold_out_other_images_leave_its_arms(
+    place: Workplace, radiographs: Sequence[Phantom], synthesis: str
+) -> None:
+    evaluate(place, radiographs, synthesis)
+    older = {"worker": "older", "lease_seconds": 9, "max_attempts": 5, "kinds": ("arm", "arm-2", "arm-4", "report")}
+    with place.database.write() as session:
+        assert jobs.claim(session, now=datetime.now(UTC), **older) is None
+
+
 def test_an_evaluation_compares_every_arm_with_real(
     place: Workplace, radiographs: Sequence[Phantom], synthesis: str
 ) -> None:

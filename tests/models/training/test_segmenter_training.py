@@ -41,7 +41,7 @@ def test_it_learns_to_find_a_dark_bar() -> None:
     plan = SegmenterPlan(backbone="tiny", steps=80, batch=6, learning_rate=4e-3, validations=2)
     training = SegmenterTraining([bars(40)], plan)
     finish(training)
-    assert training.best_dice > 0.6
+    assert training.best_dice is not None and training.best_dice > 0.6
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
@@ -86,16 +86,17 @@ def test_a_source_of_held_out_anatomy_alone_is_trained_on_all_the_same() -> None
     assert [len(rows) for _, rows in sources] == [4, 3]
 
 
-@pytest.mark.parametrize("guides", [1, 2])
-def test_one_guide_or_two_are_all_trained_on_and_the_last_state_is_taken(guides: int) -> None:
+@pytest.mark.parametrize("guides", [1, 4])
+def test_few_guides_are_all_trained_on_and_the_last_state_is_taken(guides: int) -> None:
     training = SegmenterTraining([bars(guides)], TINY)
     finish(training)
     assert (len(training.validation), training.best_step) == (0, TINY.steps)
+    assert training.best_dice is None
     assert [len(rows) for _, rows in training._sources] == [guides]
 
 
-@pytest.mark.parametrize(("guides", "held_out"), [(3, 1), (7, 1), (8, 2), (210, 42)])
-def test_of_three_guides_or_more_a_fifth_is_held_out(guides: int, held_out: int) -> None:
+@pytest.mark.parametrize(("guides", "held_out"), [(4, 0), (5, 1), (9, 1), (210, 42)])
+def test_of_five_guides_or_more_a_fifth_is_held_out(guides: int, held_out: int) -> None:
     assert len(hold_out(Labeled(*(np.zeros(guides),) * 2, tuple(map(str, range(guides)))), 0)) == held_out
 
 
