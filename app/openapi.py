@@ -71,6 +71,15 @@ def operation_id(route: APIRoute) -> str:
     return route.name
 
 
+def ask_for_no_null(operation: dict[str, Any]) -> None:
+    """Neither a form nor an address has a null: a generated client would send the text "None"."""
+    forms = operation.get("requestBody", {}).get("content", {}).get("multipart/form-data", {})
+    for field in (*operation.get("parameters", []), *forms.get("schema", {}).get("properties", {}).values()):
+        schema = field.get("schema", field)
+        for choice in schema.pop("anyOf", []):
+            schema |= choice if choice != {"type": "null"} else {}
+
+
 def complete(app: FastAPI, keys_required: bool) -> None:
     """Have the app's document define problems and, where nobody is asked for a key, say so."""
     made = app.openapi
@@ -79,8 +88,9 @@ def complete(app: FastAPI, keys_required: bool) -> None:
         if app.openapi_schema is None:
             schema = ProblemBody.model_json_schema(ref_template=COMPONENTS)
             made()["components"]["schemas"] |= schema.pop("$defs") | {"ProblemBody": schema}
-            for path in made()["paths"].values() if not keys_required else ():
-                for operation in path.values():
+            for operation in (operation for path in made()["paths"].values() for operation in path.values()):
+                ask_for_no_null(operation)
+                if not keys_required:
                     operation.get("security", []).append({})  # the requirement that everybody meets
         return made()
 

@@ -165,6 +165,34 @@ def job_links(job: Job) -> dict[str, str]:
     return links
 
 
+class QualityBody(BaseModel):
+    """How a sample came out. A figure that was not measured is left out; one that cannot be told is null."""
+
+    model_config = ConfigDict(extra="allow")
+    canal_contrast: float | None = Field(
+        None, description="gray levels by which the canal is darker than the bone around it; below 0: it is brighter"
+    )
+    guide_canal_contrast: float | None = Field(None, description="the same in its guide")
+    canal_retention: float | None = Field(
+        None, description="the first over the second: is the label still seen? null: the guide has less than 2 levels"
+    )
+    canal_correlation: float | None = Field(
+        None, description="correlation of the fine detail under the mask with the guide's"
+    )
+    alignment: float | None = Field(
+        None, description="with align: how well the moved guide fits there, at most 1; null: it could not be moved"
+    )
+    background_ssim: float | None = Field(None, description="SSIM with the pool image outside the blended band")
+    seam: float | None = Field(
+        None, description="the step in gray across the band's border, relative to the pool image's: above 1 it shows"
+    )
+    training_distance: float | None = Field(
+        None,
+        description="in latent space to the nearest training image: 0 is a copy, 1 as far as different patients are "
+        "from one another; null: the weights do not know their training images",
+    )
+
+
 class SampleBody(BaseModel):
     index: int
     guide: str = Field(description="its file's name")
@@ -174,7 +202,7 @@ class SampleBody(BaseModel):
     )
     ssim: float = Field(description="of the guide's and the pool image's latents")
     seed: int = Field(description="up to 2**63 - 1, more than a double holds")
-    quality: dict[str, Any] | None = Field(description="the README says what each figure means")
+    quality: QualityBody | None
     links: dict[str, str]
 
     @classmethod
@@ -187,7 +215,7 @@ class SampleBody(BaseModel):
             rank=sample.rank,
             ssim=sample.ssim,
             seed=sample.seed,
-            quality=sample.quality,
+            quality=None if sample.quality is None else QualityBody(**sample.quality),
             links={"image": f"{here}/image", "mask": f"{here}/mask"},
         )
 

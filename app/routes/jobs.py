@@ -110,7 +110,7 @@ def follow_job(
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
-@router.get("/jobs/{job_id}/samples", responses=NO_JOB)
+@router.get("/jobs/{job_id}/samples", responses=NO_JOB, response_model_exclude_unset=True)
 def list_samples(job_id: JobId, service: ServiceDep, cursor: Cursor, limit: Limit = 100) -> SampleList:
     """The samples made so far."""
     with service.database.read() as session:

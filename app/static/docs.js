@@ -26,8 +26,8 @@ const resolved = (schema) => (schema?.$ref ? document_.components.schemas[schema
 
 function kind(schema) {
   if (schema.$ref) return schema.$ref.split("/").pop();
-  if (schema.anyOf) return schema.anyOf.map(kind).filter((name) => name !== "null").join(" or ");
-  if (schema.enum) return schema.enum.join(" | ");
+  if (schema.anyOf) return schema.anyOf.map(kind).join(" or ");
+  if (schema.enum) return schema.enum.filter(Boolean).join(" | ");
   if (schema.const) return String(schema.const);
   if (schema.type === "array") return `${kind(schema.items ?? {})}, repeated`;
   const range = ["minimum", "maximum"].map((name) => schema[name]);
@@ -35,9 +35,13 @@ function kind(schema) {
   return `${schema.format === "binary" ? "file" : schema.format ?? schema.type ?? "any"}${limits}`;
 }
 
-function limited(schema) { // the limits of an optional integer stand in its anyOf
-  return schema.anyOf ? { ...schema, anyOf: schema.anyOf.filter((part) => part.type !== "null") } : schema;
+// The names of the schemas that one refers to, be it in a list or in a choice.
+function named(schema) {
+  if (schema.$ref) return [kind(schema)];
+  return [...(schema.anyOf ?? []), schema.items, schema.additionalProperties].filter((part) => typeof part === "object").flatMap(named);
 }
+
+const plain = (text) => text.replaceAll("`", "");
 
 function table(caption, rows) {
   const made = element("table");
@@ -46,9 +50,9 @@ function table(caption, rows) {
     const row = element("tr");
     const head = element("th", "", { scope: "row" });
     head.append(element("code", name));
-    const fallback = schema.default === undefined || schema.default === null ? "" : `, default ${schema.default}`;
-    row.append(head, element("td", kind(limited(schema)) + (required ? ", required" : fallback)));
-    row.append(element("td", description ?? schema.description ?? ""));
+    const fallback = [undefined, null, ""].includes(schema.default) ? "" : `, default ${schema.default}`;
+    row.append(head, element("td", kind(schema) + (required ? ", required" : fallback)));
+    row.append(element("td", plain(description ?? schema.description ?? "")));
     made.append(row);
   }
   const box = element("div", "", { class: "scroll" });
@@ -64,7 +68,7 @@ function properties(schema) {
 function operation(path, method, described) {
   const made = element("details", "", { id: described.operationId });
   const summary = element("summary");
-  const about = (described.description ?? described.summary).replaceAll("`", "");
+  const about = plain(described.description ?? described.summary);
   summary.append(element("code", method.toUpperCase(), { class: "method", "data-method": method }), element("code", path), element("span", about));
   made.append(summary);
   if (described.parameters?.length) made.append(table("Parameters", described.parameters));
@@ -72,14 +76,20 @@ function operation(path, method, described) {
   const told = new Set();
   for (const [status, response] of Object.entries(described.responses)) {
     if (status === "default") continue;
-    const words = response.description === "Successful Response" ? "" : `: ${response.description.replaceAll("`", "")}`;
+    const words = response.description === "Successful Response" ? "" : `: ${plain(response.description)}`;
     made.append(element("p", status + words, { class: "hint" }));
-    const schema = response.content?.["application/json"]?.schema;
-    const rows = schema && !told.has(schema.$ref) ? properties(schema) : [];
-    if (rows.length) made.append(table(kind(schema), rows));
-    told.add(schema?.$ref);
+    made.append(...schemaTables(response.content?.["application/json"]?.schema ?? {}, told));
   }
   return made;
+}
+
+// A table for each schema that an answer consists of, but for those told before.
+function schemaTables(schema, told) {
+  return named(schema).filter((name) => !told.has(name)).flatMap((name) => {
+    told.add(name);
+    const rows = properties({ $ref: `/${name}` });
+    return [table(name, rows), ...rows.flatMap((row) => schemaTables(row.schema, told))];
+  });
 }
 
 const rooms = new Map();
@@ -93,7 +103,7 @@ for (const [path, methods] of Object.entries(document_.paths)) {
 at("title").textContent = `pansynth ${document_.info.version}: API reference`;
 at("description").textContent = "Errors are application/problem+json: type, title, status, detail, and errors by field.";
 for (const scheme of Object.values(document_.components.securitySchemes ?? {})) {
-  at("reference").append(element("p", scheme.description.replaceAll("`", ""), { class: "hint" }));
+  at("reference").append(element("p", plain(scheme.description), { class: "hint" }));
 }
 for (const [room, operations] of rooms) {
   const card = element("section", "", { class: "card" });

@@ -45,6 +45,16 @@ def test_every_parameter_and_field_is_described(running: Served) -> None:
                     assert described.get("description"), f"{field} of {path}"
 
 
+def test_a_client_is_not_told_to_send_a_null_where_there_is_none(running: Served) -> None:
+    document = running.client.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            form = operation.get("requestBody", {}).get("content", {}).get("multipart/form-data", {}).get("schema", {})
+            sent = {parameter["name"]: parameter["schema"] for parameter in operation.get("parameters", [])}
+            for name, schema in (sent | form.get("properties", {})).items():
+                assert schema.get("type"), f"{name} of {path} is {schema}"
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_every_answer_is_as_the_document_says(running: Served, finished: str, mode: GenerationMode) -> None:
     document = schemathesis.openapi.from_url(f"http://127.0.0.1:{running.port}/openapi.json")

@@ -294,6 +294,15 @@ def test_a_refusal_that_is_still_being_read_when_the_key_is_declined_asks_no_sec
     assert not guarded_page.run("document.getElementById('key').open")
 
 
+def test_the_reference_describes_what_answers_consist_of(page: Tab) -> None:
+    page.open("/docs#list_samples")
+    page.until("document.querySelector('#list_samples[open]')")
+    told = page.text("#list_samples")
+    assert [name for name in ("SampleList", "SampleBody", "QualityBody") if name not in told] == []
+    assert "string or null" in told
+    assert "above 1 it shows" in told
+
+
 def test_a_reference_that_cannot_be_drawn_says_so(page: Tab) -> None:
     page.open("/docs")
     page.until("document.querySelectorAll('#reference details').length > 20")
