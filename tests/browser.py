@@ -95,6 +95,12 @@ class Tab:
     def click(self, selector: str) -> None:
         self.run(f"document.querySelector({selector!r}).click()")
 
+    def choose(self, selector: str, file: Path) -> None:
+        """Gives a file input the file, as a user's choice does."""
+        expression = f"document.querySelector({selector!r})"
+        found = self.browser.call("Runtime.evaluate", self.session, expression=expression)["result"]
+        self.browser.call("DOM.setFileInputFiles", self.session, files=[str(file)], objectId=found["objectId"])
+
     @contextmanager
     def hidden(self) -> Iterator[None]:
         """Nobody sees the page: its window is minimised."""

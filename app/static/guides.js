@@ -63,6 +63,7 @@ export function setUpPreviews(imageInput, maskInput, place) {
   }
   imageInput.addEventListener("change", refresh);
   maskInput.addEventListener("change", refresh);
+  addEventListener("pageshow", refresh); // a browser that comes back to the page may have kept the files
 }
 
 // Lets files be dropped on the box around a file input.

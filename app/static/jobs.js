@@ -7,7 +7,7 @@ import { plural, showReasons } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const PAGE = 24;
-const MOST = 1000; // samples in the gallery, as many as one answer lists
+const MOST = 1000; // samples in the gallery, or recent jobs: as many as one answer lists
 
 let current = null; // the job that is shown
 let stop = () => {};
@@ -15,6 +15,7 @@ let shown = []; // its samples in the gallery
 let wanted = PAGE;
 let loading = Promise.resolve(); // one list of samples is asked for at a time
 let opened = 0; // how many openings were asked for
+let listed = 10; // of the recent jobs
 
 export function openJob(job, { focus = false } = {}) {
   clear();
@@ -24,7 +25,6 @@ export function openJob(job, { focus = false } = {}) {
   showJob(job);
   if (!job.finished_at) stop = follow(job, showJob, (problem) => { if (isShown(job)) showNone(problem); });
   if (focus) at("result").focus();
-  refreshRecent();
 }
 
 // The job as it is now: a list may show one that was deleted since.
@@ -49,6 +49,7 @@ function clear() {
   wanted = PAGE;
   loading = Promise.resolve(); // what the job before still asks for keeps no other waiting
   at("gallery").replaceChildren();
+  at("job-status").textContent = "";
   for (const id of ["no-job", "no-job-problem", "outline-toggle", "more", "rest"]) at(id).hidden = true;
 }
 
@@ -58,7 +59,10 @@ function showJob(job) {
   if (!isShown(job)) return;
   current = job;
   const { done, total } = job.progress;
-  if (at("job-status").textContent !== job.status) at("job-status").textContent = job.status; // it is read out
+  if (at("job-status").textContent !== job.status) { // else it would be read out again
+    at("job-status").textContent = job.status;
+    refreshRecent();
+  }
   at("job-status").dataset.status = job.status;
   at("job-words").textContent = inWords(job);
   at("job-progress").max = total || 1;
@@ -72,7 +76,6 @@ function showJob(job) {
   fillFacts(at("job-parameters").querySelector("dl"), job.parameters);
   showReport(job, () => isShown(job)).catch((problem) => showJobProblem(job, problem));
   if (job.links.samples) requestSamples();
-  if (job.finished_at) refreshRecent();
 }
 
 // What the job's words only count.
@@ -150,7 +153,6 @@ function galleryItem(sample) {
   const { canvas, note, paint } = picture(sample);
   const words = document.createElement("small");
   button.type = "button";
-  button.title = `${sample.guide} on ${sample.pool_image}`;
   words.textContent = `#${sample.index}  ${sample.guide} on ${sample.pool_image}, rank ${sample.rank}, SSIM ${sample.ssim.toFixed(3)}`;
   button.append(canvas, words, note);
   button.addEventListener("click", () => view(sample));
@@ -190,11 +192,16 @@ function view(sample) {
 
 // The recent jobs as they are now; a list that can't be read is left as it is, the next look is not far.
 export async function refreshRecent() {
-  const { items } = await get("/jobs?limit=10").catch(() => ({ items: null }));
-  if (!items) return;
+  const asked = listed;
+  const { items, next } = await get(`/jobs?limit=${asked}`).catch(() => ({}));
+  if (!items || asked !== listed) return;
   const list = document.createElement("ol");
   list.append(...(items.length ? items.map(recentItem) : [noneYet()]));
-  if (list.innerHTML === at("recent").innerHTML) return;
+  if (list.innerHTML !== at("recent").innerHTML) replaceRecent(list);
+  hide(at("older"), !next || listed === MOST, at("recent").querySelector("li:last-child button"));
+}
+
+function replaceRecent(list) {
   const focused = document.activeElement?.dataset.job;
   at("recent").replaceChildren(...list.children);
   if (focused) (at("recent").querySelector(`[data-job="${focused}"]`) ?? at("recent").querySelector("button"))?.focus();
@@ -248,6 +255,10 @@ export function setUpJobs() {
   at("more").addEventListener("click", () => {
     wanted = Math.min(shown.length + PAGE, MOST);
     requestSamples();
+  });
+  at("older").addEventListener("click", () => {
+    listed = Math.min(listed + 40, MOST);
+    refreshRecent();
   });
   at("recent").addEventListener("click", ({ target }) => {
     const button = target.closest("button");

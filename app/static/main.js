@@ -4,7 +4,7 @@ import { get, post, Problem, showProblem } from "./api.js";
 import { chosen, setUpDrop, setUpPreviews } from "./guides.js";
 import { openAddressed, openJob, refreshRecent, setUpJobs } from "./jobs.js";
 import { declined } from "./key.js";
-import { refreshPools, setUpPools } from "./pools.js";
+import { refreshPools, requirePool, setUpPools } from "./pools.js";
 
 const at = (id) => document.getElementById(id);
 const form = at("synthesis");
@@ -22,8 +22,8 @@ async function showReadiness() {
     ready.title = "";
   } catch (problem) {
     ready.dataset.state = "away";
-    ready.textContent = problem.message;
-    ready.title = problem.errors?.map(({ field, detail }) => `${field}: ${detail}`).join("\n") ?? "";
+    ready.textContent = problem.errors.length ? problem.message : problem.title;
+    ready.title = problem.errors.map(({ field, detail }) => `${field}: ${detail}`).join("\n");
   }
 }
 
@@ -68,7 +68,7 @@ function idempotencyKey(body) {
 async function accepted() {
   const pool = at("pool").value; // what was seen when the button was pressed
   if (!loaded) await load();
-  if (!pool) throw new Problem({ title: "No pool is chosen", errors: [{ field: "pool", detail: "choose one in step 1, or make one with New pool" }] });
+  requirePool(pool);
   const body = collected();
   const job = await post("/synthesize", body, { "Idempotency-Key": idempotencyKey(body) });
   sent = { content: [], key: "" };
@@ -130,4 +130,5 @@ setUpPreviews(at("image"), at("mask"), at("previews"));
 for (const box of document.querySelectorAll(".drop")) setUpDrop(box);
 showReadiness();
 setInterval(keepUp, 10_000);
+addEventListener("focus", () => { if (loaded && !declined) refreshPools().catch(() => {}); }); // others fill pools, too
 load().catch((problem) => showProblem(at("pool-problem"), problem));

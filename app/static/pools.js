@@ -1,6 +1,7 @@
 // Step 1: choose or create a pool, and add images to it.
 
-import { all, follow, post, postJson, showProblem } from "./api.js";
+import { all, follow, post, postJson, Problem, showProblem } from "./api.js";
+import { refreshRecent } from "./jobs.js";
 import { plural, showReasons } from "./words.js";
 
 const select = document.getElementById("pool");
@@ -18,13 +19,19 @@ const newPool = document.getElementById("new-pool");
 
 let stop = () => {}; // following the last import: a browser has but six connections to a service
 
+// The pools as they are now. Where the chosen one is gone none is chosen: the user says which takes its place.
 export async function refreshPools(wanted) {
   const pools = await all("/pools");
-  const choose = wanted ?? (select.value || "default");
-  select.replaceChildren(...pools.map((pool) => {
-    const label = `${pool.name} (${plural(pool.image_count, "image")})`;
-    return new Option(label, pool.name, false, pool.name === choose);
-  }));
+  const first = pools.find(({ name }) => name === "default") ?? pools[0];
+  const chosen = wanted ?? (select.options.length ? select.value : first?.name);
+  const list = document.createElement("select");
+  list.append(...pools.map(({ name, image_count }) => new Option(`${name} (${plural(image_count, "image")})`, name)));
+  if (list.innerHTML !== select.innerHTML) select.replaceChildren(...list.children);
+  select.value = chosen;
+}
+
+export function requirePool(name) {
+  if (!name) throw new Problem({ title: "No pool is chosen", errors: [{ field: "pool", detail: "choose one in step 1, or make one with New pool" }] });
 }
 
 function showRow(isShown) {
@@ -43,29 +50,36 @@ async function createPool() {
 }
 
 async function addImages() {
-  if (!files.files.length || !select.value) return;
+  const given = [...files.files];
+  files.value = ""; // the same files may be chosen again
+  if (!given.length) return;
+  requirePool(select.value);
   const form = new FormData();
-  const isArchive = files.files.length === 1 && files.files[0].name.toLowerCase().endsWith(".zip");
-  for (const file of files.files) form.append(isArchive ? "archive" : "images", file);
+  const isArchive = given.length === 1 && given[0].name.toLowerCase().endsWith(".zip");
+  for (const file of given) form.append(isArchive ? "archive" : "images", file);
   if (crop.checked) form.append("region", "crop");
   stop();
   importBox.hidden = false;
   outcomeWords.textContent = "";
   rejected.hidden = true;
   bar.removeAttribute("value");
-  words.textContent = `Sending ${plural(files.files.length, "file")} ...`;
+  words.textContent = `Sending ${plural(given.length, "file")} ...`;
   let job;
   try {
     job = await post(`/pools/${encodeURIComponent(select.value)}/images`, form);
   } catch (problem) {
     importBox.hidden = true;
     throw problem;
-  } finally {
-    files.value = "";
   }
+  refreshRecent();
   showImport(job);
   stop(); // another one, if it was sent meanwhile
   stop = follow(job, showImport, (problem) => showProblem(problemBox, problem));
+}
+
+function underWay({ status, progress: { done, total } }, outcome) {
+  if (status === "queued") return "Waiting for a worker ...";
+  return total ? `Reading ${done} of ${total}: ${outcome}.` : "Unpacking ...";
 }
 
 function showImport(job) {
@@ -74,13 +88,14 @@ function showImport(job) {
   if (total) bar.value = done;
   const refused = done - job.stored - job.duplicates; // job.rejected names the first 1000
   const outcome = [`${job.stored} stored`, `${job.duplicates} there already`, `${refused} refused`].join(", ");
-  words.textContent = job.finished_at ? "" : `Reading ${done} of ${total}: ${outcome}.`;
+  words.textContent = job.finished_at ? "" : underWay(job, outcome);
   outcomeWords.textContent = job.finished_at ? `Import ${job.status}: ${outcome}.` : "";
   const title = `Why ${plural(refused, "file")} ${refused === 1 ? "was" : "were"} refused`;
   showReasons(rejected, title, job.rejected.map(({ name, detail }) => `${name}: ${detail}`));
   if (!job.finished_at) return;
   if (job.error) showProblem(problemBox, job.error);
   bar.value = bar.max;
+  refreshRecent();
   refreshPools().catch((problem) => showProblem(problemBox, problem));
 }
 

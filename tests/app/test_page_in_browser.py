@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import httpx
 import pytest
@@ -50,6 +51,14 @@ def choose_guide(page: Tab) -> None:
 
 MOMENT = "new Promise((resolve) => setTimeout(resolve, 500))"
 GALLERY = "document.querySelectorAll('#gallery li')"
+CHOOSE_A_FILE = """(() => {
+  const files = new DataTransfer();
+  files.items.add(new File(["no image"], "a.png"));
+  const input = document.getElementById("pool-files");
+  input.files = files.files;
+  input.dispatchEvent(new Event("change"));
+})()"""
+STOP_TIMERS = "for (let timer = 1; timer < 1000; timer++) clearInterval(timer)"
 VIEWER_PIXEL = "document.querySelector('#viewer canvas').getContext('2d').getImageData(2, 2, 1, 1).data[0]"
 
 
@@ -104,15 +113,87 @@ def test_only_the_last_import_is_followed(page: Tab, pool: str) -> None:
     page.run(f"document.getElementById('pool').value = '{pool}'")
     streams = "requests.filter(({ path }) => path.endsWith('/events'))"
     for count in (1, 2, 3):
-        page.run("""(() => {
-          const files = new DataTransfer();
-          files.items.add(new File(["no image"], "a.png"));
-          const input = document.getElementById("pool-files");
-          input.files = files.files;
-          input.dispatchEvent(new Event("change"));
-        })()""")
+        page.run(CHOOSE_A_FILE)
         page.until(f"{streams}.length === {count}")
     assert page.run(f"{streams}.filter(({{ signal }}) => !signal.aborted).length") == 1
+
+
+def test_an_import_that_nobody_has_begun_waits_in_words_and_among_the_recent_jobs(page: Tab) -> None:
+    page.open("/")
+    page.until("document.getElementById('pool').value && document.getElementById('recent').innerText")
+    page.run(STOP_TIMERS)
+    page.run(CHOOSE_A_FILE)
+    page.until("document.getElementById('import-words').innerText === 'Waiting for a worker ...'")
+    page.until("document.getElementById('recent').innerText.includes('Import into')")
+
+
+def test_files_for_no_pool_are_refused_in_words(page: Tab, client: httpx.Client) -> None:
+    client.delete("/pools/default").raise_for_status()
+    page.open("/")
+    page.until("document.getElementById('preset').value")
+    page.run(CHOOSE_A_FILE)
+    page.until("document.getElementById('pool-problem').innerText.includes('choose one in step 1')")
+
+
+def test_a_recent_job_has_the_status_that_the_result_shows(
+    page: Tab, client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = submit(client, pool)
+    page.open(f"/#{job['id']}")
+    page.until("document.querySelector('#recent .status')?.innerText === 'queued'")
+    page.run(STOP_TIMERS)
+    plan(service, pool, 2)
+    page.until("document.querySelector('#recent .status').innerText === 'running'")
+
+
+def test_older_jobs_are_listed_when_asked_for(page: Tab, client: httpx.Client, pool: str) -> None:
+    for _ in range(12):
+        client.post(submit(client, pool)["links"]["cancel"]).raise_for_status()
+    page.open("/")
+    jobs = "document.querySelectorAll('#recent li')"
+    page.until(f"{jobs}.length === 10 && !document.getElementById('older').hidden")
+    page.run("document.getElementById('older').focus()")
+    page.click("#older")
+    page.until(f"{jobs}.length === 12 && document.getElementById('older').hidden")
+    assert page.run(f"document.activeElement === {jobs}[11].firstElementChild")
+
+
+def test_pools_that_others_make_or_delete_are_seen_when_the_page_is_looked_at_again(
+    page: Tab, client: httpx.Client, pool: str
+) -> None:
+    page.open("/")
+    page.until(f"[...document.getElementById('pool').options].some(({{ value }}) => value === '{pool}')")
+    page.until("document.getElementById('preset').value && document.getElementById('recent').innerText")
+    assert page.run("document.getElementById('pool').value") == "default"
+    page.run(f"document.getElementById('pool').value = '{pool}'")
+    client.post("/pools", json={"name": "later"}).raise_for_status()
+    page.run("dispatchEvent(new Event('focus'))")
+    page.until("[...document.getElementById('pool').options].some(({ value }) => value === 'later')")
+    assert page.run("document.getElementById('pool').value") == pool
+    client.delete(f"/pools/{pool}").raise_for_status()
+    page.run("dispatchEvent(new Event('focus'))")
+    page.until(f"[...document.getElementById('pool').options].every(({{ value }}) => value !== '{pool}')")
+    assert page.run("document.getElementById('pool').value") == ""
+
+
+def test_files_that_the_browser_kept_are_previewed_again(page: Tab, tmp_path: Path) -> None:
+    page.open("/")
+    page.run("addEventListener('unload', () => {})")  # so the page is loaded anew when the user comes back
+    for name, (_, content, _) in guide_files():
+        (tmp_path / f"{name}.png").write_bytes(content)
+        page.choose(f"#{name}", tmp_path / f"{name}.png")
+    page.until("document.querySelectorAll('#previews canvas').length === 1")
+    page.click("nav a")
+    page.until("location.pathname === '/docs' && document.readyState === 'complete'")
+    page.run("history.back()")
+    page.until("document.getElementById('image')?.files.length === 1")
+    page.until("document.querySelectorAll('#previews canvas').length === 1")
+
+
+def test_a_service_that_is_away_is_told_with_its_name(page: Tab) -> None:
+    page.open("/")
+    page.run("trouble = {'/readyz': 'lose'}")
+    page.until("document.getElementById('ready').innerText === 'The service cannot be reached'")
 
 
 def test_a_recent_job_that_was_deleted_since_is_told_when_it_is_opened(
