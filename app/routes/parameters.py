@@ -30,7 +30,7 @@ IdempotencyKey = Annotated[
 ]
 
 
-def job_id_of(job_id: Annotated[str, Path(description="as POST /synthesize returned it")]) -> str:
+def job_id_of(job_id: Annotated[str, Path(description="the job's `id`")]) -> str:
     """Anything that cannot be an id is unknown, and never reaches the database."""
     if not re.fullmatch(r"[0-9a-f]{32}", job_id):
         raise JobNotFound(job_id)
