@@ -28,6 +28,10 @@ PATIENCE = {
 MIGRATIONS_LOCK = 0x70616E73  # any constant: the advisory lock under which PostgreSQL's schema is changed
 
 
+class OfNewerVersion(ValueError):
+    """The schema is at a revision that this version does not know."""
+
+
 @dataclass(frozen=True)
 class Database:
     """Where sessions come from: `read()` for looking, `write()` for a transaction that commits at the end."""
@@ -76,9 +80,13 @@ def connect(url: str) -> Database:
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """Bring the schema up to date, or up to a revision; safe to run again, and by several processes at once."""
+    """Bring the schema up to date, or up to a revision; safe to run again, and by several processes at once.
+
+    Raises OfNewerVersion.
+    """
     from alembic import command  # imported here: only migrating needs it, and it is slow to load
     from alembic.config import Config
+    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", "app:migrations")
@@ -89,6 +97,9 @@ def migrate(url: str, revision: str = "head") -> None:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATIONS_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
+    except CommandError as error:
+        words = f"{error}; it was made by a newer version of pansynth: install that one, or take another database"
+        raise OfNewerVersion(words) from error
     finally:
         database.dispose()
 

@@ -20,8 +20,15 @@ LAST_SECONDS = 2.0  # that a stopping API waits for a transaction in hand; a tid
 
 
 def prepare(service: Service) -> None:
-    """Bring the schema up to date, and make the default pool of an empty database."""
-    database.migrate(service.settings.database())
+    """Bring the schema up to date, and make the default pool of an empty database.
+
+    One that a newer version has migrated already is left as it is: an upgrade or its undoing is under way, and this
+    API, started anew in the midst of it, does what those do that have been running all along.
+    """
+    try:
+        database.migrate(service.settings.database())
+    except database.OfNewerVersion as newer:
+        log.warning("working with the database as it is: %s", newer)
     with service.database.write() as session:
         pools.create_first(session)
 

@@ -107,16 +107,10 @@ def migrate(data_dir: DataDir = None) -> None:
 
 def migrate_tables(settings: "Settings") -> None:
     """Bring the database to this version. Raises Failure where it cannot be reached or is no database."""
-    from alembic.util import CommandError
-
     from app.database import migrate
 
     with _database_in_words(settings):
-        try:
-            migrate(settings.database())
-        except CommandError as error:  # a revision that this version does not know
-            words = f"{error}; it was made by a newer version of pansynth: install that one, or take another database"
-            raise ValueError(words) from error
+        migrate(settings.database())
 
 
 def _check_stores(settings: "Settings") -> None:
