@@ -44,6 +44,13 @@ def test_every_metric_is_in_the_dashboard_or_explained(metrics: str) -> None:
     assert not {name for name in unexplained if not name.endswith("_created")}
 
 
+def test_a_refusal_worth_an_alarm_is_counted_from_0_so_that_the_first_is_a_rise(metrics: str) -> None:
+    reasons = re.findall(r'reason="([a-z-]+)"', (ROOT / "docs/operations.md").read_text())
+    counted = re.findall(r'^pansynth_refusals_total{reason="([a-z-]+)",status="[0-9]+"} 0\.0$', metrics, re.MULTILINE)
+    assert len(reasons) > 3
+    assert set(reasons) <= set(counted)
+
+
 def test_the_dashboard_has_panels_with_ids_of_their_own() -> None:
     panels = json.loads((ROOT / "ops/grafana.json").read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels) > 5

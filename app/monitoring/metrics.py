@@ -19,6 +19,8 @@ from app.tables import Delivery, Job, Worker
 KINDS: tuple[str, ...] = get_args(Kind)
 OUTCOMES = ("delivered", "failed", "given_up")
 STATUSES: tuple[str, ...] = get_args(Status)
+# Refusals that are worth an alarm (docs/operations.md), with the status that each has.
+ALARMING = {"unauthorized": 401, "queue-full": 429, "internal-error": 500, "unavailable": 503}
 
 
 class Metrics:
@@ -39,7 +41,10 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
-        for kind in KINDS:  # shown as 0 from the start, so that the first one is seen as a rise
+        # Shown as 0 from the start, so that the first one is seen as a rise.
+        for reason, status in ALARMING.items():
+            self._refusals.labels(reason, status)
+        for kind in KINDS:
             self._accepted.labels(kind)
         for outcome in OUTCOMES:
             self._webhooks.labels(outcome)
