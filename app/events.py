@@ -43,16 +43,16 @@ def change_since(database: Database, job_id: str, version: int) -> Change | None
         return Change(job.version, JobBody.of(session, job).model_dump_json(), job.status not in ACTIVE)
 
 
-async def events(database: Database, job_id: str, seen: int, is_admitted: Callable[[], bool]) -> AsyncIterator[str]:
+async def events(database: Database, job_id: str, seen: int, goes_on: Callable[[], bool]) -> AsyncIterator[str]:
     """Event-stream text: one event per change after version `seen`.
 
-    It ends when the job ends or is deleted, the listener is no longer admitted, or the database is away.
+    It ends when the job ends or is deleted, where it no longer `goes_on`, or when the database is away.
     """
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     quiet_since = time.monotonic()
     while True:
         try:
-            if not await to_thread.run_sync(is_admitted):
+            if not await to_thread.run_sync(goes_on):
                 return
             change = await to_thread.run_sync(change_since, database, job_id, seen)
         except (JobNotFound, SQLAlchemyError):  # of an outage the client hears when it comes again

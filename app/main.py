@@ -47,6 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.service = service
     app.state.metrics = metrics
+    app.state.is_stopping = lambda: False  # the server's to say
     problems.install(app)
     for room in (pools, synthesis, evaluations, jobs, models):
         app.include_router(room.router, dependencies=[Depends(by_method)])
@@ -55,8 +56,9 @@ def create_app(settings: Settings) -> FastAPI:
     complete(app, settings.api_keys_required)
     app.add_middleware(Audit)
     app.add_middleware(LimitSmallBodies)
-    app.add_middleware(SecurityHeaders)
     app.add_middleware(DrainUnreadBody)
+    app.add_middleware(problems.AnswerStopped)
+    app.add_middleware(SecurityHeaders)
     return app
 
 

@@ -1,5 +1,6 @@
 """Every error the service answers with: RFC 9457 problem details, made in this one place."""
 
+import asyncio
 import errno
 import logging
 import re
@@ -288,3 +289,30 @@ class AnswerMistakes:
             if started or scope["type"] != "http":
                 raise
             await mistake(Request(scope), error)(scope, receive, send)
+
+
+class AnswerStopped:
+    """ASGI middleware: a request that the server cuts short, because it stops, is told to come again.
+
+    The server itself would answer 500, as of an error that stays, with a traceback in the log. What has begun breaks
+    off.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noted)
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+            if not started:
+                await as_response(unavailable("the service is being stopped; try again"))(scope, receive, send)

@@ -36,8 +36,9 @@ def serve(
 
     from app.main import create_app
 
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         log_config=None,  # the server's lines look like ours
         host=host,
         port=port,
@@ -45,9 +46,11 @@ def serve(
         http="h11",  # which bounds the headers; httptools, taken where it is installed, does not
         lifespan="on",
         server_header=False,
-        timeout_graceful_shutdown=3,  # event streams never end by themselves
+        timeout_graceful_shutdown=3,  # for transfers under way
     )
-    uvicorn.Server(config).run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+    server = uvicorn.Server(config)
+    app.state.is_stopping = lambda: server.should_exit  # event streams end, and their clients go to another API
+    server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
 
 
 def _hold_many_connections() -> None:

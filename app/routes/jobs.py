@@ -106,7 +106,11 @@ def follow_job(
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     if request.method == "HEAD":  # a stream nobody reads would hold the connection until the job ends
         return Response(headers=headers, media_type="text/event-stream")
-    stream = events.events(service.database, job_id, seen, lambda: service.callers.still_admits(service.caller))
+
+    def goes_on() -> bool:
+        return not request.app.state.is_stopping() and service.callers.still_admits(service.caller)
+
+    stream = events.events(service.database, job_id, seen, goes_on)
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
