@@ -31,11 +31,12 @@ def serve(
     settings = guarded(settings_for(data_dir), host)
     _check_stores(settings)
     _hold_many_connections()
-    write_logs(settings)
     import uvicorn
 
     from app.main import create_app
+    from app.monitoring import logs
 
+    logs.write(settings.log_format)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -62,16 +63,6 @@ def _hold_many_connections() -> None:
     if resource.RLIM_INFINITY != granted < wanted:
         with suppress(ValueError, OSError):  # macOS grants less than it says
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
-
-
-def write_logs(settings: "Settings") -> None:
-    """Have this process log in the format that the settings ask for."""
-    from app.monitoring import logs
-
-    if settings.log_format == "json":
-        logs.write_json()
-    else:
-        logs.write_text()
 
 
 def worker(

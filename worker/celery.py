@@ -37,8 +37,9 @@ def tell_to_end(**_: Any) -> None:
 
 def write_logs(**_: Any) -> None:
     """Celery then leaves the loggers alone."""
-    logs.write_json()
-    sys.__stdout__ = None  # type: ignore[misc]  # past all loggers Celery says there, in plain text, that it ends
+    logs.write(settings.log_format)
+    if settings.log_format == "json":
+        sys.__stdout__ = None  # type: ignore[misc]  # past all loggers Celery says there, in plain text, that it ends
 
 
 def say_end(**_: Any) -> None:
@@ -89,8 +90,7 @@ def work(_job_id: str) -> None:
     take_a_step(app.conf.pansynth_place)
 
 
-if settings.log_format == "json":
-    signals.setup_logging.connect(write_logs)
+signals.setup_logging.connect(write_logs)
 signals.celeryd_init.connect(remember_name)
 signals.worker_shutting_down.connect(tell_to_end)
 signals.worker_shutdown.connect(say_end)

@@ -37,10 +37,18 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def write(log_format: str) -> None:
+    """Have this process log in the format, `text` or `json`, that the settings ask for."""
+    if log_format == "json":
+        write_json()
+    else:
+        write_text()
+
+
 def write_text() -> None:
     """Send to standard error what this service and its server log, and of libraries the warnings."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-    for name in ("app", "uvicorn"):
+    for name in ("app", "worker", "uvicorn"):
         logging.getLogger(name).setLevel(logging.INFO)
 
 

@@ -49,11 +49,16 @@ def test_a_traceback_is_part_of_its_line() -> None:
 def said_by_an_api(tmp_path: Path, log_format: str) -> list[str]:
     """The lines of its server, of a library that warns and of one that does not."""
     code = (
-        "import logging, warnings; from cli.fleet import settings_for, write_logs; write_logs(settings_for(None));"
+        "import logging, warnings; from app.monitoring import logs; from cli.fleet import settings_for;"
+        "logs.write(settings_for(None).log_format);"
         "logging.getLogger('uvicorn.error').info('hello');"
         "logging.getLogger('alembic').warning('old');"
         "warnings.warn('older')"
     )
+    return said_by(code, tmp_path, log_format)
+
+
+def said_by(code: str, tmp_path: Path, log_format: str) -> list[str]:
     environment = os.environ | {"PANSYNTH_LOG_FORMAT": log_format, "PANSYNTH_DATA_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return done.stderr.splitlines()
@@ -68,6 +73,16 @@ def test_in_plain_text_a_line_says_when_it_was_written_and_by_whom(tmp_path: Pat
     hello, old, *_ = said_by_an_api(tmp_path, "text")
     assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:,]{12} INFO uvicorn.error: hello", hello)
     assert old.endswith(" WARNING alembic: old")
+
+
+def test_a_worker_says_in_plain_text_what_it_does_as_the_api_does(tmp_path: Path) -> None:
+    code = (
+        "import logging; from worker.celery import app; app.log.setup('WARNING');"
+        "logging.getLogger('worker.tasks').info('a step');"
+        "logging.getLogger('celery.app.trace').info('a message')"
+    )
+    (line,) = said_by(code, tmp_path, "text")
+    assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:,]{12} INFO worker.tasks: a step", line)
 
 
 def test_a_worker_writes_nothing_else_from_its_first_line_to_its_last(
