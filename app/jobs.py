@@ -196,7 +196,6 @@ def stop(session: Session, claim: Claim, *, now: datetime) -> None:
     if job is not None and step is not None and step.lease == claim.lease:
         let_go(step, "ready")
         spare(step)
-        session.flush()
     if job is not None:
         _finish_cancelling(session, job, now)
 
