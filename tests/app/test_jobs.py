@@ -51,6 +51,8 @@ def test_every_change_that_a_client_can_see_has_a_new_version(db: Database) -> N
     make_pool(db)
     job = submit(db)
     versions = [job.version]
+    do(db, jobs.hand_back, must_claim(db))  # it runs
+    versions.append(look(db, job.id).version)
     plan_all(db)
     versions.append(look(db, job.id).version)
     claimed = must_claim(db)
@@ -340,6 +342,12 @@ def test_the_remaining_time_follows_the_pace_so_far() -> None:
     assert queries.eta_seconds(job) == 20
     job.done, job.progressed_at = 0, None
     assert queries.eta_seconds(job) is None
+
+
+def test_plan_steps_are_of_so_many_guides_at_most(db: Database) -> None:
+    make_pool(db)
+    submit(db, guides=40)
+    assert do(db, jobs.index_done, must_claim(db), "f" * 64) == 2
 
 
 def test_big_pools_make_plan_steps_of_fewer_guides(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,13 +28,12 @@ def test_the_p_value_is_the_exact_signed_rank_one() -> None:
     assert found.difference == pytest.approx(differences.mean())
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(60):
-        found = compare(rng.normal(0.1, 0.2, (1, 40)), np.zeros((1, 40)))
-        hits += found.low <= 0.1 <= found.high
-    assert 51 <= hits <= 60
+def test_the_interval_of_many_images_is_the_mean_and_1_96_standard_errors() -> None:
+    differences = np.random.default_rng(0).normal(0.1, 0.2, 400)
+    found = compare(differences[None], np.zeros((1, 400)))
+    error = differences.std() / np.sqrt(400)
+    expected = [differences.mean() - 1.96 * error, differences.mean() + 1.96 * error]
+    assert [found.low, found.high] == pytest.approx(expected, abs=0.1 * error)
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.duplicates import Known
-from models.splits import manifest_entries, split_images, used_elsewhere
+from models.splits import SETS, manifest_entries, split_images, used_elsewhere
 
 
 def some(count: int, seed: int, copies: int = 1) -> list[Known]:
@@ -23,8 +23,8 @@ def some(count: int, seed: int, copies: int = 1) -> list[Known]:
 
 
 def test_counts_and_shares_are_kept_and_every_image_is_in_one_set() -> None:
-    found = split_images(some(100, 1), some(50, 2), pool=0.3, guides=5, seed=0)
-    assert [len(rows) for rows in (found.train, found.pool, found.guides, found.test)] == [70, 30, 5, 45]
+    found = split_images(some(100, 1), some(50, 2), pool=0.3, guides=1, seed=0)
+    assert [len(rows) for rows in (found.train, found.pool, found.guides, found.test)] == [70, 30, 1, 49]
     assert sorted(found.train + found.pool) == list(range(100))
     assert sorted(found.guides + found.test) == list(range(50))
 
@@ -35,7 +35,7 @@ def test_the_same_seed_gives_the_same_split_and_another_does_not() -> None:
 
 
 def test_the_split_depends_neither_on_order_nor_on_names() -> None:
-    images = some(40, 1)
+    images = some(40, 1, copies=2)
     turned = [Known(f"renamed-{row}", one.pixels_sha256, one.signature) for row, one in enumerate(images[::-1])]
     pools = [split_images(given, [], 0.5, 1, 0).pool for given in (images, turned)]
     assert {images[row].pixels_sha256 for row in pools[0]} == {turned[row].pixels_sha256 for row in pools[1]}
@@ -70,6 +70,11 @@ def test_what_cannot_be_two_sets_is_told_in_words(count: int) -> None:
         split_images(some(9, 1), some(1, 2), 0.3, 0.1, 0)
 
 
+def test_a_group_that_is_too_large_for_what_is_left_is_passed_over() -> None:
+    images = [*some(8, 1, copies=3), *some(2, 2)]
+    assert split_images(images, [], pool=2, guides=1, seed=0).pool == [24, 25]
+
+
 def test_copies_of_one_image_cannot_be_split() -> None:
     with pytest.raises(ValueError, match="less than the smallest group of near-duplicates"):
         split_images(some(1, 1, copies=4), [], 2, 1, 0)
@@ -77,10 +82,10 @@ def test_copies_of_one_image_cannot_be_split() -> None:
 
 def test_what_a_manifest_keeps_from_training_is_all_but_train(tmp_path: Path) -> None:
     images = some(4, 1)
-    sets = {name: manifest_entries(images, [row], ["f"] * 4) for row, name in enumerate(("train", "pool", "guides"))}
+    sets = {name: manifest_entries(images, [row], ["f"] * 4) for row, name in enumerate(SETS)}
     path = tmp_path / "split.json"
-    path.write_text(json.dumps({"sets": sets | {"test": []}}))
-    assert [known.name for known in used_elsewhere(path)] == ["pool/1-0", "guides/2-0"]
+    path.write_text(json.dumps({"sets": sets}))
+    assert [known.name for known in used_elsewhere(path)] == ["pool/1-0", "guides/2-0", "test/3-0"]
 
 
 def test_another_file_is_no_manifest(tmp_path: Path) -> None:
