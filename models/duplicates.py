@@ -54,8 +54,7 @@ def groups(signatures: Signatures) -> list[list[int]]:
         return row
 
     for row, other in near_pairs(signatures, signatures):
-        low, high = sorted((find(row), find(other)))
-        leader[high] = low
+        leader[find(other)] = find(row)
     found: dict[int, list[int]] = {}
     for row in range(len(leader)):
         found.setdefault(find(row), []).append(row)

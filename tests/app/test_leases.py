@@ -1,6 +1,7 @@
 """app/leases.py and the verbs about leases: who may do a step, over both kinds of database."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -8,12 +9,12 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
-from app import jobs, leases, queries
+from app import jobs, leases, queries, trust
 from app.database import Database, clock
 from app.errors import LeaseLost
 from app.failures import MANY
 from app.records import MadeSample
-from app.tables import Job, Step
+from app.tables import Job, Sample, Step
 from tests.job_life import NOW, chosen, claim, do, look, make_pool, must_claim, plan_all, submit
 from tests.waiting import until
 
@@ -176,13 +177,28 @@ def test_a_step_that_kills_every_worker_fails_its_job(db: Database) -> None:
     assert error is not None and "tried 3 times" in error["detail"]
 
 
-def test_a_step_that_gets_on_has_its_attempts_back(db: Database) -> None:
+@pytest.mark.parametrize(
+    ("verb", "given"),
+    [
+        (jobs.indexed, {"latents": []}),
+        (jobs.finish_samples, {"made": [MadeSample(0, "a" * 64, {})]}),
+        (jobs.fail_sample, {"position": 0, "detail": "no numbers"}),
+        (trust.drop_sample, {"position": 0, "detail": "seam", "quality": {}}),
+        (trust.redraw_sample, {"position": 0}),
+    ],
+)
+def test_a_step_that_gets_on_has_its_attempts_back(
+    db: Database, verb: Callable[..., object], given: dict[str, object]
+) -> None:
     make_pool(db)
-    submit(db, guides=1)
-    plan_all(db)
-    for position in range(3):
-        claimed = must_claim(db, now=NOW + position * timedelta(minutes=1), max_attempts=1)
-        do(db, jobs.finish_samples, claimed, [MadeSample(position, "a" * 64, {})])
+    job = submit(db)
+    if verb is not jobs.indexed:
+        plan_all(db)
+        do(db, lambda session: session.execute(update(Sample).values(spares=[{"rank": 4}])))
+    for turn in range(2):
+        claimed = must_claim(db, now=NOW + turn * timedelta(minutes=1))
+        assert (claimed.job_id, claimed.first, claimed.attempt) == (job.id, 0, 1)
+        do(db, verb, claimed, **given)
 
 
 def test_a_passing_error_is_tried_again_later_and_in_the_end_fails_the_job(db: Database) -> None:
@@ -217,13 +233,16 @@ def test_a_cancellation_whose_worker_died_is_completed_by_the_sweeper(db: Databa
     assert look(db, job.id).status == "cancelled"
 
 
-def test_the_sweeper_names_each_claimable_step_once(db: Database) -> None:
+def test_the_sweeper_names_each_claimable_step_once_and_so_many_at_most(db: Database) -> None:
     make_pool(db)
     job = submit(db)
     assert do(db, jobs.sweep, now=NOW) == [job.id]
     must_claim(db)
     assert do(db, jobs.sweep, now=NOW) == []
-    assert do(db, jobs.sweep, now=NOW + timedelta(minutes=1)) == [job.id]
+    later = NOW + timedelta(minutes=1)
+    assert do(db, jobs.sweep, now=later) == [job.id]
+    submit(db)
+    assert do(db, jobs.sweep, now=later, limit=1) == [job.id], "the oldest"
 
 
 def test_tenants_take_turns_however_many_jobs_one_has(db: Database) -> None:
