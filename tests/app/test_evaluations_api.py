@@ -9,7 +9,7 @@ from app import evaluations, keys
 from app.service import Service
 from models import pixels
 from tests.evaluations import both_sets, finished_synthesis, labeled_files, send
-from tests.serving import claim, refused, stored
+from tests.serving import claim, guide_files, refused, stored
 
 
 @pytest.fixture
@@ -90,6 +90,18 @@ def test_a_test_image_that_was_trained_on_is_refused_and_nothing_is_kept(
     assert "'real-0.png', 'test-1.png' has" in found["test_image"], "all that leak are named at once"
     assert "'test-2.png'" not in found["test_image"]
     assert stored(service) == before
+
+
+def test_a_test_image_that_a_synthesis_was_made_from_is_refused(
+    client: httpx.Client, pool: str, synthesis: str
+) -> None:
+    (_, mask) = labeled_files("test", 2, 1)
+    background = client.get(client.get(f"/pools/{pool}/images").json()["items"][0]["links"]["self"]).content
+    files = [*labeled_files("real", 0, 2), ("test_image", ("pan.png", background, "image/png")), mask]
+    files += [(f"test_{field}", file) for field, file in guide_files()]
+    found = refused(send(client, synthesis, files))["test_image"]
+    assert "'pan.png' has the same pixels as the pool image 'pan-0.png' of a synthesis" in found
+    assert f"'guide-0.png' has the same pixels as the guide 'guide-0.png' of job {synthesis}" in found
 
 
 def test_a_synthesis_of_cropped_guides_is_not_compared_with_whole_frames(

@@ -369,6 +369,13 @@ def test_a_clock_that_is_set_holds_no_step_back(db: Database, hours: int) -> Non
     assert claim(db, now=set_clock) is None
 
 
+def test_a_clock_that_is_set_back_holds_no_cancellation_back(db: Database) -> None:
+    make_pool(db)
+    job = submit(db)
+    must_claim(db)
+    assert do(db, jobs.cancel, job.id, now=NOW - timedelta(hours=1))[0].status == "cancelled"
+
+
 def test_the_database_has_the_clock(db: Database) -> None:
     with db.read() as session:
         assert abs(clock(session) - datetime.now(UTC)) < timedelta(minutes=1)
