@@ -49,7 +49,7 @@ def new_job(
     session: Session, job_id: str, kind: str, parameters: Mapping[str, Any], total: int, pool: Pool | None = None
 ) -> Job:
     job = Job(id=job_id, kind=kind, status="queued", parameters=dict(parameters), total=total)
-    job.created_at, job.tenant = datetime.now(UTC), pool.tenant if pool else tenant_of(session)
+    job.created_at, job.tenant = datetime.now(UTC), tenant_of(session)
     job.pool_id = pool.id if pool else None
     job.turn = latest_turn(session)  # behind those that wait, before those that have a turn after it
     session.add(job)

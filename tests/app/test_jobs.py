@@ -62,16 +62,6 @@ def test_every_change_that_a_client_can_see_has_a_new_version(db: Database) -> N
     assert versions == sorted(set(versions))
 
 
-def test_a_sample_finished_twice_counts_once(db: Database) -> None:
-    make_pool(db)
-    job = submit(db)
-    plan_all(db)
-    claimed = must_claim(db)
-    make_all(db, claimed)
-    make_all(db, claimed)
-    assert look(db, job.id).done == claimed.last - claimed.first
-
-
 def test_many_samples_are_finished_in_no_more_statements_than_a_few(db: Database) -> None:
     make_pool(db)
     job = submit(db, guides=12)

@@ -191,7 +191,7 @@ def test_a_step_that_kills_every_worker_fails_its_job(db: Database) -> None:
         (trust.redraw_sample, {"position": 0}),
     ],
 )
-def test_a_step_that_gets_on_has_its_attempts_back(
+def test_a_step_that_gets_on_has_its_attempts_back_and_what_is_done_twice_counts_once(
     db: Database, verb: Callable[..., object], given: dict[str, object]
 ) -> None:
     make_pool(db)
@@ -203,6 +203,7 @@ def test_a_step_that_gets_on_has_its_attempts_back(
         claimed = must_claim(db, now=NOW + turn * timedelta(minutes=1))
         assert (claimed.job_id, claimed.first, claimed.attempt) == (job.id, 0, 1)
         do(db, verb, claimed, **given)
+    assert look(db, job.id).done == (0 if verb in (jobs.indexed, trust.redraw_sample) else 1)
 
 
 def test_a_passing_error_is_tried_again_later_and_in_the_end_fails_the_job(db: Database) -> None:
@@ -249,12 +250,13 @@ def test_the_sweeper_names_each_claimable_step_once_and_so_many_at_most(db: Data
     assert do(db, jobs.sweep, now=later, limit=1) == [job.id], "the oldest"
 
 
-def test_tenants_take_turns_however_many_jobs_one_has(db: Database) -> None:
+def test_tenants_take_turns_however_many_jobs_and_keys_one_has(db: Database) -> None:
     large, small = db.of("large"), db.of("small")
     for tenant in (large, small):
         make_pool(tenant)
     for _ in range(5):
         submit(large, guides=8)
+    do(db, lambda session: session.execute(update(Job).values(api_key=Job.id)))  # each job a key of its own
     late = submit(small, guides=1)
     came = [look(db, must_claim(db).job_id).tenant for _ in range(3)]
     assert came == ["large", "small", "large"]
