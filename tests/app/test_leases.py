@@ -329,20 +329,20 @@ def test_a_plan_that_fails_is_no_fault_of_the_samples_planned_before(
     assert ended.error is not None and "step plan 1 was tried 1 times" in ended.error["detail"]
 
 
-def test_a_job_of_which_most_samples_fail_is_given_up(db: Database) -> None:
+@pytest.mark.parametrize(("made", "failed"), [(1, MANY), (MANY, MANY + 1)])
+def test_a_job_of_which_more_than_half_of_many_samples_fail_is_given_up(db: Database, made: int, failed: int) -> None:
     make_pool(db)
-    job = submit(db, guides=4)
-    plan_all(db, chunk=12)
+    job = submit(db, guides=6)
+    plan_all(db, chunk=18)
     claimed = must_claim(db)
-    do(db, jobs.finish_samples, claimed, [MadeSample(11, "a" * 64, {})])
-    for position in range(MANY):
+    do(db, jobs.finish_samples, claimed, [MadeSample(17 - n, "a" * 64, {}) for n in range(made)])
+    for position in range(failed):
         assert look(db, job.id).status == "running"
         do(db, jobs.fail_sample, claimed, position=position, detail="no numbers")
     error = look(db, job.id).error
     assert look(db, job.id).status == "failed"
-    assert error is not None and error["detail"].startswith(
-        "8 of the first 9 samples could not be made; sample 7: no n"
-    )
+    words = f"{failed} of the first {made + failed} samples could not be made; sample {failed - 1}: no n"
+    assert error is not None and error["detail"].startswith(words)
 
 
 def test_a_store_that_is_away_uses_up_no_attempts(db: Database) -> None:
