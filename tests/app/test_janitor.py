@@ -9,14 +9,16 @@ from pydantic import ValidationError
 from sqlalchemy import select
 
 from app import jobs, keys
+from app.access import api_keys
 from app.blobs import Blobs
 from app.database import Database
 from app.janitor import GRACE, remove_old_jobs, tidy
 from app.service import Service
 from app.settings import Settings
-from app.tables import IdempotencyKey, Job, Pool, PoolImage, PoolLatent, Worker
+from app.tables import IdempotencyKey, Job, KeyUsage, Pool, PoolImage, PoolLatent, Worker
 from models.pixels import sha256 as sha256_of
 from tests.evaluations import finished_synthesis, send
+from tests.key_holders import make_key
 from tests.serving import claim, finish, guide_files, make_sample, plan, statements_of, stored, submit
 
 LATER = datetime.now(UTC) + 2 * GRACE  # when everything the tests write is old
@@ -62,12 +64,14 @@ def test_a_sample_written_by_a_worker_killed_before_its_commit_goes_when_the_job
     assert {keys.sample(job_id, sha256) for sha256 in (kept, sha256_of(mask))} <= set(service.blobs.list())
 
 
-def test_uploads_of_an_import_that_has_ended_go(client: httpx.Client, service: Service) -> None:
+def test_what_a_job_under_way_alone_needs_goes_when_it_has_ended(client: httpx.Client, service: Service) -> None:
     answer = client.post("/pools/default/images", files={"images": ("a.png", b"pixels")})
     job_id = answer.json()["id"]
+    for key in (keys.archive(job_id), keys.original(job_id, "a" * 64), keys.matches(job_id, 0)):
+        service.blobs.put(key, b"x")
     assert tidied(service) == {}
     assert client.post(f"/jobs/{job_id}/cancel").status_code == 202
-    assert tidied(service) == {"blobs of jobs": 1}
+    assert tidied(service) == {"blobs of jobs": 4}
 
 
 def test_of_an_evaluation_that_has_ended_the_checkpoints_go_and_its_images_stay(
@@ -103,6 +107,7 @@ def test_images_and_latents_without_a_row_go_unless_a_job_uses_the_pool(
     service.blobs.put(keys.latents(pool_id, "0" * 64, "6" * 64), b"no row")
     service.blobs.put(keys.pool_image(pool_id, "7" * 64), b"no row")
     service.blobs.put(keys.pool_image("8" * 32, image.sha256), b"no such pool")
+    assert tidied(service, datetime.now(UTC)) == {}, "whoever wrote them may be about to write the rows"
     job_id = submit(client, pool)["id"]
     before = stored(service)
     assert tidied(service) == {"blobs of pools": 1}
@@ -123,20 +128,25 @@ def test_of_a_pool_of_images_alone_no_latents_are_looked_through(service: Servic
     assert asked == []
 
 
-def test_dead_workers_and_old_idempotency_keys_are_forgotten(client: httpx.Client, service: Service, pool: str) -> None:
+def test_dead_workers_old_idempotency_keys_and_what_was_used_long_ago_are_forgotten(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
     for name in ("old", "new"):
         given = {"data": {"pool": pool, "top_k": "1"}, "files": guide_files()}
         assert client.post("/synthesize", headers={"Idempotency-Key": name}, **given).status_code == 202
-    now = datetime.now(UTC)
+    now, prefix = datetime.now(UTC), api_keys.prefix_of(make_key(service))
     with service.database.write() as session:
         session.get_one(IdempotencyKey, ("default", "old")).created_at = now - timedelta(days=31)
         for name, days in (("dead", 2), ("alive", 0)):
             seen_at = now - timedelta(days=days)
             session.add(Worker(id=name, device="cpu", models=[], seen_at=seen_at))
-    assert tidied(service, now) == {"outdated rows": 2}
+        for day in (now.date() - timedelta(days=31), now.date()):
+            session.add(KeyUsage(prefix=prefix, day=day, bytes=1, samples=0))
+    assert tidied(service, now) == {"outdated rows": 3}
     with service.database.read() as session:
         assert session.scalars(select(IdempotencyKey.key)).all() == ["new"]
         assert session.scalars(select(Worker.id)).all() == ["alive"]
+        assert session.scalars(select(KeyUsage.day)).all() == [now.date()]
 
 
 def test_jobs_past_their_retention_go_with_all_they_made_the_zips_first(
@@ -177,7 +187,7 @@ def test_halves_of_files_left_by_a_killed_writer_go(tmp_path: Path, db: Database
     half = tmp_path / "blobs" / "jobs" / "1" / "dataset.zip#1"
     half.write_bytes(b"half")
     assert list(blobs.list()) == ["jobs/1/guides/a.png"], "a half is never listed"
-    assert blobs.remove_unfinished(datetime.now(UTC) - GRACE) == 0
+    assert tidy(db, blobs, None, datetime.now(UTC))["unfinished files"] == 0
     assert tidy(db, blobs, None, LATER)["unfinished files"] == 1
     assert not half.exists()
     assert list(blobs.list()) == [], "nor is there a job 1"
