@@ -64,6 +64,8 @@ def test_a_key_has_only_so_many_jobs_waiting(guarded: Served) -> None:
 def test_a_key_makes_only_so_many_samples_a_day_deleted_ones_included(guarded: Served) -> None:
     fill_pool(as_of(guarded.service, "clinic"), "held", 3)
     with holder_of(guarded, make_key(guarded.service, max_samples_per_day=4)) as client:
+        files = [("images", (f"{n}.png", b"x")) for n in range(5)]
+        assert client.post("/pools/held/images", files=files).status_code == 202, "these are no samples"
         job = submit(client, "held", top_k=3)
         client.post(job["links"]["cancel"])
         assert client.delete(job["links"]["self"]).status_code == 204
