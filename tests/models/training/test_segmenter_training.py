@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.segmenter import Labeled
+from models.metrics import dice
+from models.segmenter import Labeled, predict
 from models.training.augmentation import augment
 from models.training.segmenter import (
     SegmenterPlan,
@@ -42,6 +43,17 @@ def test_it_learns_to_find_a_dark_bar() -> None:
     training = SegmenterTraining([bars(40)], plan)
     finish(training)
     assert training.best_dice is not None and training.best_dice > 0.6
+
+
+def test_the_best_state_is_kept_where_the_next_is_worse() -> None:
+    plan = SegmenterPlan(backbone="tiny", steps=30, batch=4, learning_rate=0.03, validations=30)
+    training = SegmenterTraining([bars(10)], plan)
+    while training.best_step == training.step:
+        training.advance()
+    held_out = training.validation
+    found = predict(training.best(), held_out.images, training.device)
+    reached = [dice(mask, truth) for mask, truth in zip(found, held_out.masks, strict=True)]
+    assert np.mean(reached) == pytest.approx(training.best_dice)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
