@@ -258,6 +258,14 @@ def segmenter(data: Path, out: Path, *more: str | Path) -> str:
     return run("train", "segmenter", "--data", data, "--out", out, *small, *more)
 
 
+def test_where_no_image_is_held_out_no_dice_is_told(tmp_path: Path) -> None:
+    data = str(write_labeled(tmp_path / "labeled", 0, 2))
+    options = ["--out", str(tmp_path / "out"), "--backbone", "tiny", "--steps", "2", "--batch", "2", "--device", "cpu"]
+    done = CliRunner().invoke(app, ["train", "segmenter", "--data", data, *options], catch_exceptions=False)
+    assert "segmenter loss" in done.stderr
+    assert "Dice" not in done.output
+
+
 def test_a_trained_segmenter_is_a_backbone_for_others(tmp_path: Path) -> None:
     data = write_labeled(tmp_path / "labeled", 0, 6)
     said = segmenter(data, tmp_path / "first", "--backbone", "tiny")
