@@ -44,6 +44,12 @@ def test_two_syntheses_alike_are_told_apart(client: httpx.Client, service: Servi
     assert [arm["name"] for arm in arms] == [f"top 2 paper {job[:8]}, synthetic" for job in (synthesis, other)]
 
 
+def test_a_synthesis_named_twice_is_evaluated_once(client: httpx.Client, synthesis: str) -> None:
+    parameters = send(client, f"{synthesis},{synthesis}", arms="synthetic,real").json()["parameters"]
+    assert parameters["synthesis"] == [synthesis]
+    assert [arm["name"] for arm in parameters["arms"]] == ["real", "top 2 paper, synthetic"]
+
+
 def test_the_report_comes_after_the_last_arm(client: httpx.Client, service: Service, synthesis: str) -> None:
     job = send(client, synthesis, arms="real").json()
     early = client.get(job["links"]["report"])

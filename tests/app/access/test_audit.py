@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+import pytest
+from sqlalchemy import func, select, text
 
 from app.access import api_keys
 from app.janitor import FORGET_AUDIT, tidy
@@ -27,6 +28,7 @@ def test_what_changes_something_or_is_refused_or_takes_results_out_leaves_a_row(
         finish(as_of(guarded.service, "clinic"), "held", 2, b"z")
         client.get(f"/jobs/{job}")
         client.get(f"/jobs/{job}/dataset")
+        client.head(f"/jobs/{job}/dataset")
         client.post(f"/jobs/{job}/cancel")
         client.get("/metrics")
         client.delete("/pools/held")
@@ -54,7 +56,20 @@ def test_a_row_names_no_file_and_no_content(guarded: Served) -> None:
 def test_a_row_holds_nothing_that_a_database_or_a_terminal_trips_over(guarded: Served) -> None:
     with holder_of(guarded, make_key(guarded.service)) as client:
         client.delete("/pools/a%00%1b[2J%e2%80%ae")
-    assert [entry["object"] for entry in entries(guarded)] == ["a\ufffd\ufffd[2J\ufffd"]
+        client.delete("/pools/" + "a" * 300)
+    assert [entry["object"] for entry in entries(guarded)] == ["a\ufffd\ufffd[2J\ufffd", "a" * 255]
+
+
+def test_what_was_done_is_not_said_to_have_failed_where_no_row_can_be_written(
+    guarded: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with guarded.service.database.write() as session:
+        session.execute(text("DROP TABLE audit"))
+    with holder_of(guarded, make_key(guarded.service)) as client:
+        assert client.post("/pools", json={"name": "x"}).status_code == 201
+    assert "no audit row for POST /pools" in caplog.text
+    with guarded.service.database.write() as session:
+        AuditEntry.__table__.create(session.connection())
 
 
 def test_polling_and_an_open_service_leave_no_rows(guarded: Served, served: Served) -> None:

@@ -18,7 +18,9 @@ def test_a_file_of_the_form_reads_as_a_file_of_its_own_and_no_further(tmp_path: 
     with (tmp_path / "stored").open("wb+") as stored:
         stored.write(b"before" + b"the file" + b"after")
         stored.flush()
-        with UploadedFile("a.png", 6, 8, stored).open() as file:
+        uploaded = UploadedFile("a.png", 6, 8, stored)
+        assert b"".join(uploaded) == b"the file"
+        with uploaded.open() as file:
             assert file.read() == b"the file"
             assert (file.read(), file.read(1)) == (b"", b"")
             assert (file.seek(-4, 2), file.read(99)) == (4, b"file")

@@ -1,5 +1,6 @@
 """models/training/segmenter.py: it learns, it resumes, and it never looks where it must not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,14 +51,21 @@ def test_the_best_state_is_kept_where_the_next_is_worse() -> None:
     training = SegmenterTraining([bars(10)], plan)
     while training.best_step == training.step:
         training.advance()
-    held_out = training.validation
-    found = predict(training.best(), held_out.images, training.device)
-    reached = [dice(mask, truth) for mask, truth in zip(found, held_out.masks, strict=True)]
-    assert np.mean(reached) == pytest.approx(training.best_dice)
+    continued, held_out = SegmenterTraining([bars(10)], plan), training.validation
+    continued.restore(training.save())
+    assert (continued.best_step, continued.best_dice) == (training.best_step, training.best_dice)
+    for one in (training, continued):
+        found = predict(one.best(), held_out.images, one.device)
+        reached = [dice(mask, truth) for mask, truth in zip(found, held_out.masks, strict=True)]
+        assert np.mean(reached) == pytest.approx(training.best_dice)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
-    first, again = (finish(SegmenterTraining([bars(5)], TINY)) for _ in range(2))
+    states = []
+    for drawn in range(2):
+        torch.manual_seed(drawn)  # whatever the process has drawn before
+        states.append(finish(SegmenterTraining([bars(5)], TINY)))
+    first, again = states
     assert all(torch.equal(first[name], again[name]) for name in first)
     other = finish(SegmenterTraining([bars(5)], SegmenterPlan("tiny", steps=6, batch=2, seed=1)))
     assert not all(torch.equal(first[name], other[name]) for name in first)
@@ -100,16 +108,19 @@ def test_a_source_of_held_out_anatomy_alone_is_trained_on_all_the_same() -> None
 
 @pytest.mark.parametrize("guides", [1, 4])
 def test_few_guides_are_all_trained_on_and_the_last_state_is_taken(guides: int) -> None:
-    training = SegmenterTraining([bars(guides)], TINY)
+    training = SegmenterTraining([bars(guides)], replace(TINY, steps=7))  # not one of its validations
     finish(training)
-    assert (len(training.validation), training.best_step) == (0, TINY.steps)
-    assert training.best_dice is None
+    assert (len(training.validation), training.best_step, training.best_dice) == (0, 7, None)
     assert [len(rows) for _, rows in training._sources] == [guides]
 
 
 @pytest.mark.parametrize(("guides", "held_out"), [(4, 0), (5, 1), (9, 1), (210, 42)])
 def test_of_five_guides_or_more_a_fifth_is_held_out(guides: int, held_out: int) -> None:
     assert len(hold_out(Labeled(*(np.zeros(guides),) * 2, tuple(map(str, range(guides)))), 0)) == held_out
+
+
+def test_a_state_is_judged_by_so_many_images_at_most() -> None:
+    assert len(SegmenterTraining([bars(400)], TINY).validation) == 40  # every other one of 80
 
 
 @pytest.mark.parametrize(("equal", "low", "high"), [(True, 0.4, 0.6), (False, 0.0, 0.1)])
@@ -121,6 +132,22 @@ def test_sources_weigh_the_same_or_by_their_size(equal: bool, low: float, high: 
     images, _ = SegmenterTraining([black, white], plan)._batch(torch.Generator().manual_seed(0))
     share = float((images.mean(dim=(1, 2, 3)) < 0).float().mean())
     assert low <= share <= high
+
+
+def test_every_image_of_a_source_is_drawn_as_often() -> None:
+    masks = np.zeros((2, 32, 64), bool)
+    masks[1] = True
+    training = SegmenterTraining([replace(bars(2), masks=masks)], replace(TINY, batch=100))
+    _, drawn = training._batch(torch.Generator().manual_seed(0))
+    assert 0.3 < float(drawn.flatten(1).any(dim=1).float().mean()) < 0.7
+
+
+def test_the_first_step_is_one_of_the_warm_up() -> None:
+    training = SegmenterTraining([bars(5)], SegmenterPlan("tiny", steps=1000, batch=2, learning_rate=0.01))
+    before, _, after = training.best(), training.advance(), training.best()
+    pairs = zip(before.parameters(), after.parameters(), strict=True)
+    moved = max(float((new - old).detach().abs().max()) for old, new in pairs)
+    assert moved == pytest.approx(0.01 / 50, rel=0.05)  # Adam's first step is as long as the rate
 
 
 def test_the_rate_warms_up_and_goes_down_to_a_hundredth() -> None:
