@@ -56,7 +56,7 @@ def main() -> None:
     importing = commands.add_parser("import")
     importing.add_argument("--pool", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     workers = commands.add_parser("workers")
-    workers.add_argument("--samples", type=int, default=96, help="of a job; the shipped weights take 2.5 s each")
+    workers.add_argument("--samples", type=int, default=96, help="of a job")
     workers.add_argument("--rounds", type=int, default=3)
     workers.add_argument("--weights", choices=["shipped", "tiny"], default="shipped")
     arguments = parser.parse_args()

@@ -24,7 +24,6 @@ from app.tables import AuditEntry
 log = logging.getLogger(__name__)
 
 RESULTS = ("/dataset", "/report", "/report.csv", "/report.md", "/report.png")  # ends of the routes that give them out
-REFUSED = (403, 429)
 
 
 class Audit:
@@ -64,7 +63,7 @@ class Audit:
 
 
 def is_worth_a_row(method: str, route: str, status: int) -> bool:
-    return method not in SAFE_METHODS or status in REFUSED or (route.endswith(RESULTS) and method == "GET")
+    return method not in SAFE_METHODS or status == 403 or (route.endswith(RESULTS) and method == "GET")
 
 
 def write(service: Service, entry: AuditEntry) -> None:

@@ -86,6 +86,9 @@ def test_a_tenants_first_key_comes_with_its_pool_and_all_is_audited(data_dir: Pa
 def test_a_key_that_leaked_is_revoked_as_it_leaked_and_not_repeated() -> None:
     made = read("create", "laptop")
     assert keys("revoke", made["key"]).stdout == f"{made['prefix']} is revoked\n"
+    revoked = read("list")
+    keys("revoke", made["prefix"])
+    assert read("list") == revoked, "since when, too"
     with pytest.raises(Failure, match="there is no key 'pansynth_0123456789ab'"):
         keys("revoke", "pansynth_0123456789ab_secret")
 

@@ -134,6 +134,11 @@ def test_sources_weigh_the_same_or_by_their_size(equal: bool, low: float, high: 
     assert low <= share <= high
 
 
+def test_an_image_that_is_drawn_twice_is_two_pictures() -> None:
+    images, _ = SegmenterTraining([bars(1)], TINY)._batch(torch.Generator().manual_seed(0))
+    assert not torch.equal(images[0], images[1])
+
+
 def test_every_image_of_a_source_is_drawn_as_often() -> None:
     masks = np.zeros((2, 32, 64), bool)
     masks[1] = True
