@@ -82,7 +82,7 @@ def test_a_cancelled_job_is_never_begun(place: Workplace, radiographs: Sequence[
     "parameters",
     [
         {"method": "blend"},
-        {"method": "paste"},
+        {"method": "paste", "dilation": 2},
         {"sampler": "ddim", "reblend": True, "hold_anatomy": True, "match_statistics": True, "transfer_detail": True},
         {"restore_background": True, "dilation": 0},
     ],
@@ -95,6 +95,7 @@ def test_every_recipe_goes_from_the_parameters_to_the_manifest(
     (row,) = manifest(dataset(place, job_id))
     for name in {"method", "sampler", "dilation"} & parameters.keys():
         assert row[name] == str(parameters[name])
+    assert row["method"] != "paste" or row["background_ssim"] == "1", "judged outside the band that was pasted"
 
 
 def test_a_step_that_takes_long_is_handed_on_and_what_it_made_is_kept(
