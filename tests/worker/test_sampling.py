@@ -45,16 +45,6 @@ def test_pixels_that_are_no_numbers_fail_the_job_and_are_not_kept(
     assert list(place.blobs.list(f"jobs/{job_id}/samples")) == []
 
 
-def test_a_pool_image_that_the_store_lost_fails_the_job_and_is_named(
-    place: Workplace, pool: str, radiographs: Sequence[Phantom]
-) -> None:
-    job_id = submit(place, radiographs[:1])
-    work_until(place, job_id, "sampling")
-    place.blobs.delete_prefix(f"pools/{pool}/images")
-    work_off(place)
-    assert f"pools/{pool}/images/" in failure(place, job_id)
-
-
 def test_a_cancelled_job_stops_soon_and_writes_nothing_after(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     job_id = submit(place, radiographs[:1], top_k=6, steps=900, start_timestep=1000)  # minutes of work
     work_until(place, job_id, "sampling")
@@ -69,13 +59,6 @@ def test_a_cancelled_job_stops_soon_and_writes_nothing_after(place: Workplace, r
     assert (look(place, job_id).status, look(place, job_id).done) == ("cancelled", 0)
     assert list(place.blobs.list(f"jobs/{job_id}/samples")) == []
     assert not work(place)
-
-
-def test_a_cancelled_job_is_never_begun(place: Workplace, radiographs: Sequence[Phantom]) -> None:
-    job_id = submit(place, radiographs[:1])
-    cancel(place, job_id)
-    assert not work(place)
-    assert look(place, job_id).status == "cancelled"
 
 
 @pytest.mark.parametrize(
