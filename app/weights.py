@@ -25,6 +25,7 @@ class Weights:
     latent_channels: int | None
     total_bytes: int
     card: str
+    has_denoiser: bool  # it is trained after the VAE
     knows_training_images: bool  # so that a sample's distance to them can be told
 
 
@@ -68,5 +69,6 @@ def read_weights(manifest: Path) -> Weights | None:
         latent_channels=content["latent"]["channels"],
         total_bytes=sum(file["bytes"] for file in content["files"].values()),
         card=card.read_text(encoding="utf-8") if card.is_file() else "",
+        has_denoiser=any(name.startswith("denoiser/") for name in content["files"]),
         knows_training_images=TRAINING_LATENTS in content["files"],
     )

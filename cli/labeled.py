@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from cli.failure import Failure
 
@@ -19,17 +20,18 @@ def labeled_pairs(folder: Path, kind: str = "masks") -> list[Pair]:
 
     Raises Failure where an image has no mask, or several that differ from it in their ending only.
     """
-    from models.training.images import SUFFIXES, has_ending, is_image
+    from models.training.images import SUFFIXES, has_ending
 
     if not (folder / "images").is_dir() or not (folder / kind).is_dir():
         raise Failure(f"{folder}: it needs the folders images/ and {kind}/, with the same file names")
-    images, masks = (sorted(filter(is_image, (folder / part).iterdir())) for part in ("images", kind))
-    named = {mask.name: [mask] for mask in masks}
+    images, masks = (_images_in(folder / part) for part in ("images", kind))
+    named = {_spelled(mask.name): [mask] for mask in masks}
     alike: dict[str, list[Path]] = {}
     for mask in masks:
-        alike.setdefault(mask.stem, []).append(mask)
+        alike.setdefault(_spelled(mask.stem), []).append(mask)
     fitting = {
-        image: named.get(image.name) or alike.get(image.stem if has_ending(image) else image.name, [])
+        image: named.get(_spelled(image.name))
+        or alike.get(_spelled(image.stem if has_ending(image) else image.name), [])
         for image in images
     }
     if not images:
@@ -42,6 +44,23 @@ def labeled_pairs(folder: Path, kind: str = "masks") -> list[Pair]:
         names = " or ".join(mask.name for mask in fitting[unclear[0]])
         raise Failure(f"{folder}: the mask of {unclear[0].name} may be {names} ({len(unclear)} such); keep one of them")
     return [(image, found[0]) for image, found in fitting.items()]
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """Raises Failure for images below it: of the same name in two folders, they could not be told apart."""
+    from models.training.images import image_paths
+
+    found = image_paths(folder)
+    if deeper := [path for path in found if path.parent != folder]:
+        raise Failure(
+            f"{deeper[0]} lies in a subfolder ({len(deeper)} such); put all that is labeled into {folder} itself"
+        )
+    return found
+
+
+def _spelled(name: str) -> str:
+    """One spelling for an umlaut, which macOS may write as two characters."""
+    return normalize("NFC", name)
 
 
 def labeled_files(pairs: Sequence[Pair], prefix: str = "") -> "list[File]":

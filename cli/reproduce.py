@@ -147,7 +147,7 @@ def _own(
     labeled: Path, unlabeled: Path, test_set: Path | None, guides: int | None, seed: int
 ) -> "tuple[list[Pair], list[Pair], list[Pair]]":
     """The files of guides, pool and test."""
-    from models.training.images import images_below
+    from models.training.images import image_paths
 
     pairs = labeled_pairs(labeled)
     if test_set is None:
@@ -156,7 +156,7 @@ def _own(
         real, test = pairs if guides in (None, len(pairs)) else split(pairs, guides, seed)[0], labeled_pairs(test_set)
     if (unlabeled / "masks").is_dir():
         return [*real], [*labeled_pairs(unlabeled)], [*test]
-    if not (images := images_below(unlabeled)):
+    if not (images := image_paths(unlabeled)):
         raise Failure(f"--unlabeled {unlabeled}: no image under this folder")
     return [*real], [(path, None) for path in images], [*test]
 

@@ -5,7 +5,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,7 +57,7 @@ def serving(settings: Settings) -> Iterator[Served]:
         thread.join()
 
 
-def write_weights(root: Path, name: str = "default") -> str:
+def write_weights(root: Path, name: str = "default", networks: Sequence[str] = ("vae", "denoiser")) -> str:
     """A folder with a manifest, which is all the API reads of weights. Returns their sha256."""
     folder = root / name
     folder.mkdir(parents=True)
@@ -65,7 +65,7 @@ def write_weights(root: Path, name: str = "default") -> str:
         "name": name,
         "created": "2024-05-01T00:00:00Z",
         "latent": {"channels": 4, "mean": [0.0] * 4, "scale": [1.0] * 4},
-        "files": {"vae/config.json": {"sha256": "0" * 64, "bytes": 123}},
+        "files": {f"{network}/config.json": {"sha256": "0" * 64, "bytes": 123} for network in networks},
     }
     raw = json.dumps(content).encode()
     (folder / "manifest.json").write_bytes(raw)

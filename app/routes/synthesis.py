@@ -75,6 +75,9 @@ def check_named(service: Service, parameters: dict[str, Any], idempotency_key: s
     if parameters["model"] not in available:
         names = ", ".join(sorted(available)) or "none"
         wrong.append(FieldError("model", f"there is no model {shown(parameters['model'])!r}; available: {names}"))
+    elif not available[parameters["model"]].has_denoiser:
+        detail = f"model {parameters['model']!r} has no denoiser yet; train it with `pansynth train denoiser`"
+        wrong.append(FieldError("model", detail))
     elif "min_training_distance" in parameters and not available[parameters["model"]].knows_training_images:
         wrong.append(
             FieldError(

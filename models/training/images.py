@@ -44,13 +44,14 @@ class TrainingImages:
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """The radiographs of a folder by name: those of its images/ if it has one (masks lie beside it), else all below."""
-    return images_below(folder / "images" if (folder / "images").is_dir() else folder)
-
-
-def images_below(folder: Path) -> list[Path]:
-    """Every image below a folder, by name."""
-    return sorted(filter(is_image, folder.rglob("*")))
+    """The radiographs in a folder and below, by name; not what lies beside an images/, masks for one, or is hidden."""
+    found: list[Path] = []
+    for place, below, names in os.walk(folder / "images" if (folder / "images").is_dir() else folder):
+        if "images" in below:
+            below[:], names = ["images"], []
+        below[:] = [name for name in below if not name.startswith(".")]
+        found += filter(is_image, (Path(place, name) for name in names))
+    return sorted(found)
 
 
 def is_image(path: Path) -> bool:

@@ -13,7 +13,7 @@ def test_weights_are_listed_with_their_card(client: httpx.Client, settings: Sett
     models = {model["name"]: model for model in client.get("/models").json()["items"]}
     assert models["default"]["card"] == "# Weights for tests\n"
     assert models["default"]["sha256"] == list_weights(settings)["default"].sha256
-    assert (models["default"]["latent_channels"], models["default"]["bytes"]) == (4, 123)
+    assert (models["default"]["latent_channels"], models["default"]["bytes"]) == (4, 246)
     assert models["default"]["loaded"] is False
 
 

@@ -8,9 +8,10 @@ import pytest
 from app.presets import PRESETS
 from app.queries import guides
 from app.service import Service
+from app.settings import Settings
 from models import pixels
 from tests import bad_files
-from tests.serving import fill_pool, guide_files, stored, submit
+from tests.serving import fill_pool, guide_files, stored, submit, write_weights
 
 Part = tuple[str, tuple[str, bytes, str]]
 
@@ -225,6 +226,16 @@ def test_a_refusal_names_the_values_and_the_remedy(client: httpx.Client, pool: s
     assert detail(top_k="0") == "should be greater than or equal to 1; got 0"
     assert "is 26, more than start_timestep, which is 25" in detail(steps="26")
     assert "available: default" in detail(model="other")
+
+
+def test_weights_whose_denoiser_is_not_trained_yet_are_refused(
+    client: httpx.Client, settings: Settings, pool: str
+) -> None:
+    assert settings.weights_dir is not None
+    write_weights(settings.weights_dir, "half", ["vae"])
+    answer = client.post("/synthesize", data={"pool": pool, "top_k": "1", "model": "half"}, files=guide_files())
+    assert refused_fields(answer) == ["model"]
+    assert "model 'half' has no denoiser yet" in answer.json()["errors"][0]["detail"]
 
 
 def test_every_bad_guide_is_named_by_its_place(client: httpx.Client, pool: str) -> None:

@@ -86,3 +86,14 @@ def test_what_file_managers_leave_in_a_folder_is_passed_over(tmp_path: Path) -> 
     clutter = [f"{part}/{name}" for part in ("images", "masks") for name in (".DS_Store", "Thumbs.db", "x.txt")]
     folder = make_labeled(tmp_path, "images/x.jpg", "masks/x.png", *clutter)
     assert [(image.name, mask.name) for image, mask in labeled_pairs(folder)] == [("x.jpg", "x.png")]
+
+
+def test_an_umlaut_is_the_same_however_a_system_spells_it(tmp_path: Path) -> None:
+    folder = make_labeled(tmp_path, "images/M\u00fcller.png", "masks/Mu\u0308ller.png")
+    assert len(labeled_pairs(folder)) == 1
+
+
+def test_labeled_images_in_subfolders_are_refused_and_not_passed_over(tmp_path: Path) -> None:
+    folder = make_labeled(tmp_path, "images/a.png", "masks/a.png", "images/b/b.png", "images/.hidden/a.png")
+    with pytest.raises(Failure, match=r"b/b\.png lies in a subfolder \(1 such\); put all .* into .*/images itself"):
+        labeled_pairs(folder)

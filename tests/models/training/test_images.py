@@ -79,7 +79,16 @@ def test_dicom_without_an_ending_is_found_and_what_systems_hide_is_passed_over(t
 def test_masks_beside_images_are_no_radiographs(tmp_path: Path) -> None:
     for part in ("images", "masks"):
         write(tmp_path / part, 8)
+        write(tmp_path / "split" / "guides" / part, 8)
     assert {path.parent.name for path in image_paths(tmp_path)} == {"images"}
+    assert {path.parent.name for path in image_paths(tmp_path / "split")} == {"images"}
+
+
+def test_hidden_folders_are_passed_over(tmp_path: Path) -> None:
+    """Jupyter, for one, keeps copies of the images that were opened in it."""
+    write(tmp_path / "a" / ".ipynb_checkpoints", 1)
+    (seen,) = write(tmp_path / "a" / "b", 1).iterdir()
+    assert image_paths(tmp_path) == [seen]
 
 
 def test_the_second_start_reads_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
