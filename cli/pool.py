@@ -107,9 +107,12 @@ def _make_pool(client: "httpx.Client", name: str) -> None:
 
 def _files(paths: Sequence[Path]) -> "Iterator[File]":
     """The files under `paths` by the names they get. Raises Failure for a path that holds none."""
+    from models.splits import MANIFEST
     from models.training.images import SUFFIXES, image_paths
 
     for path in paths:
+        if (path / MANIFEST).is_file():
+            raise Failure(f"{path} holds all sets of `pansynth split`, those for tests, too; give {path / 'pool'}")
         if path.is_dir():
             if not (found := image_paths(path)):
                 raise Failure(f"{path}: no image under this folder; known endings: {', '.join(sorted(SUFFIXES))}")

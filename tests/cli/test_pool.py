@@ -56,6 +56,16 @@ def test_of_a_labeled_folder_the_masks_stay_out(served: Served, tmp_path: Path) 
     assert len(stored) == 1
 
 
+def test_all_sets_of_a_split_are_no_pool(served: Served, tmp_path: Path) -> None:
+    for name in ("pool", "test"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(image(30))
+    (tmp_path / "split.json").write_text("{}")
+    done = import_(served, "tested", tmp_path)
+    assert isinstance(done.exception, Failure) and f"give {tmp_path / 'pool'}" in str(done.exception)
+    assert "pool tested: 1 image stored" in import_(served, "tested", tmp_path / "pool").stdout
+
+
 def test_what_was_stored_before_a_failure_is_told(served: Served, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(image(9))
     (tmp_path / "b.zip").write_bytes(b"no zip")
