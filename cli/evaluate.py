@@ -102,8 +102,11 @@ def _check_images(real: list[Pair], test: list[Pair], show: Show) -> None:
 def _synthesis(client: "httpx.Client", real: list[Pair], fields: dict[str, object], show: Show) -> str:
     from cli.client import submit, wait
 
+    def show_setting(done: int, total: int, label: str) -> None:
+        show(done, total, f"top {fields['top_k']} {fields['preset']}, {label}")
+
     job = submit(client, "/synthesize", labeled_files(real), fields)
-    done: str = wait(client, job, show)["id"]
+    done: str = wait(client, job, show_setting)["id"]
     return done
 
 

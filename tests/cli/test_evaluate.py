@@ -32,6 +32,7 @@ def test_a_labeled_folder_and_a_pool_give_an_answer_in_words(tmp_path: Path, bro
         options = ["--top-k", "1", "--preset", "paper", "--steps", "2", "--seeds", "1", "--backbone", "tiny"]
         out = tmp_path / "out"
         said = run(["evaluate", "--labeled", str(tmp_path / "labeled"), "--out", str(out), "--url", url, *options])
+    assert "top 1 paper, succeeded 2/2" in said
     assert "Your 2 labeled images alone reach a Dice of" in said
     assert "That is little to judge by" in said
     assert sorted(path.name for path in out.iterdir()) == ["report.csv", "report.json", "report.md", "report.png"]
@@ -109,4 +110,4 @@ def run(arguments: list[str]) -> str:
     done = CliRunner().invoke(app, arguments)
     if done.exception is not None:
         raise done.exception
-    return done.stdout
+    return done.output
