@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.failure import Failure
+from cli.failure import Failure, Interrupted
 
 if TYPE_CHECKING:
     import torch
@@ -45,12 +45,14 @@ def joined(name: str) -> "Iterator[torch.device]":
 @contextmanager
 def in_words(for_memory: str = "give a smaller --batch") -> Iterator[None]:
     """A line instead of a traceback for data or numbers that cannot be trained on, or are too many at once or for the
-    disk.
+    disk; and for Ctrl-C.
 
     for_memory: what helps where memory runs out.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command goes on from its last checkpoint, if there is one") from None
     except (ValueError, FloatingPointError) as error:
         raise Failure(str(error)) from None
     except Exception as error:

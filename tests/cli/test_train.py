@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from cli.failure import Failure
+from cli.failure import Failure, Interrupted
 from cli.main import app
 from cli.processes import in_words, joined
 from models.region import load_region
@@ -199,6 +199,11 @@ def test_memory_that_does_not_suffice_is_no_traceback() -> None:
         torch.empty(2**60, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="another"), in_words():
         raise RuntimeError("another")
+
+
+def test_ctrl_c_says_how_to_go_on() -> None:
+    with pytest.raises(Interrupted, match="the same command goes on"), in_words():
+        raise KeyboardInterrupt
 
 
 def test_weights_that_have_no_room_are_no_traceback(tmp_path: Path) -> None:
