@@ -57,3 +57,11 @@ def test_too_little_to_judge_by_is_said(few: dict[str, int]) -> None:
 @pytest.mark.parametrize("images", [1, 5])
 def test_a_few_test_images_tell_nothing(images: int) -> None:
     assert verdict(report((0.05, 0.04, 0.06), images=images)).startswith(f"It cannot be told: {images} test image")
+
+
+def test_where_nothing_was_learned_nothing_is_concluded() -> None:
+    """As after the few steps that only show that everything is in place."""
+    told = report((0.0, 0.0, 0.0))
+    for arm in told["arms"]:
+        arm["summary"]["dice"]["mean"] = 0.0
+    assert verdict(told).startswith("It cannot be told: no segmenter has learned to find the anatomy; give it more")
