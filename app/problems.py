@@ -265,6 +265,18 @@ def mistake(request: Request, error: Exception) -> Response:
     return answer(request, Problem(500, "internal-error", "the service made a mistake; its log says more"))
 
 
+class Noted:
+    """A `send` that knows whether an answer has begun, after which there cannot be another."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def __call__(self, message: Message) -> None:
+        self.begun = True
+        await self._send(message)
+
+
 class AnswerMistakes:
     """ASGI middleware, the innermost: what nobody foresaw is answered as any problem is.
 
@@ -276,17 +288,11 @@ class AnswerMistakes:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def send_noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        noted = Noted(send)
         try:
-            await self.app(scope, receive, send_noted)
+            await self.app(scope, receive, noted)
         except Exception as error:
-            if started or scope["type"] != "http":
+            if noted.begun or scope["type"] != "http":
                 raise
             await mistake(Request(scope), error)(scope, receive, send)
 
@@ -302,17 +308,11 @@ class AnswerStopped:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def send_noted(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        noted = Noted(send)
         try:
-            await self.app(scope, receive, send_noted)
+            await self.app(scope, receive, noted)
         except asyncio.CancelledError:
             if scope["type"] != "http":
                 raise
-            if not started:
+            if not noted.begun:
                 await as_response(unavailable("the service is being stopped; try again"))(scope, receive, send)
