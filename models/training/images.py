@@ -46,7 +46,8 @@ class TrainingImages:
 def image_paths(folder: Path) -> list[Path]:
     """The radiographs in a folder and below, by name; not what lies beside an images/, masks for one, or is hidden."""
     found: list[Path] = []
-    for place, below, names in os.walk(folder / "images" if (folder / "images").is_dir() else folder):
+    top = folder / "images" if (folder / "images").is_dir() else folder  # it may be a link, which os.walk passes by
+    for place, below, names in os.walk(top):
         if "images" in below:
             below[:], names = ["images"], []
         below[:] = [name for name in below if not name.startswith(".")]
