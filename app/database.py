@@ -86,20 +86,25 @@ def migrate(url: str, revision: str = "head") -> None:
     """
     from alembic import command  # imported here: only migrating needs it, and it is slow to load
     from alembic.config import Config
-    from alembic.util import CommandError
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", "app:migrations")
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     database = connect(url)
     try:
         with database.engine.execution_options(**WRITING).connect() as connection, _by_copying(connection).begin():
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATIONS_LOCK})
+            for found in MigrationContext.configure(connection).get_current_heads():
+                if found not in known:
+                    raise OfNewerVersion(
+                        f"its revision {found!r} is unknown here: it was made by a newer version of pansynth, or by "
+                        "another program; install that version, or take another database"
+                    )
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
-    except CommandError as error:
-        words = f"{error}; it was made by a newer version of pansynth: install that one, or take another database"
-        raise OfNewerVersion(words) from error
     finally:
         database.dispose()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.util import CommandError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 
@@ -52,6 +53,11 @@ def test_an_empty_database_is_migrated_by_several_at_once(tmp_path: Path) -> Non
     url = f"sqlite:///{tmp_path / 'deep' / 'new.sqlite'}"
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: database.migrate(url), range(4)))
+
+
+def test_what_else_stops_a_migration_is_not_laid_to_a_newer_version(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="nonsense"):
+        database.migrate(f"sqlite:///{tmp_path / 'new.sqlite'}", "nonsense")
 
 
 def test_who_looks_sees_one_moment_whatever_is_written_meanwhile(db: Database) -> None:
