@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.access.tenants import visible
 from app.admission import check_queue, first_with_key, new_job, under_key
 from app.errors import CroppedGuides, LeakingTestImage, NotFinished
 from app.jobs import end_job, step_done
@@ -78,8 +79,9 @@ def submit_evaluation(
     if (first := first_with_key(session, idempotency)) is not None:
         return first
     check_queue(session, max_queued_jobs)
-    finished = {found: _finished(session, found) for found in sorted(syntheses)}  # one order: no deadlock
-    made = {found: finished[found].parameters for found in syntheses}
+    for synthesis in sorted(syntheses):  # one order: no deadlock
+        lock(session, synthesis)
+    made = {job.id: job.parameters for job in finished(session, syntheses)}
     _check_leaks(session, real, test, syntheses)
     arms = arms_of(parameters["arms"], made)
     total = len(arms) * parameters["seeds"]
@@ -97,19 +99,24 @@ def submit_evaluation(
     return job
 
 
-def _finished(session: Session, job_id: str) -> Job:
-    job = lock(session, job_id)
-    if job is None or job.kind != "synthesis" or job.status != "succeeded":
-        state = "there is none" if job is None else f"it is of kind {job.kind}, and {job.status}"
-        raise NotFinished(
-            f"{job_id[:80]!r} is not a finished synthesis: {state}; name jobs of GET /jobs?kind=synthesis"
-        )
-    if job.parameters.get("region") == CROP:
+def finished(session: Session, syntheses: Sequence[str]) -> list[Job]:
+    """The jobs of these ids. Raises NotFinished, CroppedGuides, which name all that cannot be evaluated."""
+    named = session.scalars(select(Job).where(Job.id.in_(syntheses), visible(session, Job)))
+    found = {job.id: job for job in named}
+    unfinished = [
+        f"{synthesis!r} is not a finished synthesis: "
+        + ("there is none" if job is None else f"it is of kind {job.kind}, and {job.status}")
+        for synthesis in syntheses
+        if (job := found.get(synthesis)) is None or job.kind != "synthesis" or job.status != "succeeded"
+    ]
+    if unfinished:
+        raise NotFinished(f"{'; '.join(unfinished)}; name jobs of GET /jobs?kind=synthesis")
+    if cropped := [synthesis for synthesis in syntheses if found[synthesis].parameters.get("region") == CROP]:
         raise CroppedGuides(
-            f"synthesis {job_id} has cropped guides, and an evaluation's real and test images are whole frames; "
-            "name one made with region none"
+            f"the guides of synthesis {', '.join(cropped)} are cropped, and an evaluation's real and test images are "
+            "whole frames; name one made with region none"
         )
-    return job
+    return [found[synthesis] for synthesis in syntheses]
 
 
 def _check_leaks(

@@ -37,11 +37,22 @@ async def evaluate(request: Request, service: ServiceDep, idempotency_key: Idemp
     allowance = await to_thread.run_sync(upload_allowance, service, idempotency_key)
     async with read_form(request, allowance) as form:
         parameters, webhook = parse_evaluation(form, service.settings.webhook_hosts)
+        await to_thread.run_sync(check_named, service, parameters["synthesis"], idempotency_key)
         real = await read_set(form, "real", service.decoder, service.decoding)
         test = await read_set(form, "test", service.decoder, service.decoding)
         parameters |= {"real_images": len(real), "test_images": len(test)}
         given = service, parameters, real, test, form.size, webhook, idempotency_key
         return await to_thread.run_sync(submit, *given)
+
+
+def check_named(service: Service, syntheses: list[str], idempotency_key: str | None) -> None:
+    """The syntheses can be evaluated; raises NotFinished, CroppedGuides.
+
+    `evaluations.submit_evaluation` has the last word; this spares the client the time that its images take to read.
+    """
+    with service.database.read() as session:
+        if not queries.is_repeated(session, idempotency_key):  # else the first request was accepted
+            evaluations.finished(session, syntheses)
 
 
 def submit(

@@ -124,6 +124,18 @@ def test_only_finished_syntheses_can_be_evaluated(client: httpx.Client, synthesi
     assert "the id of a synthesis job" in refused(send(client, "'; drop table jobs"))["synthesis"]
 
 
+def test_every_job_that_cannot_be_evaluated_is_named_at_once_and_before_the_images_are_read(
+    client: httpx.Client, synthesis: str
+) -> None:
+    running = send(client, synthesis).json()["id"]
+    damaged = [(name, (file, b"no image", kind)) for name, (file, _, kind) in both_sets()]
+    found = refused(send(client, f"{running},{synthesis},{'0' * 32}", damaged))
+    assert list(found) == ["synthesis"]
+    assert f"'{running}' is not a finished synthesis: it is of kind evaluation, and queued" in found["synthesis"]
+    assert f"'{'0' * 32}' is not a finished synthesis: there is none" in found["synthesis"]
+    assert synthesis not in found["synthesis"]
+
+
 def test_every_wrong_field_is_named_at_once(client: httpx.Client, synthesis: str) -> None:
     files = [*labeled_files("real", 0, 2)[:3], ("tset_image", ("t.png", b"x", "image/png"))]
     found = refused(send(client, synthesis, files, steps="0", arms="imaginary", backbone="/etc", colour="red"))
