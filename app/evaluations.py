@@ -123,11 +123,13 @@ def _check_leaks(
     session: Session, real: Sequence[NewGuide], test: Sequence[NewGuide], syntheses: Sequence[str]
 ) -> None:
     """A test image among the training images, the guides or the backgrounds would make every figure worthless."""
+    tested = [image.image_sha256 for image in test]
     used = {image.image_sha256: f"the real image {image.name!r}" for image in real}
-    for guide in session.scalars(select(Guide).where(Guide.job_id.in_(syntheses))):
+    for guide in session.scalars(select(Guide).where(Guide.job_id.in_(syntheses), Guide.image_sha256.in_(tested))):
         used[guide.image_sha256] = f"the guide {guide.name!r} of job {guide.job_id}"
-    samples = select(Sample.pool_image_sha256, Sample.pool_image_name).where(Sample.job_id.in_(syntheses))
-    for sha256, name in session.execute(samples.distinct()):
+    samples = select(Sample.pool_image_sha256, Sample.pool_image_name).distinct()
+    samples = samples.where(Sample.job_id.in_(syntheses), Sample.pool_image_sha256.in_(tested))
+    for sha256, name in session.execute(samples):
         used[sha256] = f"the pool image {name!r} of a synthesis"
     leaking = [(image.name, used[image.image_sha256]) for image in test if image.image_sha256 in used]
     if leaking:
