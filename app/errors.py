@@ -14,6 +14,10 @@ class JobRunning(PansynthError):
     """The job has not ended, so it cannot be deleted."""
 
 
+class JobInUse(PansynthError):
+    """An evaluation that has not ended trains on the job's samples."""
+
+
 class JobEnded(PansynthError):
     """The job has ended, so it cannot be cancelled."""
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app import jobs, keys, queries
 from app.blobs import Blobs
 from app.database import Database
-from app.errors import JobNotFound, JobRunning
+from app.errors import JobInUse, JobNotFound, JobRunning
 from app.tables import (
     ACTIVE,
     AuditEntry,
@@ -74,11 +74,11 @@ def remove_old_jobs(database: Database, blobs: Blobs, moment: datetime) -> int:
 
 
 def remove_job(database: Database, blobs: Blobs, job_id: str) -> bool:
-    """Whether it was there and has ended."""
+    """Whether it was there, has ended and is not in use."""
     try:
         with database.write() as session:
             prefix = jobs.delete_job(session, job_id)
-    except (JobNotFound, JobRunning):
+    except (JobNotFound, JobRunning, JobInUse):
         return False
     blobs.delete_prefix(prefix)
     return True

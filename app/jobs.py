@@ -21,10 +21,10 @@ from uuid import uuid4
 from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from app import pools
+from app import pools, queries
 from app.admission import check_queue, first_with_key, lock_pool, new_job, under_key
 from app.database import clock
-from app.errors import JobEnded, JobNotFound, JobRunning, PoolTooSmall
+from app.errors import JobEnded, JobInUse, JobNotFound, JobRunning, PoolTooSmall
 from app.failures import fail_next, fail_one
 from app.leases import (
     FIRST_STAGE,
@@ -315,12 +315,14 @@ def cancel(session: Session, job_id: str, *, now: datetime) -> tuple[Job, bool]:
 def delete_job(session: Session, job_id: str) -> str:
     """Delete an ended job and its rows. Returns the prefix of its blobs, to delete after the commit.
 
-    Raises JobNotFound; JobRunning while it has not ended.
+    Raises JobNotFound; JobRunning while it has not ended; JobInUse while an evaluation trains on its samples.
     """
     job = _lock_known(session, job_id)
     if job.status in ACTIVE:
         first = "wait" if job.status == "cancelling" else "cancel it and wait"
         raise JobRunning(f"job {job_id} is {job.status}; {first} for its end before deleting it")
+    if user := queries.syntheses_in_use(session).get(job_id):
+        raise JobInUse(f"evaluation {user} trains on the samples of job {job_id}; wait for its end or cancel it first")
     session.execute(delete(Job).where(Job.id == job_id))
     return f"jobs/{job_id}/"
 

@@ -99,6 +99,7 @@ def as_response(problem: Problem) -> Response:
 DOMAIN_ERRORS: dict[type[errors.PansynthError], tuple[int, str]] = {
     errors.JobNotFound: (404, "job-not-found"),
     errors.JobRunning: (409, "job-running"),
+    errors.JobInUse: (409, "job-in-use"),
     errors.JobEnded: (409, "job-ended"),
     errors.PoolNotFound: (404, "pool-not-found"),
     errors.PoolExists: (409, "pool-exists"),

@@ -181,14 +181,23 @@ def steps_to_do(session: Session) -> int:
     return session.scalar(query.where(Step.status != "done", Job.status.in_(WORKABLE))) or 0
 
 
+def syntheses_in_use(session: Session) -> dict[str, str]:
+    """Syntheses that evaluations train on -> such an evaluation."""
+    evaluations = select(Job.id, Job.parameters).where(Job.kind == "evaluation", Job.status.in_(ACTIVE))
+    return {
+        arm["synthesis"]: job_id
+        for job_id, parameters in session.execute(evaluations)
+        for arm in parameters["arms"]
+        if arm["synthesis"] is not None
+    }
+
+
 def ended_before(session: Session, moment: datetime, limit: int = 100) -> Sequence[str]:
     """Ids of jobs that ended before `moment`, oldest first: candidates for `jobs.delete_job` by retention.
 
-    Not among them: syntheses that an evaluation is training on.
+    Not among them: syntheses in use.
     """
-    evaluations = select(Job.parameters).where(Job.kind == "evaluation", Job.status.in_(ACTIVE))
-    needed = {arm["synthesis"] for parameters in session.scalars(evaluations) for arm in parameters["arms"]} - {None}
-    past = select(Job.id).where(Job.finished_at < moment, Job.id.not_in(needed))
+    past = select(Job.id).where(Job.finished_at < moment, Job.id.not_in(syntheses_in_use(session)))
     return session.scalars(past.order_by(Job.finished_at).limit(limit)).all()
 
 

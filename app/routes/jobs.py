@@ -76,7 +76,9 @@ def cancel_job(job_id: JobId, service: ServiceDep) -> Response:
 
 
 @router.delete(
-    "/jobs/{job_id}", status_code=204, responses=NO_JOB | problems({409: "It has not ended; cancel it first"})
+    "/jobs/{job_id}",
+    status_code=204,
+    responses=NO_JOB | problems({409: "It has not ended, or an evaluation trains on it; cancel first"}),
 )
 def delete_job(job_id: JobId, service: ServiceDep) -> None:
     """Remove a job that has ended, with all it made."""

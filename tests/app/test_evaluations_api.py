@@ -151,6 +151,16 @@ def test_every_wrong_field_is_named_at_once(client: httpx.Client, synthesis: str
     }
 
 
+def test_a_synthesis_cannot_be_deleted_while_an_evaluation_trains_on_it(client: httpx.Client, synthesis: str) -> None:
+    evaluation = send(client, synthesis).json()
+    answer = client.delete(f"/jobs/{synthesis}")
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:pansynth:problem:job-in-use")
+    assert f"evaluation {evaluation['id']} trains on" in answer.json()["detail"]
+    assert client.get(f"/jobs/{synthesis}/dataset").status_code == 200
+    client.post(evaluation["links"]["cancel"])
+    assert client.delete(f"/jobs/{synthesis}").status_code == 204
+
+
 def test_a_bad_file_is_named_with_its_set(client: httpx.Client, synthesis: str) -> None:
     files = labeled_files("real", 0, 1) + labeled_files("test", 2, 1)
     files[2] = ("test_image", ("t.png", b"no image", "image/png"))

@@ -217,17 +217,6 @@ def test_the_lease_is_asked_for_again_and_again_while_images_are_read_and_scored
     assert max(map(len, story.split())) <= 2, "one that reads or scores thousands would be taken to hang"
 
 
-def test_an_evaluation_whose_synthesis_is_deleted_fails_in_words(
-    place: Workplace, radiographs: Sequence[Phantom], synthesis: str
-) -> None:
-    job_id = evaluate(place, radiographs, synthesis)
-    with place.database.write() as session:
-        prefix = jobs.delete_job(session, synthesis)
-    place.blobs.delete_prefix(prefix)
-    work_off(place)
-    assert "was deleted while it was evaluated" in failure(place, job_id)
-
-
 def test_arms_of_one_evaluation_are_shared_out(
     place: Workplace, second_place: Workplace, radiographs: Sequence[Phantom], synthesis: str
 ) -> None:
