@@ -115,17 +115,14 @@ def not_of_jobs(session: Session, found: Sequence[str]) -> list[str]:
     active = {job_id for job_id, status, _ in rows if status in ACTIVE}
     ended = {job_id for job_id, *_ in rows} - active
     named = {keys.dataset(job_id) for job_id, _, dataset in rows if dataset is not None}
-    for column, key_of in (
-        (Guide.image_sha256, keys.guide),
-        (Guide.mask_sha256, keys.guide),
-        (EvaluationImage.image_sha256, keys.guide),
-        (EvaluationImage.mask_sha256, keys.guide),
-        (Sample.image_sha256, keys.sample),
-        (Sample.mask_sha256, keys.sample),
-    ):
-        digests = [key.rpartition("/")[2].removesuffix(".png") for key in found]
-        query = select(column.class_.job_id, column).where(column.class_.job_id.in_(ended), column.in_(digests))
-        named |= {key_of(job_id, sha256 or "") for job_id, sha256 in session.execute(query)}
+    digests = [key.rpartition("/")[2].removesuffix(".png") for key in found]
+    for entity in (Guide, EvaluationImage):
+        for column in (entity.image_sha256, entity.mask_sha256):
+            query = select(entity.job_id, column).where(entity.job_id.in_(ended), column.in_(digests))
+            named |= {keys.guide(job_id, sha256) for job_id, sha256 in session.execute(query)}
+    for digest in (Sample.image_sha256, Sample.mask_sha256):  # by an index: a job may have a million
+        made = select(Sample.job_id, digest).where(digest.in_(digests))
+        named |= {keys.sample(job_id, sha256 or "") for job_id, sha256 in session.execute(made)}
     return [
         key
         for key in found

@@ -174,7 +174,11 @@ class Sample(Base):
     """One synthetic pair, to make or made; image: blob `keys.sample(job, sha256)`, mask: `labels.label`."""
 
     __tablename__ = "samples"
-    __table_args__ = (Index("samples_failed", "job_id", "position", sqlite_where=FAILED, postgresql_where=FAILED),)
+    __table_args__ = (
+        Index("samples_failed", "job_id", "position", sqlite_where=FAILED, postgresql_where=FAILED),
+        Index("samples_by_image", "image_sha256"),
+        Index("samples_by_mask", "mask_sha256"),
+    )
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True)
     guide: Mapped[int]  # the guide's position

@@ -121,6 +121,18 @@ def test_images_and_latents_without_a_row_go_unless_a_job_uses_the_pool(
     assert before[1] - stored(service)[1] == gone
 
 
+def test_the_samples_of_a_large_job_are_not_looked_through_for_every_blob(service: Service, finished: str) -> None:
+    assert service.blobs.exists(keys.dataset(finished))
+    with statements_of(service, "FROM samples") as asked:
+        assert tidied(service) == {}
+    with service.database.engine.connect() as connection:
+        plans = [connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", given).all() for query, given in asked]
+    assert [row[3] for (row,) in plans] == [
+        "SEARCH samples USING INDEX samples_by_image (image_sha256=?)",
+        "SEARCH samples USING INDEX samples_by_mask (mask_sha256=?)",
+    ]
+
+
 def test_of_a_pool_of_images_alone_no_latents_are_looked_through(service: Service, pool: str) -> None:
     assert pool == "held"
     with statements_of(service, "pool_latents") as asked:
