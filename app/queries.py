@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from app.access.tenants import sees, tenant_of, visible
 from app.errors import BadCursor, JobNotFound, SampleNotFound
@@ -26,6 +26,7 @@ from app.tables import (
 )
 
 ALIVE_SECONDS = 20.0  # a worker gives a sign of life every 3 s
+REASONS = 1000  # files refused or samples failed, of a job, that are told one by one
 MAX_POSITION = 2**31 - 1  # PostgreSQL compares the column with nothing larger
 
 
@@ -63,6 +64,7 @@ def list_jobs(
     """Jobs, newest first -> (at most `limit` jobs, cursor of the next page or None). Raises BadCursor."""
     newest_first = (Job.created_at.desc(), Job.id.desc())
     query = select(Job).where(visible(session, Job)).order_by(*newest_first).limit(limit + 1)
+    query = query.options(selectinload(Job.delivery))  # all in one query, where `session.get` finds them
     if kind:
         query = query.where(Job.kind == kind)
     if status:
@@ -132,24 +134,24 @@ class ImportOutcome:
 
     stored: int
     duplicates: int
-    rejected: list[dict[str, str]]  # {"name", "detail"}, the first 1000
+    rejected: list[dict[str, str]]  # {"name", "detail"} of the first
 
 
-def import_outcome(session: Session, job: Job) -> ImportOutcome:
+def import_outcome(session: Session, job: Job, reasons: int = REASONS) -> ImportOutcome:
     """Counted in the job's row as the files are read; only where some were rejected are these looked up."""
     rejected: list[dict[str, str]] = []
     if job.failed:
         bad = select(Upload.name, Upload.detail).where(Upload.job_id == job.id, REJECTED).order_by(Upload.position)
-        rejected = [{"name": name, "detail": detail or ""} for name, detail in session.execute(bad.limit(1000))]
+        rejected = [{"name": name, "detail": detail or ""} for name, detail in session.execute(bad.limit(reasons))]
     return ImportOutcome(job.stored, job.done - job.stored - job.failed, rejected)
 
 
-def failed_samples(session: Session, job: Job) -> list[dict[str, Any]]:
-    """{"index", "detail"} of the samples that could not be made, the first 1000."""
+def failed_samples(session: Session, job: Job, reasons: int = REASONS) -> list[dict[str, Any]]:
+    """{"index", "detail"} of the first samples that could not be made."""
     if not job.failed:
         return []
     query = select(Sample.position, Sample.failure).where(Sample.job_id == job.id, Sample.failure.is_not(None))
-    found = session.execute(query.order_by(Sample.position).limit(1000))
+    found = session.execute(query.order_by(Sample.position).limit(reasons))
     return [{"index": position, "detail": failure} for position, failure in found]
 
 

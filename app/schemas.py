@@ -10,12 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.orm import Session
 
 from app.access.tenants import NAME
-from app.queries import eta_seconds, failed_samples, import_outcome
+from app.queries import REASONS, eta_seconds, failed_samples, import_outcome
 from app.tables import Delivery, Guide, Job, Pool, PoolImage, Sample
 from app.trust import quality_summary
 
 Kind = Literal["synthesis", "pool_import", "evaluation"]
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+
+
+REASONS_IN_LIST = 10  # of each job: a list of 1000 must not name a million files
+IN_LIST = f"in a list of jobs the first {REASONS_IN_LIST}"
 
 
 class PoolRequest(BaseModel):
@@ -121,21 +125,24 @@ class JobBody(BaseModel):
     stored: int | None = Field(None, description="of an import: images that the pool did not have")
     duplicates: int | None = Field(None, description="of an import: images that the pool had already")
     rejected: list[Rejected] | None = Field(
-        None, description="the first 1000; all are progress.done - stored - duplicates"
+        None, description=f"the first {REASONS}, {IN_LIST}; all are progress.done - stored - duplicates"
     )
     failed_samples: list[FailedSample] | None = Field(
-        default=None, description="the samples that could not be made, the first 1000; the dataset lacks them"
+        None, description=f"those that could not be made, the first {REASONS}, {IN_LIST}; the dataset lacks them"
     )
 
     @classmethod
-    def of(cls, session: Session, job: Job) -> "JobBody":
-        """The job as clients see it; also what became of an import's files, and which samples failed."""
+    def of(cls, session: Session, job: Job, reasons: int = REASONS) -> "JobBody":
+        """The job as clients see it; also what became of an import's files, and which samples failed.
+
+        reasons: of how many files or samples it says what went wrong.
+        """
         eta = eta_seconds(job)
         outcome: dict[str, Any] = {}
         if job.kind == "pool_import":
-            outcome = asdict(import_outcome(session, job))
+            outcome = asdict(import_outcome(session, job, reasons))
         elif job.kind == "synthesis":
-            outcome = {"failed_samples": failed_samples(session, job)}
+            outcome = {"failed_samples": failed_samples(session, job, reasons)}
         return cls(
             id=job.id,
             kind=job.kind,

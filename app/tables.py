@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
 
@@ -119,7 +119,8 @@ class Job(Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     dataset_sha256: Mapped[str | None] = mapped_column(String(64))
     dataset_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    webhook: Mapped[str | None] = mapped_column(String(2000))  # the address to tell of the job's end; see Delivery
+    webhook: Mapped[str | None] = mapped_column(String(2000))  # the address to tell of the job's end
+    delivery: Mapped["Delivery | None"] = relationship(viewonly=True, lazy="raise")
 
 
 class Guide(Base):

@@ -14,7 +14,7 @@ from app.problems import Problem
 from app.routes.accepted import job_answer
 from app.routes.parameters import Cursor, JobId, Limit, SampleIndex
 from app.routes.router import Router
-from app.schemas import JobBody, JobList, Kind, SampleBody, SampleList, Status
+from app.schemas import REASONS_IN_LIST, JobBody, JobList, Kind, SampleBody, SampleList, Status
 from app.service import ServiceDep
 from app.tables import Guide, Job, Sample
 
@@ -51,7 +51,7 @@ def list_jobs(
     """Jobs, the newest first."""
     with service.database.read() as session:
         rows, following = queries.list_jobs(session, kind=kind, status=status, limit=limit, cursor=cursor)
-        return JobList(items=[JobBody.of(session, job) for job in rows], next=following)
+        return JobList(items=[JobBody.of(session, job, REASONS_IN_LIST) for job in rows], next=following)
 
 
 @router.get("/jobs/{job_id}", responses=NO_JOB)

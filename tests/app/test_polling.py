@@ -12,8 +12,9 @@ from app.access.callers import BELIEVED_SECONDS
 from app.database import clock
 from app.records import Outcome
 from app.service import Service
+from app.webhooks import outbox
 from tests.key_holders import holder_of, make_key
-from tests.serving import Served, fill_pool, plan, statements_of, submit
+from tests.serving import Served, claim, fill_pool, plan, statements_of, submit
 
 
 def test_polling_a_synthesis_costs_one_query_by_key(client: httpx.Client, service: Service, pool: str) -> None:
@@ -69,6 +70,30 @@ def test_polling_an_import_costs_one_query_and_looks_up_rejected_files_by_an_ind
     with service.database.engine.connect() as connection:
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
     assert [row[3] for row in rows] == ["SEARCH uploads USING INDEX uploads_rejected (job_id=?)"]
+
+
+def test_a_list_asks_for_all_webhooks_at_once(client: httpx.Client, service: Service) -> None:
+    for name in "abc":
+        with service.database.write() as session:
+            job = jobs.submit_import(session, job_id=name * 32, pool="default", names=["1.png"], max_queued_jobs=9)
+            outbox.order(session, job, f"https://hooks.example.org/{name}")
+    with statements_of(service, "FROM deliveries") as statements:
+        listed = client.get("/jobs").json()["items"]
+    assert [job["webhook"]["url"][-1] for job in listed] == ["c", "b", "a"]
+    assert len(statements) == 1
+
+
+def test_a_list_names_ten_files_of_a_job_that_were_refused(client: httpx.Client, service: Service) -> None:
+    with service.database.write() as session:
+        names = [f"{n}.txt" for n in range(12)]
+        jobs.submit_import(session, job_id="a" * 32, pool="default", names=names, max_queued_jobs=9)
+    importing = claim(service)
+    with service.database.write() as session:
+        imports.imported(session, importing, [Outcome(n, None, "no image") for n in range(12)], [])
+    rejected = client.get(f"/jobs/{'a' * 32}").json()["rejected"]
+    assert [file["name"] for file in rejected] == names
+    (listed,) = client.get("/jobs").json()["items"]
+    assert listed["rejected"] == rejected[:10]
 
 
 def test_following_a_job_that_does_not_change_reads_its_version_alone(
