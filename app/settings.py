@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import DirectoryPath, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.webhooks.hosts import receiver_of
@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     broker_url: str = ""  # default: the bundled server on a unix socket in data_dir
     blob_url: str = ""  # default: a folder in data_dir; or s3://bucket/prefix
     presigned_downloads: bool = False  # datasets come from the bucket itself, which clients must be able to reach
-    weights_dir: Path | None = None  # more weights beside the shipped ones: one folder per name
+    weights_dir: DirectoryPath | None = None  # more weights beside the shipped ones: one folder per name
     device: str = "auto"  # auto | cpu | cuda | cuda:1 ...
     api_keys_required: bool = False  # forced on by `serve` and `up` beyond loopback
     key_secret: SecretStr = SecretStr("")  # hashes the keys; default: a file in data_dir, see `app.access.secret`

@@ -85,9 +85,18 @@ def test_an_unknown_look_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_setting_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PANSYNTH_MAX_PIXELS", "-3")
-    with pytest.raises(Failure, match=r"^PANSYNTH_MAX_PIXELS is '-3': should be greater than 0$"):
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("MAX_PIXELS", "-3", "should be greater than 0"),
+        ("WEIGHTS_DIR", "/no/such/folder", "path does not point to a directory"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value(
+    monkeypatch: pytest.MonkeyPatch, setting: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(f"PANSYNTH_{setting}", value)
+    with pytest.raises(Failure, match=f"^PANSYNTH_{setting} is '{value}': {words}$"):
         settings_for(None)
 
 
