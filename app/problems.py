@@ -182,15 +182,15 @@ def from_http(error: HTTPException) -> Problem:
 
 
 def allowed_methods(request: Request, error: HTTPException) -> str:
-    """Every method that some documented route has at the request's address, else what the framework named."""
-    found: set[str] = set()
+    """Every method that a route has at the request's address: what the framework named, and the documented ones."""
+    found = set((error.headers or {}).get("Allow", "").split(", "))
     for operation, path_item in request.app.openapi()["paths"].items():
         parts = ["[^/]+" if part.startswith("{") else re.escape(part) for part in operation.split("/")]
         if re.fullmatch("/".join(parts), request.url.path):
             found.update(method.upper() for method in path_item)
     if "GET" in found:
         found.add("HEAD")
-    return ", ".join(sorted(found)) or (error.headers or {}).get("Allow", "")
+    return ", ".join(sorted(found))
 
 
 def in_words(item: Mapping[str, Any], unknown: str) -> str:

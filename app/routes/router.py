@@ -13,7 +13,7 @@ class Router(APIRouter):
 
     def get(self, path: str, **described: Any) -> Callable[[Endpoint], Endpoint]:
         def register(endpoint: Endpoint) -> Endpoint:
-            self.head(path, **described | {"include_in_schema": False})(endpoint)
-            return super(Router, self).get(path, **described)(endpoint)
+            super(Router, self).get(path, **described)(endpoint)  # first: its method is named in an answer 405
+            return self.head(path, **described | {"include_in_schema": False})(endpoint)
 
         return register

@@ -51,6 +51,7 @@ def test_a_mistake_of_the_service_is_a_problem_with_every_header_on_a_connection
 
 def test_a_method_that_is_not_allowed_names_those_that_are(client: httpx.Client) -> None:
     assert client.put("/pools").headers["Allow"] == "GET, HEAD, POST"
+    assert client.put("/").headers["Allow"] == "GET, HEAD"
 
 
 def test_json_that_is_not_as_asked_is_refused_in_plain_words(client: httpx.Client) -> None:
