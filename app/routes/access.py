@@ -1,9 +1,10 @@
 """What concerns keys: tickets for downloads, and the audit. Keys are made on the command line, never over HTTP."""
 
+import re
 from datetime import UTC, datetime
 
 from fastapi import Depends
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.access import audit
 from app.access.tickets import ticket_for
@@ -13,14 +14,23 @@ from app.service import HouseDep, ServiceDep, admin, reader
 
 router = Router(tags=["access"])
 
+PATH = r"/([a-zA-Z0-9._~%-][a-zA-Z0-9._~%/-]*)?"
+
 
 class TicketRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     path: str = Field(
-        pattern=r"^/([a-zA-Z0-9._~%-][a-zA-Z0-9._~%/-]*)?$",
         max_length=300,
         description="the path to download, as in a job's links",
+        json_schema_extra={"pattern": f"^{PATH}$"},
     )
+
+    @field_validator("path")
+    @classmethod
+    def is_ours(cls, path: str) -> str:
+        if not re.fullmatch(PATH, path):
+            raise ValueError("should be a path of this service without a query, as in a job's links")
+        return path
 
 
 class Ticket(BaseModel):
