@@ -92,7 +92,8 @@ def check_named(service: Service, parameters: dict[str, Any], idempotency_key: s
 
 def pool_size_errors(name: str, count: int, top_k: int) -> list[FieldError]:
     if count == 0:
-        return [FieldError("pool", f"pool {name!r} is empty; import images with POST /pools/{name}/images first")]
+        remedy = f"import images with POST /pools/{name}/images and wait for that job's end"
+        return [FieldError("pool", f"pool {name!r} is empty; {remedy}")]
     if top_k > count:
         there = "1 image; choose 1" if count == 1 else f"{count} images; choose 1 to {min(count, 1000)}"
         return [FieldError("top_k", f"is {top_k}, but pool {name!r} has {there}")]
