@@ -1,16 +1,17 @@
 """Pools: named sets of unlabeled images. Images come in by a job of kind `pool_import` (see `app.jobs`)."""
 
+import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy import ColumnElement, and_, false, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.access.tenants import tenant_of
+from app.access.tenants import NAME, tenant_of
 from app.database import insert_new
 from app.errors import ImageNotFound, PoolExists, PoolInUse, PoolNotFound
 from app.queries import number_of
@@ -42,7 +43,7 @@ def find(session: Session, name: str) -> Pool:
     """Raises PoolNotFound."""
     pool = session.scalar(select(Pool).where(_called(session, name)))
     if pool is None:
-        raise PoolNotFound(f"there is no pool {name!r}; make it with POST /pools or choose one of GET /pools")
+        raise PoolNotFound(f"there is no pool {name[:80]!r}; make it with POST /pools or choose one of GET /pools")
     return pool
 
 
@@ -125,4 +126,6 @@ def delete(session: Session, name: str) -> str:
 
 
 def _called(session: Session, name: str) -> ColumnElement[bool]:
-    return and_(Pool.tenant == tenant_of(session), Pool.name == name)
+    """What cannot be a name is nobody's, and never reaches the database."""
+    well_formed = re.fullmatch(NAME, name) is not None
+    return and_(Pool.tenant == tenant_of(session), Pool.name == name) if well_formed else false()

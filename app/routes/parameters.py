@@ -6,8 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Path, Query
 from pydantic import AfterValidator
 
-from app.access.tenants import NAME
-from app.errors import JobNotFound, PoolNotFound
+from app.errors import JobNotFound
 from app.problems import FieldError, invalid
 
 
@@ -18,6 +17,7 @@ def checked_key(key: str) -> str:
 
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
+PoolName = Annotated[str, Path(description="the pool's name")]
 ImageId = Annotated[int, Path(description="`id` in the list of images")]
 SampleIndex = Annotated[int, Path(description="`index` in the list of samples")]
 IdempotencyKey = Annotated[
@@ -37,12 +37,6 @@ def job_id_of(job_id: Annotated[str, Path(description="the job's `id`")]) -> str
     return job_id
 
 
-def pool_name_of(name: Annotated[str, Path(description="the pool's name")]) -> str:
-    if not re.fullmatch(NAME, name):
-        raise PoolNotFound(f"there is no pool {name[:80]!r}; GET /pools lists them")
-    return name
-
-
 def cursor_of(
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
 ) -> str | None:
@@ -52,5 +46,4 @@ def cursor_of(
 
 
 JobId = Annotated[str, Depends(job_id_of)]
-PoolName = Annotated[str, Depends(pool_name_of)]
 Cursor = Annotated[str | None, Depends(cursor_of)]

@@ -5,6 +5,7 @@ from typing import Any
 
 from anyio import to_thread
 from fastapi import Request, Response
+from sqlalchemy.orm import Session
 
 from app import jobs, pools, queries
 from app.errors import PoolNotFound
@@ -58,45 +59,41 @@ def check_named(service: Service, parameters: dict[str, Any], idempotency_key: s
     with service.database.read() as session:
         if queries.is_repeated(session, idempotency_key):
             return  # the first request was accepted; what has become of its pool does not matter
-        wrong = []
-        try:
-            pool = pools.find(session, parameters["pool"]) if parameters["pool"].isprintable() else None
-        except PoolNotFound:
-            pool = None
-        if pool is None:
-            name = shown(parameters["pool"])
-            wrong.append(
-                FieldError("pool", f"there is no pool {name!r}; make it with POST /pools or choose one of GET /pools")
-            )
-        else:
-            count = pools.image_counts(session, [pool])[pool.id]
-            wrong += pool_size_errors(pool.name, count, parameters["top_k"])
-    available = list_weights(service.settings)
-    if parameters["model"] not in available:
-        names = ", ".join(sorted(available)) or "none"
-        wrong.append(FieldError("model", f"there is no model {shown(parameters['model'])!r}; available: {names}"))
-    elif not available[parameters["model"]].has_denoiser:
-        detail = f"model {parameters['model']!r} has no denoiser yet; train it with `pansynth train denoiser`"
-        wrong.append(FieldError("model", detail))
-    elif "min_training_distance" in parameters and not available[parameters["model"]].knows_training_images:
-        wrong.append(
-            FieldError(
-                "min_training_distance",
-                f"model {parameters['model']!r} does not know its training images; leave the threshold out, or train "
-                "the denoiser again, which keeps them",
-            )
-        )
-    if wrong:
+        wrong = wrong_pool(session, parameters["pool"], parameters["top_k"])
+    if wrong := wrong + wrong_model(service, parameters):
         raise invalid(wrong)
 
 
-def pool_size_errors(name: str, count: int, top_k: int) -> list[FieldError]:
+def wrong_pool(session: Session, name: str, top_k: int) -> list[FieldError]:
+    try:
+        pool = pools.find(session, name)
+    except PoolNotFound as error:
+        return [FieldError("pool", str(error))]
+    count = pools.image_counts(session, [pool])[pool.id]
     if count == 0:
         remedy = f"import images with POST /pools/{name}/images and wait for that job's end"
         return [FieldError("pool", f"pool {name!r} is empty; {remedy}")]
     if top_k > count:
         there = "1 image; choose 1" if count == 1 else f"{count} images; choose 1 to {min(count, 1000)}"
         return [FieldError("top_k", f"is {top_k}, but pool {name!r} has {there}")]
+    return []
+
+
+def wrong_model(service: Service, parameters: dict[str, Any]) -> list[FieldError]:
+    available = list_weights(service.settings)
+    name = parameters["model"]
+    if name not in available:
+        names = ", ".join(sorted(available)) or "none"
+        return [FieldError("model", f"there is no model {shown(name)!r}; available: {names}")]
+    if not available[name].has_denoiser:
+        detail = f"model {name!r} has no denoiser yet; train it with `pansynth train denoiser`"
+        return [FieldError("model", detail)]
+    if "min_training_distance" in parameters and not available[name].knows_training_images:
+        detail = (
+            f"model {name!r} does not know its training images; leave the threshold out, or train the denoiser again, "
+            "which keeps them"
+        )
+        return [FieldError("min_training_distance", detail)]
     return []
 
 
