@@ -7,10 +7,9 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from app import pools
 from app.access.tenants import tenant_of
 from app.database import insert_new
-from app.errors import IdempotencyConflict, PoolNotFound, QueueFull
+from app.errors import IdempotencyConflict, QueueFull
 from app.leases import latest_turn
 from app.tables import ACTIVE, IdempotencyKey, Job, Pool
 
@@ -19,15 +18,6 @@ def check_queue(session: Session, max_queued_jobs: int) -> None:
     waiting = session.scalar(select(func.count()).where(Job.status.in_(ACTIVE))) or 0
     if waiting >= max_queued_jobs:
         raise QueueFull(f"{waiting} jobs wait or run, {max_queued_jobs} are allowed; try again when some have ended")
-
-
-def lock_pool(session: Session, name: str) -> Pool:
-    """The pool, which nobody deletes until the transaction ends; other jobs may come in. Raises PoolNotFound."""
-    pool = pools.find(session, name)
-    locked = session.scalar(select(Pool).where(Pool.id == pool.id).with_for_update(read=True))
-    if locked is None:
-        raise PoolNotFound(f"pool {name!r} was deleted a moment ago; make it again or choose one of GET /pools")
-    return locked
 
 
 def first_with_key(session: Session, idempotency: tuple[str, str] | None) -> Job | None:

@@ -22,7 +22,7 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app import pools, queries
-from app.admission import check_queue, first_with_key, lock_pool, new_job, under_key
+from app.admission import check_queue, first_with_key, new_job, under_key
 from app.database import clock
 from app.errors import JobEnded, JobInUse, JobNotFound, JobRunning, PoolTooSmall
 from app.failures import fail_next, fail_one
@@ -77,7 +77,7 @@ def submit_synthesis(
     if (first := first_with_key(session, idempotency)) is not None:
         return first
     check_queue(session, max_queued_jobs)
-    home = lock_pool(session, pool)
+    home = pools.lock(session, pool, shared=True)  # other jobs may come in
     count, high_water = session.execute(
         select(func.count(), func.coalesce(func.max(PoolImage.id), 0)).where(PoolImage.pool_id == home.id)
     ).one()
@@ -110,7 +110,7 @@ def submit_import(
     if (first := first_with_key(session, idempotency)) is not None:
         return first
     check_queue(session, max_queued_jobs)
-    home = lock_pool(session, pool)
+    home = pools.lock(session, pool, shared=True)  # other jobs may come in
     parameters = {"pool": pool, "archive": archive, "region": region}
     job = new_job(session, job_id, "pool_import", parameters, len(names), home)
     if (first := under_key(session, idempotency, job)) is not job:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, and_, false, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -41,10 +41,12 @@ def create_first(session: Session) -> None:
 
 def find(session: Session, name: str) -> Pool:
     """Raises PoolNotFound."""
-    pool = session.scalar(select(Pool).where(_called(session, name)))
-    if pool is None:
-        raise PoolNotFound(f"there is no pool {name[:80]!r}; make it with POST /pools or choose one of GET /pools")
-    return pool
+    return _one(session, name, select(Pool))
+
+
+def lock(session: Session, name: str, *, shared: bool) -> Pool:
+    """The pool, which nobody deletes until the transaction ends, or locks unless both share it. Raises PoolNotFound."""
+    return _one(session, name, select(Pool).with_for_update(read=shared))
 
 
 def list_(session: Session, *, limit: int = 100, cursor: str | None = None) -> tuple[Sequence[Pool], str | None]:
@@ -115,9 +117,7 @@ def delete(session: Session, name: str) -> str:
     Returns the prefix of its blobs, to delete after the commit. Raises PoolNotFound; PoolInUse while a job
     needs it that has not ended.
     """
-    pool = session.scalar(select(Pool).where(_called(session, name)).with_for_update())
-    if pool is None:
-        pool = find(session, name)
+    pool = lock(session, name, shared=False)
     busy = session.scalars(select(Job.id).where(Job.pool_id == pool.id, Job.status.in_(ACTIVE)).limit(3)).all()
     if busy:
         raise PoolInUse(f"pool {name!r} is used by job {', '.join(busy)}; wait for it to end or cancel it")
@@ -125,7 +125,10 @@ def delete(session: Session, name: str) -> str:
     return f"pools/{pool.id}/"
 
 
-def _called(session: Session, name: str) -> ColumnElement[bool]:
-    """What cannot be a name is nobody's, and never reaches the database."""
-    well_formed = re.fullmatch(NAME, name) is not None
-    return and_(Pool.tenant == tenant_of(session), Pool.name == name) if well_formed else false()
+def _one(session: Session, name: str, query: Select[Pool]) -> Pool:
+    """Of all that the query finds. What cannot be a name is nobody's, and never reaches the database."""
+    named = query.where(Pool.tenant == tenant_of(session), Pool.name == name)
+    pool = session.scalar(named) if re.fullmatch(NAME, name) else None
+    if pool is None:
+        raise PoolNotFound(f"there is no pool {name[:80]!r}; make it with POST /pools or choose one of GET /pools")
+    return pool
