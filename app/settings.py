@@ -18,9 +18,12 @@ DEVICES = r"auto|cpu|cuda(:\d+)?"
 
 
 class Settings(BaseSettings):
-    """Every setting is an environment variable with the prefix PANSYNTH_; all three URLs default to DATA_DIR."""
+    """Every setting is an environment variable with the prefix PANSYNTH_, an empty one is not set.
 
-    model_config = SettingsConfigDict(env_prefix="PANSYNTH_", frozen=True, extra="ignore")
+    All three URLs default to DATA_DIR.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PANSYNTH_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     data_dir: Path = Path("pansynth-data")
     database_url: str = ""  # default: sqlite in data_dir

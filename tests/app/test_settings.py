@@ -2,7 +2,18 @@
 
 from pathlib import Path
 
+import pytest
+
 from app.settings import Settings, broker_socket
+
+
+def test_a_setting_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `${DATA_DIR:-}` of a compose file leaves it: data and weights would be those of the current folder."""
+    names = ("data_dir", "weights_dir", "max_pixels", "device")
+    unset = {name: getattr(Settings(), name) for name in names}
+    for name in names:
+        monkeypatch.setenv(f"PANSYNTH_{name.upper()}", "")
+    assert {name: getattr(Settings(), name) for name in names} == unset
 
 
 def test_a_sockets_path_is_short_however_long_the_folders_is(tmp_path: Path) -> None:
