@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="API keys: who may use the service.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-LIMIT = "Default: no limit of the key's own."
-MaxJobs = Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help=LIMIT)]  # the most that the columns hold
-MaxPerDay = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help=LIMIT)]
+MOST, MOST_PER_DAY = 2**31 - 1, 2**63 - 1  # what the columns hold
 
 
 class ScopeName(StrEnum):
@@ -44,9 +42,15 @@ def create(
         ),
     ] = None,
     expires_days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Default: never.")] = None,
-    max_queued_jobs: MaxJobs = None,
-    max_bytes_per_day: MaxPerDay = None,
-    max_samples_per_day: MaxPerDay = None,
+    max_queued_jobs: Annotated[
+        int | None, typer.Option(min=0, max=MOST, help="That wait or run at once. Default: the service's limit.")
+    ] = None,
+    max_bytes_per_day: Annotated[
+        int | None, typer.Option(min=0, max=MOST_PER_DAY, help="Of uploads. Default: no limit.")
+    ] = None,
+    max_samples_per_day: Annotated[
+        int | None, typer.Option(min=0, max=MOST_PER_DAY, help="Asked for. Default: no limit of samples.")
+    ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:

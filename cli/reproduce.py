@@ -21,8 +21,6 @@ FOR_MEMORY = (
     "else fewer images or a smaller --top-k"
 )
 
-Override = Annotated[int | None, typer.Option(min=1, help="Default: the size's.")]
-
 
 @app.callback()
 def reproduce() -> None:
@@ -32,16 +30,16 @@ def reproduce() -> None:
 @app.command()
 def table1(
     out: Annotated[Path, typer.Option(help="Folder of the run; the same command again continues it.")],
-    size: Annotated[str, typer.Option(help="smoke, small or paper: the numbers that are not given below.")] = "small",
+    size: Annotated[str, typer.Option(help="smoke, small or paper: whatever number is not given.")] = "small",
     weights: Annotated[Path | None, typer.Option(help="Folder of weights. Default: the shipped ones.")] = None,
-    guides: Override = None,
-    pool: Override = None,
-    test: Override = None,
-    top_k: Annotated[list[int] | None, typer.Option(help="Rows of the paper; repeat. Default: the size's.")] = None,
-    control_top_k: Override = None,
-    steps: Override = None,
-    batch: Override = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Training runs per arm. Default: the size's.")] = None,
+    guides: Annotated[int | None, typer.Option(min=1, help="Labeled images to train on.")] = None,
+    pool: Annotated[int | None, typer.Option(min=1, help="Phantoms in the pool.")] = None,
+    test: Annotated[int | None, typer.Option(min=1, help="Phantoms to test on.")] = None,
+    top_k: Annotated[list[int] | None, typer.Option(help="Pool images per guide, in the paper's rows; repeat.")] = None,
+    control_top_k: Annotated[int | None, typer.Option(min=1, help="The same in all other rows.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps per arm, see --budget.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Training runs per arm.")] = None,
     backbone: Annotated[
         str | None, typer.Option(help="mini for a CPU, b0 to b5, tiny, or a folder of pretrained weights.")
     ] = None,

@@ -20,9 +20,6 @@ Images = Annotated[
     list[Path] | None, typer.Option("--image", help="A labeled radiograph; repeat, masks in the same order.")
 ]
 Masks = Annotated[list[Path] | None, typer.Option("--mask", help="Its mask, the same size, binary.")]
-OverrideInt = Annotated[int | None, typer.Option(help="Default: the preset's.")]
-Threshold = Annotated[float | None, typer.Option(help="Of each sample's quality. Default: none.")]
-OverrideBool = Annotated[bool | None, typer.Option(help="Default: the preset's.")]
 
 
 def synthesize(
@@ -37,31 +34,48 @@ def synthesize(
     preset: Annotated[str, typer.Option(help="paper or harmonize.")] = "paper",
     region: Annotated[str, typer.Option(help="none, or crop: the guides' tooth-bearing jaw alone.")] = "none",
     seed: Annotated[int, typer.Option(help="The same seed gives the same dataset.")] = 0,
-    steps: OverrideInt = None,
-    start_timestep: OverrideInt = None,
-    sampler: Annotated[str | None, typer.Option(help="ddpm or ddim. Default: the preset's.")] = None,
-    dilation: Annotated[int | None, typer.Option(help="Of the mask, in latent pixels. Default: the preset's.")] = None,
-    reblend: OverrideBool = None,
-    hold_anatomy: OverrideBool = None,
-    match_statistics: OverrideBool = None,
-    transfer_detail: OverrideBool = None,
-    restore_background: OverrideBool = None,
-    align: OverrideBool = None,
-    selection: Annotated[str, typer.Option(help="ssim or random.")] = "ssim",
-    method: Annotated[str, typer.Option(help="diffusion, blend or paste.")] = "diffusion",
+    steps: Annotated[int | None, typer.Option(help="Denoising steps, at most --start-timestep.")] = None,
+    start_timestep: Annotated[int | None, typer.Option(help="Noise level to start from, of 1000.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddpm, ancestral steps, or ddim, deterministic ones.")] = None,
+    dilation: Annotated[int | None, typer.Option(help="Of the mask, in latent pixels (8 px).")] = None,
+    reblend: Annotated[bool | None, typer.Option(help="Put the background back after every step.")] = None,
+    hold_anatomy: Annotated[bool | None, typer.Option(help="Put the guide's anatomy back after every step.")] = None,
+    match_statistics: Annotated[
+        bool | None, typer.Option(help="Give the guide's anatomy the pool image's brightness and contrast.")
+    ] = None,
+    transfer_detail: Annotated[bool | None, typer.Option(help="Put back the grain that the VAE loses.")] = None,
+    restore_background: Annotated[
+        bool | None, typer.Option(help="Put the pool image's own pixels back outside the mask.")
+    ] = None,
+    align: Annotated[
+        bool | None, typer.Option(help="First move guide and mask together onto the pool image's anatomy.")
+    ] = None,
+    selection: Annotated[str, typer.Option(help="ssim, or as a control random.")] = "ssim",
+    method: Annotated[str, typer.Option(help="diffusion, or as a control blend or paste.")] = "diffusion",
     model: Annotated[str, typer.Option(help="Weights by name.")] = "default",
-    min_canal_retention: Threshold = None,
-    min_alignment: Threshold = None,
-    min_background_ssim: Threshold = None,
-    max_seam: Threshold = None,
-    min_training_distance: Threshold = None,
+    min_canal_retention: Annotated[
+        float | None, typer.Option(help="Keep no sample whose canal_retention is below.")
+    ] = None,
+    min_alignment: Annotated[
+        float | None, typer.Option(help="Keep no sample whose alignment is below or empty; needs --align.")
+    ] = None,
+    min_background_ssim: Annotated[
+        float | None, typer.Option(help="Keep no sample whose background_ssim is below.")
+    ] = None,
+    max_seam: Annotated[float | None, typer.Option(help="Keep no sample whose seam is above.")] = None,
+    min_training_distance: Annotated[
+        float | None, typer.Option(help="Keep no sample whose training_distance is below.")
+    ] = None,
     on_fail: Annotated[
         str | None, typer.Option(help="drop (default) or redraw: what becomes of a sample that fails a threshold.")
     ] = None,
     url: Url = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON.")] = False,
 ) -> None:
-    """Submit labeled radiographs and download their dataset."""
+    """Submit labeled radiographs and download their dataset.
+
+    What is not given of --steps to --align is the preset's.
+    """
     from cli.client import connect
     from cli.dataset import verify
 

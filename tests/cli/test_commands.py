@@ -52,6 +52,15 @@ def test_help_cuts_nothing_off_on_a_terminal_of_80_columns() -> None:
     assert len(commands) > 15
 
 
+def test_help_explains_every_option_in_words_of_its_own() -> None:
+    commands = [typer.main.get_command(app)]
+    for command in commands:
+        told = [param.help for param in command.params if getattr(param, "help", None)]
+        assert len(set(told)) == len(told), command.name
+        commands += getattr(command, "commands", {}).values()
+    assert len(commands) > 15
+
+
 def test_phantoms_come_as_images_masks_and_regions_of_the_same_names(tmp_path: Path) -> None:
     CliRunner().invoke(app, ["phantoms", "--out", str(tmp_path), "--count", "2", "--seed", "5"], catch_exceptions=False)
     names = sorted(path.name for path in (tmp_path / "images").iterdir())
