@@ -130,5 +130,6 @@ def _one(session: Session, name: str, query: Select[Pool]) -> Pool:
     named = query.where(Pool.tenant == tenant_of(session), Pool.name == name)
     pool = session.scalar(named) if re.fullmatch(NAME, name) else None
     if pool is None:
-        raise PoolNotFound(f"there is no pool {name[:80]!r}; make it with POST /pools or choose one of GET /pools")
+        remedy = "choose one of GET /pools, or make it with `pansynth pool import` or POST /pools"
+        raise PoolNotFound(f"there is no pool {name[:80]!r}; {remedy}")
     return pool

@@ -221,12 +221,15 @@ def test_a_refusal_names_the_values_and_the_remedy(client: httpx.Client, pool: s
         return client.post("/synthesize", data=data, files=guide_files()).json()["errors"][0]["detail"]
 
     assert detail(top_k="4") == "is 4, but pool 'held' has 3 images; choose 1 to 3"
-    assert detail(pool="default").endswith("with POST /pools/default/images and wait for that job's end")
+    assert detail(pool="default").endswith(
+        "with `pansynth pool import default`, or POST /pools/default/images and wait for its end"
+    )
     assert detail(top_k="") == "is empty; give it a value or leave it out"
     assert detail(reblend="maybe") == "should be true or false; got 'maybe'"
     assert detail(top_k="0") == "should be greater than or equal to 1; got 0"
     assert "is 26, more than start_timestep, which is 25" in detail(steps="26")
     assert "available: default" in detail(model="other")
+    assert "make it with `pansynth pool import` or POST /pools" in detail(pool="other")
 
 
 def test_weights_whose_denoiser_is_not_trained_yet_are_refused(
