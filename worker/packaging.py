@@ -16,6 +16,7 @@ from app.labels import guide_label, label
 from app.regions import box, pool_boxes
 from app.tables import Guide, Job
 from app.trust import quality_summary
+from app.weights import Weights
 from models import pixels
 from worker.lease import Lease
 from worker.made_samples import MadeSamples
@@ -70,16 +71,6 @@ class _Watched(io.BufferedReader):
         return super().read(size)
 
 
-def _dropped(place: Workplace, job: Job, guides: Sequence[Guide]) -> list[dict[str, Any]]:
-    """The samples that failed the thresholds, and why."""
-    with place.database.read() as session:
-        rows = queries.dropped_samples(session, job.id)
-    return [
-        {"index": s.position, "guide": guides[s.guide].name, "pool_image": s.pool_image_name, "detail": s.dropped}
-        for s in rows
-    ]
-
-
 def _none_kept(place: Workplace, job: Job) -> str:
     with place.database.read() as session:
         dropped = queries.dropped_samples(session, job.id)
@@ -98,9 +89,28 @@ def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeS
     """Every file of the zip, sorted by name; images and masks are read as they are written."""
     weights = place.networks.weights(job.parameters["model"])
     check_same_weights(weights, job.parameters["model_sha256"])
+    yield "README.md", readme(job, len(guides), len(samples)).encode()
+    images = (
+        (f"images/{s.position:06d}.png", keys.sample(job.id, s.image_sha256 or ""), s.image_sha256 or "")
+        for s in samples
+    )
+    yield from read_ahead(place.blobs, images)
+    described = _described(place, job, guides, len(samples), weights)
+    yield "job.json", (json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
     with place.database.read() as session:
-        failed = queries.failed_samples(session, job)
-    described = {
+        boxes = pool_boxes(session, job.id)
+    yield "manifest.csv", manifest_csv(job, guides, samples, weights.sha256, boxes).encode()
+    masks = ((f"masks/{s.position:06d}.png", *label(s, guides[s.guide])) for s in samples)
+    yield from read_ahead(place.blobs, masks)
+    rows = _preview_rows(place, job, guides, samples)
+    yield "preview.png", preview_png(rows, own_masks=bool(job.parameters.get("align")))
+
+
+def _described(place: Workplace, job: Job, guides: Sequence[Guide], samples: int, weights: Weights) -> dict[str, Any]:
+    """What `job.json` says: how the dataset was made, and what it lacks."""
+    with place.database.read() as session:
+        dropped, failed = queries.dropped_samples(session, job.id), queries.failed_samples(session, job)
+    return {
         "parameters": job.parameters,
         "guides": [
             {
@@ -113,27 +123,16 @@ def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeS
             }
             for g in guides
         ],
-        "samples": len(samples),
+        "samples": samples,
         "quality_summary": quality_summary(job),
-        "dropped": _dropped(place, job, guides),
+        "dropped": [
+            {"index": s.position, "guide": guides[s.guide].name, "pool_image": s.pool_image_name, "detail": s.dropped}
+            for s in dropped
+        ],
         **({"failed_samples": failed} if failed else {}),
         "versions": {name: version(name) for name in VERSIONED},
         "model": {"name": weights.name, "sha256": weights.sha256, "card": weights.card},
     }
-    yield "README.md", readme(job, len(guides), len(samples)).encode()
-    images = (
-        (f"images/{s.position:06d}.png", keys.sample(job.id, s.image_sha256 or ""), s.image_sha256 or "")
-        for s in samples
-    )
-    yield from read_ahead(place.blobs, images)
-    yield "job.json", (json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-    with place.database.read() as session:
-        boxes = pool_boxes(session, job.id)
-    yield "manifest.csv", manifest_csv(job, guides, samples, weights.sha256, boxes).encode()
-    masks = ((f"masks/{s.position:06d}.png", *label(s, guides[s.guide])) for s in samples)
-    yield from read_ahead(place.blobs, masks)
-    rows = _preview_rows(place, job, guides, samples)
-    yield "preview.png", preview_png(rows, own_masks=bool(job.parameters.get("align")))
 
 
 def _preview_rows(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeSamples) -> list[Row]:
