@@ -38,25 +38,27 @@ def seldom(show: Show) -> Callable[[int, int, str], None]:
 
 @contextmanager
 def _bar(label: str) -> Iterator[Show]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.console import Console, RenderableType
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
 
+    class LabelAbove(Progress):
+        """A training's label is longer than a terminal is wide: beside the bar it would push the numbers out."""
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield from (Text(task.description) for task in self.tasks)
+            yield self.make_tasks_table(self.tasks)
+
+    kept = Column(no_wrap=True)  # where it is narrow the bar gives way
     columns = (
-        TextColumn("{task.description:<12}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("remaining"),
-        TimeRemainingColumn(),
+        MofNCompleteColumn(table_column=kept),
+        TimeElapsedColumn(table_column=kept),
+        "remaining",
+        TimeRemainingColumn(table_column=kept),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with LabelAbove(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=None)
 
         def show(done: int, total: int, label: str | None = None) -> None:

@@ -1,12 +1,14 @@
 """What the commands do before and without a service."""
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import psutil
@@ -150,6 +152,26 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(capsys: pytest.Captu
         show(1000, 1000, "packaging")
         show(1000, 1000, "packaging")
     assert capsys.readouterr().err.splitlines() == ["sampling, 0 made anew 0/1000", "packaging 1000/1000"]
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_progress_on_a_narrow_terminal_loses_neither_label_nor_numbers(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    label = "vae step 12345 loss 0.0643 psnr 38.12 canal_retention 0.9712 12.3 images/s 29 min left"
+    with progress("vae") as show:
+        show(1000, 1000, label)
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).split("\r")[-1].split()
+    assert last[: len(label.split())] == label.split()
+    assert last[-4:] == ["1000/1000", "0:00:00", "remaining", "0:00:00"]
 
 
 def test_a_database_of_a_newer_version_is_told_in_a_line(tmp_path: Path) -> None:
