@@ -104,7 +104,8 @@ class SegmenterTraining:
         value = float(loss.detach())
         if not math.isfinite(value + gradient):  # before it spoils the weights, and these a checkpoint
             raise FloatingPointError(
-                f"the loss is {value}, its gradient {gradient} at step {self.step + 1}; lower the learning rate"
+                f"the loss is {value}, its gradient {gradient} at step {self.step + 1}; "
+                "lower the learning rate, or take another backbone or batch"  # an evaluation has no learning rate
             )
         self._optimizer.step()
         self.step += 1
