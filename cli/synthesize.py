@@ -31,7 +31,7 @@ def synthesize(
     pool: Annotated[str, typer.Option(help="The pool of unlabeled images.")] = "default",
     top_k: Annotated[int, typer.Option(help="Most similar pool images per guide.")] = 5,
     out: Annotated[Path, typer.Option(help="The zip to write; must not be there yet.")] = Path("dataset.zip"),
-    preset: Annotated[str, typer.Option(help="paper or harmonize.")] = "paper",
+    preset: Annotated[str, typer.Option(help="paper or harmonize: the default from --steps to --align.")] = "paper",
     region: Annotated[str, typer.Option(help="none, or crop: the guides' tooth-bearing jaw alone.")] = "none",
     seed: Annotated[int, typer.Option(help="The same seed gives the same dataset.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Denoising steps, at most --start-timestep.")] = None,
