@@ -215,11 +215,15 @@ def test_transferred_detail_makes_the_background_the_recipients_and_the_anatomy_
     assert closer(guides, masks) < 0.3
 
 
-def test_matched_statistics_give_the_anatomy_the_recipients_brightness(networks: Networks) -> None:
+@pytest.mark.parametrize("transfer_detail", [False, True], ids=["smooth", "with its detail"])
+def test_matched_statistics_give_the_anatomy_the_recipients_brightness(
+    networks: Networks, transfer_detail: bool
+) -> None:
     guides, masks, unlabeled, seeds = rows(1)
+    recipe = replace(BLEND, transfer_detail=transfer_detail)
     darker = (guides - 0.5).clamp(-1, 1)
-    plain = synthesize(networks, darker, masks, unlabeled, BLEND, seeds)
-    matched = synthesize(networks, darker, masks, unlabeled, replace(BLEND, match_statistics=True), seeds)
+    plain = synthesize(networks, darker, masks, unlabeled, recipe, seeds)
+    matched = synthesize(networks, darker, masks, unlabeled, replace(recipe, match_statistics=True), seeds)
     inside = band(masks, BLEND)
     wanted = float(unlabeled[inside].mean())
     assert abs(float(matched[inside].mean()) - wanted) < 0.05
