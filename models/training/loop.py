@@ -129,7 +129,8 @@ def train(
         if rank() > 0:
             continue
         if now - validated > plan.validate_seconds:
-            figures, validated = validate(average.module), now
+            figures = validate(average.module)
+            validated = time.monotonic()  # a validation slower than its interval must not follow every step
             curve.note(step, seconds, recent, figures)
         if draw_sheet is not None and now - drawn > plan.sheet_seconds:
             run.draw(step, draw_sheet(average.module))

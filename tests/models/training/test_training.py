@@ -2,6 +2,7 @@ import csv
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,22 @@ def test_a_figure_that_cannot_be_told_is_left_out_of_the_facts(tmp_path: Path) -
     figures = {"canal_retention": float("nan"), "psnr": 33.0}
     _, facts = train(Line(), loss, lambda _: figures, Plan(Budget(1), 1, 0.1), tmp_path, silent)
     assert facts["psnr"] == 33 and "canal_retention" not in facts
+
+
+def test_a_slow_validation_leaves_time_to_train(tmp_path: Path) -> None:
+    checked: list[float] = []
+
+    def validate(network: Any) -> dict[str, float]:
+        time.sleep(0.2)
+        checked.append(network.weight.item())
+        return {}
+
+    def loss(network: nn.Module, _: int) -> torch.Tensor:
+        time.sleep(0.005)
+        return (network.weight - 3).square().sum()
+
+    train(Line(), loss, validate, Plan(Budget(60), 1, 0.1, validate_seconds=0.15), tmp_path, silent)
+    assert len(checked) < 15, "of 60 steps every one after the first 0.15 s was followed by one"
 
 
 def test_a_time_budget_ends_the_run_annealed(tmp_path: Path) -> None:
