@@ -12,7 +12,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from models.blending import dilate, downsample_mask, image_band
+from models.blending import dilate, downsample_mask, image_band, soft_band
 from models.denoiser import Denoiser, build_unet
 from models.phantoms import PLAIN, phantom
 from models.quality import contrast
@@ -183,9 +183,9 @@ def test_pasting_copies_the_guides_pixels_in_the_dilated_mask(networks: Networks
 def test_pasting_can_take_the_recipients_look_and_a_feathered_seam(networks: Networks) -> None:
     guides, masks, unlabeled, seeds = rows(1)
     recipe = replace(PASTE, match_statistics=True, restore_background=True)
-    darker = (guides - 0.4).clamp(-1, 1)
-    pasted = synthesize(networks, darker, masks, unlabeled, recipe, seeds)
     inside = band(masks, recipe)
+    darker = torch.where(inside, (guides - 0.4).clamp(-1, 1), guides)
+    pasted = synthesize(networks, darker, masks, unlabeled, recipe, seeds)
     assert torch.equal(pasted[~inside], unlabeled[~inside])
     assert float(pasted[inside].mean()) == pytest.approx(float(unlabeled[inside].mean()), abs=0.03)
 
@@ -215,16 +215,27 @@ def test_transferred_detail_makes_the_background_the_recipients_and_the_anatomy_
     assert closer(guides, masks) < 0.3
 
 
+def test_transferred_detail_fades_across_the_bands_border_or_takes_the_recipients_strength(networks: Networks) -> None:
+    """Images of checkerboards alone, which are all detail: the codec keeps means of 2 x 2 pixels."""
+    _, masks, unlabeled, seeds = rows(1)
+    board = ((torch.arange(256)[:, None] + torch.arange(512)) % 2 - 0.5).expand_as(unlabeled)
+    share = soft_band(dilate(downsample_mask(masks), 1))
+    for match_statistics, strength in ((False, 0.5 * share + 0.25 * (1 - share)), (True, torch.full_like(share, 0.25))):
+        recipe = replace(BLEND, transfer_detail=True, match_statistics=match_statistics)
+        made = synthesize(networks, board, masks, board / 2, recipe, seeds)
+        torch.testing.assert_close(made.abs(), strength, rtol=0, atol=0.01)
+
+
 @pytest.mark.parametrize("transfer_detail", [False, True], ids=["smooth", "with its detail"])
 def test_matched_statistics_give_the_anatomy_the_recipients_brightness(
     networks: Networks, transfer_detail: bool
 ) -> None:
     guides, masks, unlabeled, seeds = rows(1)
     recipe = replace(BLEND, transfer_detail=transfer_detail)
-    darker = (guides - 0.5).clamp(-1, 1)
+    inside = band(masks, BLEND)
+    darker = torch.where(inside, (guides - 0.5).clamp(-1, 1), guides)
     plain = synthesize(networks, darker, masks, unlabeled, recipe, seeds)
     matched = synthesize(networks, darker, masks, unlabeled, replace(recipe, match_statistics=True), seeds)
-    inside = band(masks, BLEND)
     wanted = float(unlabeled[inside].mean())
     assert abs(float(matched[inside].mean()) - wanted) < 0.05
     assert abs(float(plain[inside].mean()) - wanted) > 0.1
@@ -251,9 +262,9 @@ def test_a_held_anatomy_stays_the_guides_at_any_noise_level(networks: Networks) 
 
 def test_where_nothing_is_left_to_sample_diffusion_is_the_blend(networks: Networks) -> None:
     guides, masks, unlabeled, seeds = rows(2)
-    nothing = replace(HIGH, hold_anatomy=True, reblend=True, dilation=0)
+    nothing = replace(HIGH, hold_anatomy=True, reblend=True, dilation=0, match_statistics=True)
     made = synthesize(networks, guides, masks, unlabeled, nothing, seeds)
-    assert torch.equal(made, synthesize(networks, guides, masks, unlabeled, replace(BLEND, dilation=0), seeds))
+    assert torch.equal(made, synthesize(networks, guides, masks, unlabeled, replace(nothing, method="blend"), seeds))
 
 
 def test_a_held_anatomy_without_reblending_leaves_the_background_free(networks: Networks) -> None:
