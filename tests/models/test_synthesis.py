@@ -9,13 +9,14 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 
 from models.blending import dilate, downsample_mask, image_band, soft_band
 from models.denoiser import Denoiser, build_unet
 from models.phantoms import PLAIN, phantom
 from models.quality import contrast
+from models.sampling import Sampler
 from models.schedule import Schedule
 from models.synthesis import Recipe, Stopped, sample_seed, synthesize
 from models.vae import Vae, build_autoencoder
@@ -148,21 +149,25 @@ def test_the_seed_decides(networks: Networks) -> None:
     assert not torch.equal(first, other)
 
 
-def test_a_sample_is_appendix_a_in_float32_to_half_a_gray_level(networks: Networks) -> None:
+@pytest.mark.parametrize(("sampler", "scheduler", "steps"), [("ddpm", DDPMScheduler, 25), ("ddim", DDIMScheduler, 5)])
+def test_a_sample_is_appendix_a_in_float32_to_half_a_gray_level(
+    networks: Networks, sampler: Sampler, scheduler: type[DDPMScheduler | DDIMScheduler], steps: int
+) -> None:
     """Written out plainly with diffusers' scheduler; `synthesize` has the denoiser in bfloat16 where that is native."""
     guide, mask, unlabeled, _ = rows(1)
     z_a, z_u = networks.vae.encode(guide), networks.vae.encode(unlabeled)
     anatomy = torch.nn.functional.max_pool2d(mask.float(), 8)
     grown = torch.nn.functional.max_pool2d(anatomy, 3, stride=1, padding=1)
     z = z_a * grown + z_u * (1 - grown)
-    scheduler = DDPMScheduler(beta_schedule="linear", variance_type="fixed_small", clip_sample=False)
+    theirs = scheduler(beta_schedule="linear", clip_sample=False, timestep_spacing="trailing")
+    theirs.set_timesteps(40 * steps)  # of all 1,000 levels, as `steps` of the last 25
     generator = torch.Generator().manual_seed(7)
-    z = scheduler.add_noise(z, torch.randn(z.shape, generator=generator), torch.tensor([24]))
-    for timestep in range(24, -1, -1):
-        noise = networks.denoiser(z, torch.tensor([timestep + 1]))
-        z = scheduler.step(noise, timestep, z, generator=generator).prev_sample
+    z = theirs.add_noise(z, torch.randn(z.shape, generator=generator), torch.tensor([24]))
+    for timestep in theirs.timesteps[-steps:]:
+        noise = networks.denoiser(z, timestep[None] + 1)
+        z = theirs.step(noise, timestep, z, generator=generator).prev_sample
     plain = networks.vae.decode(z).clamp(-1, 1)
-    made = synthesize(networks, guide, mask, unlabeled, replace(PAPER, steps=25), [7])
+    made = synthesize(networks, guide, mask, unlabeled, replace(PAPER, sampler=sampler, steps=steps), [7])
     assert float((made - plain).abs().max()) * 127.5 < 0.5
 
 
