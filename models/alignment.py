@@ -160,7 +160,7 @@ def _points(movements: Tensor, view: _View) -> _Points:
 
 
 def _fit(movements: Tensor, points: _Points) -> Tensor:
-    """The same at points chosen before, for a movement that is on its way."""
+    """As `_fits`, at points chosen before, for a movement that is on its way."""
     grid = _looks(movements, points.terms)
     moved = F.grid_sample(points.moving, grid, padding_mode="border", align_corners=True)[:, 0]
     # The neighbourhood moves along, but is no way to a better fit by itself.

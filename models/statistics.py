@@ -43,9 +43,8 @@ def _trust(where: Tensor) -> Tensor:
 
 def _mean(values: Tensor, where: Tensor) -> Tensor:
     weights = where.double()
-    return (values.double() * weights).sum(dim=(2, 3), keepdim=True) / weights.sum(dim=(2, 3), keepdim=True).clamp(
-        min=1
-    )
+    pixels = weights.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+    return (values.double() * weights).sum(dim=(2, 3), keepdim=True) / pixels
 
 
 def _spread(values: Tensor, where: Tensor) -> Tensor:
