@@ -128,15 +128,16 @@ def ceiling(values: NDArray[Any]) -> int:
 
 
 def _white(values: NDArray[Any]) -> float:
-    """The white of values that begin at 0: 1 of float ones up to 1, else their `ceiling`."""
-    return 1.0 if np.issubdtype(values.dtype, np.floating) and values.max() <= 1 else ceiling(values)
+    """The white of values that begin at 0: 1 of float ones below 2 (a filter may overshoot), else their `ceiling`."""
+    return 1.0 if np.issubdtype(values.dtype, np.floating) and values.max() < 2 else ceiling(values)
 
 
 def brightness(values: NDArray[Any]) -> NDArray[np.float32]:
     """Stored values as `decode` gives them -> (H, W) float32 in [0, 1], black 0.
 
     8-bit values by 255 and colours by their luminance (ITU-R BT.601); 16-bit ones by `ceiling`; float ones in
-    [0, 1] as they are; where any is below 0 or past 16 bits, from the file's own minimum to its maximum.
+    [0, 1] as they are, cut off there if none reaches 2; where any is below 0 or past 16 bits, from the file's own
+    minimum to its maximum.
     """
     if values.ndim == 3:
         return (values @ np.array([0.299, 0.587, 0.114], np.float32) / np.float32(255)).clip(0, 1)
@@ -149,4 +150,5 @@ def brightness(values: NDArray[Any]) -> NDArray[np.float32]:
         raise UnsupportedImage("some pixels are infinite or not a number; save the image with whole gray levels")
     if low < 0 or high > _CEILINGS[-1]:
         return ((values.astype(np.float64) - low) / max(high - low, 1e-30)).clip(0, 1).astype(np.float32)
-    return (values / _white(values)).astype(np.float32)
+    shown = (values / _white(values)).astype(np.float32)
+    return shown.clip(max=1, out=shown)

@@ -70,9 +70,10 @@ def test_a_tiff_of_floats_whose_white_is_zero_is_turned_round() -> None:
     assert np.abs(read_image(encode(1 - values, "TIFF", tiffinfo={262: 0})) - values).max() < 1e-6
 
 
-def test_floats_in_the_unit_range_are_taken_as_they_are() -> None:
-    values = (gradient() / 512).astype(np.float32)
-    assert np.array_equal(read_image(encode(values, "TIFF")), values)
+@pytest.mark.parametrize("highest", [0.5, 1.0, 1.02], ids=["dark", "white", "sharpened past white"])
+def test_floats_in_the_unit_range_are_taken_as_they_are(highest: float) -> None:
+    values = (gradient() / 255 * highest).astype(np.float32)
+    assert np.array_equal(read_image(encode(values, "TIFF")), values.clip(max=1))
 
 
 def test_values_below_zero_are_stretched_from_the_files_minimum_to_its_maximum() -> None:
