@@ -55,6 +55,15 @@ def test_a_tiny_area_is_changed_in_part_and_no_area_not_at_all() -> None:
     assert torch.equal(matched[1], values[1])
 
 
+def test_a_spread_grows_at_most_fourfold_and_less_the_smaller_the_area_is() -> None:
+    values, _ = two_images()
+    two_pixels = torch.zeros(2, 1, 32, 64)
+    two_pixels[..., 4, 4:6] = 1
+    for where in (band(), two_pixels):
+        pixels = where.sum(dim=(1, 2, 3), keepdim=True)
+        torch.testing.assert_close(match_spread(values, 100 * values, where), values * 4 ** (pixels / (pixels + 16)))
+
+
 def test_a_flat_area_gives_no_infinities() -> None:
     _, reference = two_images()
     flat = torch.ones_like(reference)
