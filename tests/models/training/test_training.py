@@ -297,19 +297,35 @@ def test_a_slow_validation_leaves_time_to_train(tmp_path: Path) -> None:
     assert len(checked) < 15, "of 60 steps every one after the first 0.15 s was followed by one"
 
 
-def test_a_time_budget_ends_the_run_annealed(tmp_path: Path) -> None:
+def test_a_time_budget_ends_the_run(tmp_path: Path) -> None:
     plan = Plan(Budget(10**9, minutes=0.005), 1, 0.1)
-    rates: list[float] = []
+    spent: list[float] = []
     _, facts = train(
         Line(),
         lambda network, _: (network.weight - 3).square().sum(),
         lambda _: {},
         plan,
         tmp_path,
-        lambda progress: rates.append(progress.spent),
+        lambda progress: spent.append(progress.spent),
     )
-    assert rates[-1] == 1
+    assert spent[-1] == 1
     assert 0 < facts["steps"] < 10**9
+
+
+def test_steps_grow_while_a_run_warms_up_and_shrink_to_a_hundredth(tmp_path: Path) -> None:
+    """Down a slope that is the same everywhere Adam goes as far as the learning rate says."""
+    weights: list[float] = []
+
+    def loss(network: Any, _: int) -> torch.Tensor:
+        weights.append(network.weight.item())
+        slope: torch.Tensor = network.weight.sum()
+        return slope
+
+    train(Line(), loss, lambda _: {}, Plan(Budget(100), 1, 0.1, warmup_steps=10), tmp_path, silent)
+    rates = -np.diff(weights) / 0.1
+    assert rates[:3].tolist() == pytest.approx([0.1, 0.2, 0.3], abs=0.01)
+    assert rates.argmax() == 9 and rates[50] == pytest.approx(0.5, abs=0.02)
+    assert 0.01 < rates[-1] < 0.02
 
 
 FOREVER = """
