@@ -21,7 +21,7 @@ from models.training.denoiser import train_denoiser
 from models.training.images import TrainingDataError, TrainingImages, open_images
 from models.training.latents import open_latents
 from models.training.loop import Budget, Plan, Progress, train
-from models.training.vae import draw_crop, train_vae
+from models.training.vae import draw_crop, split, train_vae
 from models.weights import load_networks, load_vae, save_denoiser, save_vae
 from tests.full_disk import no_file_above
 from tests.tiny import make_tiny_weights
@@ -61,6 +61,14 @@ def test_a_folder_of_radiographs_becomes_networks_that_the_service_loads(folder:
     networks = load_networks(tmp_path / "own", CPU)
     assert networks.vae.mean.shape[1] == 16
     assert facts["steps"] == 3
+
+
+def test_a_denoiser_is_not_trained_on_what_it_is_validated_with(tmp_path: Path) -> None:
+    held_out, _ = split(9)
+    latents = torch.randn(18, 4, 32, 64, generator=torch.Generator().manual_seed(0))
+    latents[2 * held_out] = latents[2 * held_out + 1] = torch.nan  # the first to be drawn would end the run
+    _, facts = train_denoiser(latents, Schedule.linear(), Plan(Budget(2), 8, 1e-3), tmp_path, CPU, silent)
+    assert facts["steps"] == 2
 
 
 def test_a_folder_with_too_few_radiographs_is_refused(tmp_path: Path) -> None:
