@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,10 @@ from models.training.loop import Budget, Plan, Progress, train
 from models.training.vae import draw_crop, split, train_vae
 from models.weights import load_networks, load_vae, save_denoiser, save_vae
 from tests.full_disk import no_file_above
+from tests.models.training.line import Line, fit, silent
 from tests.tiny import make_tiny_weights
 
 CPU = torch.device("cpu")
-
-
-def silent(*_: object) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +44,7 @@ def test_a_folder_of_radiographs_becomes_networks_that_the_service_loads(folder:
     assert images.pixels.shape == (12, 256, 512)
     assert said[0].startswith("broken.png is left out")
 
-    plan = Plan(Budget(steps=3), batch=2, learning_rate=1e-4, warmup_steps=1)
+    plan = Plan(Budget(steps=2), batch=2, learning_rate=1e-4, warmup_steps=1)
     vae, facts = train_vae(images.pixels, plan, tmp_path / "vae", CPU, silent)
     save_vae(tmp_path / "own", vae, facts)
     latents = open_latents(vae, images, tmp_path / "cache", CPU, silent)
@@ -60,7 +56,7 @@ def test_a_folder_of_radiographs_becomes_networks_that_the_service_loads(folder:
 
     networks = load_networks(tmp_path / "own", CPU)
     assert networks.vae.mean.shape[1] == 16
-    assert facts["steps"] == 3
+    assert facts["steps"] == 2
 
 
 def test_a_denoiser_is_not_trained_on_what_it_is_validated_with(tmp_path: Path) -> None:
@@ -116,30 +112,6 @@ def test_a_crop_is_not_sharpened_by_what_lies_at_its_other_side() -> None:
     ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 512, axis=1)
     crops = [draw_crop(ramp, np.random.default_rng(seed)) for seed in range(40)]
     assert all(abs(float((crop[0] - crop[1]).mean())) < 0.1 for crop in crops)
-
-
-class Line(nn.Module):
-    """One weight, to be fitted to 3."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-
-def fit(
-    folder: Path, steps: int, show: Callable[[Progress], None] = silent, subject: str = "", seed: int = 0
-) -> tuple[float, dict[str, Any]]:
-    plan = Plan(Budget(steps), 1, 0.1, seed, warmup_steps=5, ema_decay=0.9, checkpoint_seconds=0)
-
-    def loss(network: nn.Module, step: int) -> torch.Tensor:
-        target = 3 + np.random.default_rng(step).normal(0, 0.1)
-        return ((network.weight - target) ** 2).sum()
-
-    def validate(network: Any) -> dict[str, float]:
-        return {"weight": network.weight.item()}
-
-    _, facts = train(Line(), loss, validate, plan, folder, show, subject=subject)
-    return facts["weight"], facts
 
 
 class Stopped(Exception):
@@ -337,9 +309,9 @@ def test_steps_grow_while_a_run_warms_up_and_shrink_to_a_hundredth(tmp_path: Pat
 
 
 FOREVER = """
-import sys, time, torch
+import sys
 from pathlib import Path
-from tests.models.training.test_training import fit
+from tests.models.training.line import fit
 fit(Path(sys.argv[1]), 10**9, lambda progress: print(progress.step, flush=True))
 """
 
