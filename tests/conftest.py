@@ -39,14 +39,16 @@ def weights_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def quick_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def quick_alignment() -> Iterator[None]:
     """Guides are moved in few and coarse steps: not well, but far enough to be seen."""
     from models import alignment
 
     stage = alignment.Stage(steps=12, pixel=8, reach=40, blur=1.0)
-    monkeypatch.setattr(alignment, "JAW", (stage,))
-    monkeypatch.setattr(alignment, "CANAL", (replace(stage, steps=1),) * 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alignment, "JAW", (stage,))
+        patch.setattr(alignment, "CANAL", (replace(stage, steps=1),) * 2)
+        yield
 
 
 @pytest.fixture

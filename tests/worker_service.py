@@ -4,7 +4,8 @@ import csv
 import io
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,9 @@ from models import pixels
 from models.phantoms import Phantom
 from worker.tasks import work
 from worker.workplace import Workplace
+
+# `with going_on(beginning) as place`: a worker on a copy of a data folder; see the fixture.
+GoingOn = Callable[[Path], AbstractContextManager[Workplace]]
 
 
 def begun(beginning: Path, folder: Path) -> Path:
@@ -160,6 +164,11 @@ def dataset(place: Workplace, job_id: str) -> bytes:
     return data
 
 
-def manifest(data: bytes) -> list[dict[str, str]]:
+def members(data: bytes) -> dict[str, bytes]:
+    """A dataset's files by their names."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return list(csv.DictReader(io.StringIO(archive.read("manifest.csv").decode())))
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def manifest(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(members(data)["manifest.csv"].decode())))

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from app import pools
 from app.settings import Settings
 from models.phantoms import Phantom, phantoms
-from tests.worker_service import begun, dataset, fill_pool, settings_for, submit, work_off
+from tests.worker_service import GoingOn, begun, dataset, fill_pool, settings_for, submit, work_off
 from worker.workplace import Workplace, open_workplace
 
 
@@ -29,13 +30,25 @@ def empty(tmp_path_factory: pytest.TempPathFactory, sqlite_schema: Path) -> Path
 
 
 @pytest.fixture(scope="session")
-def filled(
-    tmp_path_factory: pytest.TempPathFactory,
-    empty: Path,
-    weights_dir: Path,
-    broker_url: str,
-    radiographs: Sequence[Phantom],
-) -> Callable[[int], Path]:
+def going_on(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, broker_url: str) -> GoingOn:
+    """`with going_on(beginning) as place`: what many tests need is done once, in a copy of a data folder.
+
+    They begin with a copy of what it leaves in `place.settings.data_dir`.
+    """
+
+    @contextmanager
+    def opened(beginning: Path) -> Iterator[Workplace]:
+        data_dir = begun(beginning, tmp_path_factory.mktemp("begun"))
+        place = open_workplace(settings_for(data_dir, weights_dir, broker_url), "earlier@test")
+        yield place
+        place.decoder.close()
+        place.database.dispose()
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def filled(going_on: GoingOn, empty: Path, radiographs: Sequence[Phantom]) -> Callable[[int], Path]:
     """`filled(count)`: a data folder whose pool p a worker filled with so many of the radiographs, the guides left out.
 
     Tests that need no more than a pool begin with a copy of it.
@@ -43,11 +56,8 @@ def filled(
 
     @cache
     def fill(count: int) -> Path:
-        folder = tmp_path_factory.mktemp("filled")
-        place = open_workplace(settings_for(begun(empty, folder), weights_dir, broker_url), "filler@test")
-        fill_pool(place, radiographs[2 : 2 + count])
-        place.decoder.close()
-        place.database.dispose()
+        with going_on(empty) as place:
+            fill_pool(place, radiographs[2 : 2 + count])
         return place.settings.data_dir
 
     return fill
@@ -55,20 +65,15 @@ def filled(
 
 @pytest.fixture(scope="session")
 def undisturbed(
-    tmp_path_factory: pytest.TempPathFactory,
+    going_on: GoingOn,
     filled: Callable[[int], Path],
-    weights_dir: Path,
-    broker_url: str,
     radiographs: Sequence[Phantom],
 ) -> bytes:
     """The dataset of both guides and a pool of twelve, as one worker makes it that nothing happens to."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    place = open_workplace(settings_for(begun(filled(12), folder), weights_dir, broker_url), "undisturbed@test")
-    job_id = submit(place, radiographs[:2])
-    work_off(place)
-    data = dataset(place, job_id)
-    place.database.dispose()
-    return data
+    with going_on(filled(12)) as place:
+        job_id = submit(place, radiographs[:2])
+        work_off(place)
+        return dataset(place, job_id)
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Jobs with `align`: every sample brings its own mask, wherever samples' masks are used; jobs without are as before."""
 
-import io
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +23,18 @@ from app.trust import quality_summary
 from models import pixels
 from models.phantoms import Phantom
 from tests.worker.test_evaluating import evaluate
-from tests.worker_service import claim, dataset, look, manifest, send_files, submit, work_off, work_until
+from tests.worker_service import (
+    GoingOn,
+    claim,
+    dataset,
+    look,
+    manifest,
+    members,
+    send_files,
+    submit,
+    work_off,
+    work_until,
+)
 from worker import evaluating, planning, sampling
 from worker.lease import Lease
 from worker.tasks import work
@@ -34,11 +43,6 @@ from worker.workplace import Workplace
 pytestmark = pytest.mark.usefixtures("quick_alignment")
 
 OLDER = ("unpack", "import", "index", "plan", "sample", "package", "report")  # steps of versions without align
-
-
-@pytest.fixture(scope="module")
-def beginning(filled: Callable[[int], Path]) -> Path:
-    return filled(6)
 
 
 @contextmanager
@@ -55,15 +59,37 @@ def finished(place: Workplace, radiographs: Sequence[Phantom], **parameters: Any
     return job_id
 
 
+@pytest.fixture(scope="module")
+def aligned(
+    going_on: GoingOn, filled: Callable[[int], Path], radiographs: Sequence[Phantom]
+) -> tuple[Path, str, bytes]:
+    """A data folder in which a job has been finished on one thread; the job's id, and its dataset."""
+    with threads(1), going_on(filled(6)) as place:
+        job_id = finished(place, radiographs)
+        return place.settings.data_dir, job_id, dataset(place, job_id)
+
+
+@pytest.fixture
+def beginning(aligned: tuple[Path, str, bytes]) -> Path:
+    return aligned[0]
+
+
+@pytest.fixture
+def job_id(aligned: tuple[Path, str, bytes]) -> str:
+    """Of the job that is finished already."""
+    return aligned[1]
+
+
+@pytest.fixture
+def undisturbed(aligned: tuple[Path, str, bytes]) -> bytes:
+    """Its dataset."""
+    return aligned[2]
+
+
 def sampling_stage(place: Workplace, radiographs: Sequence[Phantom]) -> str:
     job_id = submit(place, radiographs[:2], align=True, method="paste", top_k=2)
     work_until(place, job_id, "sampling")
     return job_id
-
-
-def members(data: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def rows_of(place: Workplace, job_id: str) -> Sequence[Sample]:
@@ -72,10 +98,9 @@ def rows_of(place: Workplace, job_id: str) -> Sequence[Sample]:
 
 
 def test_every_sample_brings_a_mask_of_its_own_moved_with_its_guide(
-    place: Workplace, radiographs: Sequence[Phantom]
+    undisturbed: bytes, radiographs: Sequence[Phantom]
 ) -> None:
-    data = dataset(place, finished(place, radiographs))
-    rows, files = manifest(data), members(data)
+    rows, files = manifest(undisturbed), members(undisturbed)
     assert len({row["mask_sha256"] for row in rows}) == len(rows) == 4
     for row in rows:
         assert pixels.sha256(files[row["mask"]]) == row["mask_sha256"]
@@ -92,7 +117,8 @@ def test_every_sample_brings_a_mask_of_its_own_moved_with_its_guide(
 
 def test_what_is_synthesised_is_the_moved_guide(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     made = [
-        manifest(dataset(place, finished(place, radiographs, align=on, method="diffusion"))) for on in (True, False)
+        manifest(dataset(place, finished(place, radiographs, align=on, method="diffusion", top_k=1)))
+        for on in (True, False)
     ]
     for moved, unmoved in zip(*made, strict=True):
         assert (moved["pool_image_sha256"], moved["seed"]) == (unmoved["pool_image_sha256"], unmoved["seed"])
@@ -100,22 +126,23 @@ def test_what_is_synthesised_is_the_moved_guide(place: Workplace, radiographs: S
 
 
 def test_who_moves_which_guide_and_how_many_at_once_leaves_no_trace(
-    place: Workplace, second_place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+    place: Workplace,
+    second_place: Workplace,
+    radiographs: Sequence[Phantom],
+    undisturbed: bytes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with threads(1):
-        alone = dataset(place, finished(place, radiographs))
     monkeypatch.setattr(planning, "CHUNK_CPU", 3)
     monkeypatch.setattr(sampling, "TURN_CPU", 2)
     together = submit(place, radiographs[:2], align=True, method="paste", top_k=2)
     with threads(2):
         work_off(second_place, place)
-    assert dataset(place, together) == alone
+    assert dataset(place, together) == undisturbed
 
 
 def test_a_crash_between_blobs_and_commit_and_a_lost_mask_cost_nothing_but_time(
-    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+    place: Workplace, radiographs: Sequence[Phantom], undisturbed: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = dataset(place, finished(place, radiographs))
     monkeypatch.setattr(sampling, "TURN_CPU", 2)
     job_id = sampling_stage(place, radiographs)
     lease = Lease(place.database, claim(place), 9)
@@ -156,8 +183,10 @@ def test_jobs_without_align_are_as_before(place: Workplace, radiographs: Sequenc
     }
 
 
-def test_what_did_not_fit_is_dropped_or_made_anew(place: Workplace, radiographs: Sequence[Phantom]) -> None:
-    fits = sorted(float(row["alignment"]) for row in manifest(dataset(place, finished(place, radiographs))))
+def test_what_did_not_fit_is_dropped_or_made_anew(
+    place: Workplace, radiographs: Sequence[Phantom], undisturbed: bytes
+) -> None:
+    fits = sorted(float(row["alignment"]) for row in manifest(undisturbed))
     assert fits[1] < fits[2]
     threshold = (fits[1] + fits[2]) / 2
     dropping = finished(place, radiographs, min_alignment=threshold, on_fail="drop")
@@ -196,15 +225,16 @@ def test_a_guide_whose_anatomy_would_leave_the_picture_is_used_where_it_is(
     assert dropped["detail"] == "the guide could not be moved, and min_alignment is 0"
 
 
-def test_an_evaluation_trains_on_the_samples_own_masks(place: Workplace, radiographs: Sequence[Phantom]) -> None:
-    synthesis = finished(place, radiographs)
-    files = members(dataset(place, synthesis))
-    found = evaluating._load_samples(place, lambda: None, synthesis)
+def test_an_evaluation_trains_on_the_samples_own_masks(
+    place: Workplace, radiographs: Sequence[Phantom], job_id: str, undisturbed: bytes
+) -> None:
+    files = members(undisturbed)
+    found = evaluating._load_samples(place, lambda: None, job_id)
     masks = [pixels.mask_from_png(files[name]) for name in sorted(files) if name.startswith("masks/")]
     assert (found.masks == np.stack(masks)).all()
-    job_id = evaluate(place, radiographs, synthesis)
+    evaluation = evaluate(place, radiographs, job_id)
     work_off(place)
-    assert look(place, job_id).status == "succeeded"
+    assert look(place, evaluation).status == "succeeded"
 
 
 def test_a_worker_of_an_earlier_version_leaves_such_jobs_alone(
@@ -242,10 +272,7 @@ def test_moving_guides_stops_when_the_lease_is_lost(
     assert list(place.blobs.list(f"jobs/{job_id}/samples/")) == []
 
 
-def test_the_janitor_keeps_the_masks_that_rows_name_and_leaves_no_other(
-    place: Workplace, radiographs: Sequence[Phantom]
-) -> None:
-    job_id = finished(place, radiographs)
+def test_the_janitor_keeps_the_masks_that_rows_name_and_leaves_no_other(place: Workplace, job_id: str) -> None:
     with place.database.read() as session:
         guides = queries.guides(session, job_id)
         named = {label(sample, guides[sample.guide]).key for sample in queries.made_samples(session, job_id)}

@@ -20,31 +20,24 @@ from app.errors import LeaseLost
 from app.records import NewGuide
 from models import evaluation, pixels
 from models.phantoms import Phantom
-from tests.worker_service import begun, claim, ends_after, failure, look, settings_for, submit, work_off
+from tests.worker_service import GoingOn, claim, ends_after, failure, look, submit, work_off
 from worker import evaluating, reading
 from worker.lease import Lease
 from worker.tasks import work
-from worker.workplace import Workplace, open_workplace
+from worker.workplace import Workplace
 
 
 @pytest.fixture(scope="module")
 def evaluated(
-    tmp_path_factory: pytest.TempPathFactory,
-    filled: Callable[[int], Path],
-    weights_dir: Path,
-    broker_url: str,
-    radiographs: Sequence[Phantom],
+    going_on: GoingOn, filled: Callable[[int], Path], radiographs: Sequence[Phantom]
 ) -> tuple[Path, str, bytes]:
     """A data folder in which a synthesis has been made and evaluated once; the synthesis' id, and the report."""
-    folder = begun(filled(3), tmp_path_factory.mktemp("evaluated"))
-    place = open_workplace(settings_for(folder, weights_dir, broker_url), "undisturbed@test")
-    synthesis = submit(place, radiographs[:2], method="paste", top_k=2)
-    work_off(place)
-    evaluation = evaluate(place, radiographs, synthesis)
-    work_off(place)
-    found = report(place, evaluation)
-    place.database.dispose()
-    return folder, synthesis, found
+    with going_on(filled(3)) as place:
+        synthesis = submit(place, radiographs[:2], method="paste", top_k=2)
+        work_off(place)
+        evaluation = evaluate(place, radiographs, synthesis)
+        work_off(place)
+        return place.settings.data_dir, synthesis, report(place, evaluation)
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """worker/sampling.py and app/failures.py: a sample that cannot be made fails alone, and the job says which."""
 
-import io
 import json
 import os
 import signal
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,11 @@ from app.tables import Sample
 from models import pixels
 from models.phantoms import Phantom
 from tests.worker_service import (
+    GoingOn,
     dataset,
-    fill_pool,
     look,
     manifest,
+    members,
     send_files,
     submit,
     work_off,
@@ -35,13 +35,13 @@ from worker.tasks import work
 from worker.workplace import Workplace
 
 
-@pytest.fixture
-def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    """Three radiographs and a white image."""
-    pool_id = fill_pool(place, radiographs[2:5])
-    send_files(place, [("white.png", pixels.image_png(np.full((256, 512), 255, np.uint8)))])
-    work_off(place)
-    return pool_id
+@pytest.fixture(scope="module")
+def beginning(going_on: GoingOn, filled: Callable[[int], Path]) -> Path:
+    """A pool of three radiographs and a white image."""
+    with going_on(filled(3)) as place:
+        send_files(place, [("white.png", pixels.image_png(np.full((256, 512), 255, np.uint8)))])
+        work_off(place)
+    return place.settings.data_dir
 
 
 @contextmanager
@@ -81,7 +81,6 @@ def body(place: Workplace, job_id: str) -> dict[str, Any]:
         return JobBody.of(session, queries.find_job(session, job_id)).model_dump(mode="json")
 
 
-@pytest.mark.usefixtures("pool")
 def test_a_sample_without_numbers_fails_alone_and_the_dataset_lacks_it(
     place: Workplace, radiographs: Sequence[Phantom]
 ) -> None:
@@ -96,13 +95,12 @@ def test_a_sample_without_numbers_fails_alone_and_the_dataset_lacks_it(
     (failed,) = said["failed_samples"]
     assert failed["index"] == lost.position
     assert "not finite" in failed["detail"] and "'white.png'" in failed["detail"]
-    with zipfile.ZipFile(io.BytesIO(dataset(place, job_id))) as archive:
-        assert json.loads(archive.read("job.json"))["failed_samples"] == [failed]
-        assert "3 samples (1 more could not be made" in archive.read("README.md").decode()
-        assert f"images/{lost.position:06d}.png" not in archive.namelist()
+    files = members(dataset(place, job_id))
+    assert json.loads(files["job.json"])["failed_samples"] == [failed]
+    assert "3 samples (1 more could not be made" in files["README.md"].decode()
+    assert f"images/{lost.position:06d}.png" not in files
 
 
-@pytest.mark.usefixtures("pool")
 def test_a_sample_that_needs_more_memory_than_there_is_fails_alone_after_some_tries(
     place: Workplace, radiographs: Sequence[Phantom]
 ) -> None:
@@ -115,7 +113,6 @@ def test_a_sample_that_needs_more_memory_than_there_is_fails_alone_after_some_tr
     assert "tried 5 times" in failed["detail"] and "ran out of memory" in failed["detail"]
 
 
-@pytest.mark.usefixtures("pool")
 def test_a_gpu_that_fails_ends_the_process_and_the_next_one_makes_the_sample(
     place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +128,6 @@ def test_a_gpu_that_fails_ends_the_process_and_the_next_one_makes_the_sample(
     assert len(manifest(dataset(place, job_id))) == 4
 
 
-@pytest.mark.usefixtures("pool")
 def test_what_could_not_be_made_changes_no_other_sample(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     whole = submit(place, radiographs[:1], top_k=4)
     work_off(place)

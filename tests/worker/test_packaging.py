@@ -16,11 +16,13 @@ from app.blobs import Blobs
 from app.tables import Guide, Sample
 from models.phantoms import Phantom
 from tests.worker_service import (
+    GoingOn,
     all_parameters,
     dataset,
     failure,
     look,
     manifest,
+    members,
     submit,
     work_off,
     work_off_impatiently,
@@ -39,15 +41,22 @@ CONTRACT = (
 
 
 @pytest.fixture(scope="module")
-def beginning(filled: Callable[[int], Path]) -> Path:
-    return filled(6)
+def sampled(going_on: GoingOn, filled: Callable[[int], Path], radiographs: Sequence[Phantom]) -> tuple[Path, str]:
+    """A data folder in which the samples of a job are made and not packaged yet; the job's id."""
+    with going_on(filled(6)) as place:
+        job_id = submit(place, radiographs[:2])
+        work_until(place, job_id, "packaging")
+    return place.settings.data_dir, job_id
 
 
 @pytest.fixture
-def job_id(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    submitted = submit(place, radiographs[:2])
-    work_until(place, submitted, "packaging")
-    return submitted
+def beginning(sampled: tuple[Path, str]) -> Path:
+    return sampled[0]
+
+
+@pytest.fixture
+def job_id(sampled: tuple[Path, str]) -> str:
+    return sampled[1]
 
 
 def test_the_zip_has_the_layout_that_is_promised(place: Workplace, job_id: str) -> None:
@@ -90,8 +99,7 @@ def test_the_readme_says_what_the_method_did(
 ) -> None:
     job_id = submit(place, radiographs[:1], method=method, top_k=1)
     work_off(place)
-    with zipfile.ZipFile(io.BytesIO(dataset(place, job_id))) as archive:
-        readme = archive.read("README.md").decode()
+    readme = members(dataset(place, job_id))["README.md"].decode()
     assert said in readme
     assert ("The latent" in readme) == (method != "paste"), "copied pixels have none"
 
@@ -127,7 +135,6 @@ def test_a_sample_that_the_store_damaged_is_not_shipped(place: Workplace, job_id
     assert not place.blobs.exists(keys.dataset(job_id))
 
 
-@pytest.mark.usefixtures("job_id")
 def test_packaging_leaves_no_temporary_file(place: Workplace) -> None:
     work_off(place)
     assert [path.name for path in place.cache.iterdir()] == ["latents"]

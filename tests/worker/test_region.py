@@ -1,8 +1,8 @@
 """worker/region.py: guides and pool images cropped from their own resolution, and told in the manifest."""
 
 import io
-import zipfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,7 +17,17 @@ from app.records import NewGuide
 from app.tables import PoolImage
 from models import pixels
 from models.phantoms import Phantom
-from tests.worker_service import all_parameters, dataset, look, make_pool, manifest, send_files, work_off
+from tests.worker_service import (
+    GoingOn,
+    all_parameters,
+    dataset,
+    look,
+    make_pool,
+    manifest,
+    members,
+    send_files,
+    work_off,
+)
 from worker.workplace import Workplace
 
 FRAME = (700, 1500)  # height, width: what a scanner gives
@@ -62,13 +72,15 @@ def submit(place: Workplace, frames: Sequence[Frame], **parameters: Any) -> str:
     return job_id
 
 
-@pytest.fixture
-def pool(place: Workplace, radiographs: Sequence[Phantom]) -> str:
-    pool_id = make_pool(place)
-    send_files(place, [(f"{n}.png", png(full(p)[0])) for n, p in enumerate(radiographs[2:5])], region="crop")
-    send_files(place, [("black.png", png(np.zeros(FRAME, np.float32)))], region="crop")
-    work_off(place)
-    return pool_id
+@pytest.fixture(scope="module")
+def beginning(going_on: GoingOn, empty: Path, radiographs: Sequence[Phantom]) -> Path:
+    """A pool of crops of three originals, and of a black image, in which there is no jaw."""
+    originals = [*(full(phantom)[0] for phantom in radiographs[2:5]), np.zeros(FRAME, np.float32)]
+    with going_on(empty) as place:
+        make_pool(place)
+        send_files(place, [(f"{n}.png", png(image)) for n, image in enumerate(originals)], region="crop")
+        work_off(place)
+    return place.settings.data_dir
 
 
 def test_pool_images_are_cropped_and_the_box_is_kept(place: Workplace, pool: str) -> None:
@@ -85,7 +97,6 @@ def test_pool_images_are_cropped_and_the_box_is_kept(place: Workplace, pool: str
     assert (rows[3].crop["width"], rows[3].crop["height"]) == (1500, 700)
 
 
-@pytest.mark.usefixtures("pool")
 def test_a_sample_can_be_put_back_where_its_pool_image_was(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     job_id = submit(place, [full(radiographs[0])], method="paste", dilation=0)
     work_off(place)
@@ -94,16 +105,15 @@ def test_a_sample_can_be_put_back_where_its_pool_image_was(place: Workplace, rad
     assert row["pool_image_region"] == row["guide_region"] == "found"
     left, top, width, height = map(int, row["pool_image_box"].split())
     assert row["pool_image_frame"] == "1500 700"
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        sample = Image.open(io.BytesIO(archive.read("images/000000.png"))).resize((width, height))
-        mask = Image.open(io.BytesIO(archive.read("masks/000000.png"))).resize((width, height), 0)
+    files = members(data)
+    sample = Image.open(io.BytesIO(files["images/000000.png"])).resize((width, height))
+    mask = Image.open(io.BytesIO(files["masks/000000.png"])).resize((width, height), 0)
     original = np.rint(full(radiographs[2 + int(row["pool_image_name"][0])])[0] * 255)
     outside = np.asarray(mask) == 0
     difference = np.abs(np.asarray(sample) - original[top : top + height, left : left + width])
     assert np.median(difference[outside]) < 6
 
 
-@pytest.mark.usefixtures("pool")
 def test_the_mask_is_cropped_with_its_guide_and_loses_nothing(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     image, mask = full(radiographs[0])
     mask = mask.copy()
@@ -113,8 +123,7 @@ def test_the_mask_is_cropped_with_its_guide_and_loses_nothing(place: Workplace, 
     (row,) = manifest(dataset(place, job_id))
     left, top, width, height = map(int, row["guide_box"].split())
     assert (left <= 3, top <= 2) == (True, True)
-    with zipfile.ZipFile(io.BytesIO(dataset(place, job_id))) as archive:
-        label = np.asarray(Image.open(io.BytesIO(archive.read("masks/000000.png"))))
+    label = np.asarray(Image.open(io.BytesIO(members(dataset(place, job_id))["masks/000000.png"])))
     cut = mask[top : top + height, left : left + width]
     assert cut.sum() == mask.sum()
     assert (label == 255).mean() == pytest.approx(cut.mean(), rel=0.1)
@@ -124,7 +133,6 @@ def test_the_mask_is_cropped_with_its_guide_and_loses_nothing(place: Workplace, 
     assert list(place.blobs.list(f"jobs/{job_id}/originals")) == []
 
 
-@pytest.mark.usefixtures("pool")
 def test_crops_leave_no_trace_of_who_made_them(
     place: Workplace, second_place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +145,6 @@ def test_crops_leave_no_trace_of_who_made_them(
     assert dataset(place, alone) == dataset(place, together)
 
 
-@pytest.mark.usefixtures("pool")
 def test_a_whole_frame_says_so(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     from tests.worker_service import submit as submit_whole
 

@@ -4,8 +4,9 @@ import json
 import logging
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
@@ -22,7 +23,6 @@ from tests.worker_service import (
     claim,
     dataset,
     failure,
-    fill_pool,
     look,
     submit,
     work_off,
@@ -38,6 +38,11 @@ from worker.tasks import release_leases, work
 from worker.workplace import Workplace, open_workplace
 
 
+@pytest.fixture(scope="module")
+def beginning(filled: Callable[[int], Path]) -> Path:
+    return filled(3)
+
+
 def steps(place: Workplace) -> Sequence[Step]:
     with place.database.read() as session:
         return session.scalars(select(Step)).all()
@@ -50,7 +55,6 @@ def test_with_nothing_to_do_a_wake_up_is_all_there_is(place: Workplace) -> None:
 def test_an_error_that_passes_is_tried_again_and_leaves_no_trace(
     place: Workplace, radiographs: Sequence[Phantom]
 ) -> None:
-    fill_pool(place, radiographs[2:6])
     job_id = submit(place, radiographs[:1], top_k=2)
     work_until(place, job_id, "packaging")
     cache = place.settings.data_dir / "cache"
@@ -68,7 +72,6 @@ def test_an_error_that_passes_is_tried_again_and_leaves_no_trace(
 def test_a_job_that_an_earlier_version_began_to_align_is_finished(
     place: Workplace, radiographs: Sequence[Phantom]
 ) -> None:
-    fill_pool(place, radiographs[2:4])
     job_id = submit(place, radiographs[:1], top_k=1, align=True)
     with place.database.write() as session:
         for step in session.scalars(select(Step).where(Step.job_id == job_id)):
@@ -82,7 +85,6 @@ def test_who_waits_for_the_database_is_not_taken_to_hang(
     settings: Settings, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = open_workplace(settings.model_copy(update={"hung_seconds": 1.0}), "one@test")
-    fill_pool(place, radiographs[2:4])
     job_id = submit(place, radiographs[:1], top_k=1)
 
     def rename(old: str, new: str) -> None:
@@ -106,7 +108,6 @@ def test_who_waits_for_the_database_is_not_taken_to_hang(
 
 def test_an_error_that_stays_fails_the_job_in_words(settings: Settings, radiographs: Sequence[Phantom]) -> None:
     place = open_workplace(settings.model_copy(update={"max_attempts": 1}), "one@test")
-    fill_pool(place, radiographs[2:6])
     job_id = submit(place, radiographs[:1], top_k=2)
     work_until(place, job_id, "packaging")
     cache = settings.data_dir / "cache"
@@ -125,7 +126,6 @@ def test_weights_that_were_changed_fail_the_job_and_their_folder_stands_in_the_l
     assert place.settings.weights_dir is not None
     folder = make_tiny_weights(place.settings.weights_dir / "changed")
     next(folder.glob("*/*.safetensors")).write_bytes(b"something else")
-    fill_pool(place, radiographs[2:3])
     job_id = submit(place, radiographs[:1], top_k=1, model="changed")
     work_off(place)
     words = failure(place, job_id)
@@ -137,7 +137,6 @@ def test_weights_that_were_changed_fail_the_job_and_their_folder_stands_in_the_l
 def test_without_a_broker_steps_are_done_all_the_same(settings: Settings, radiographs: Sequence[Phantom]) -> None:
     url = f"redis+socket://{settings.data_dir / 'nobody.sock'}"
     place = open_workplace(settings.model_copy(update={"broker_url": url}), "one@test")
-    fill_pool(place, radiographs[2:4])
     job_id = submit(place, radiographs[:1], top_k=1)
     work_off(place)
     assert dataset(place, job_id)
@@ -145,7 +144,6 @@ def test_without_a_broker_steps_are_done_all_the_same(settings: Settings, radiog
 
 
 def test_a_lease_is_renewed_while_its_step_is_worked_at(place: Workplace, radiographs: Sequence[Phantom]) -> None:
-    fill_pool(place, radiographs[2:4])
     submit(place, radiographs[:1], top_k=1)
     claimed = claim(place)
     before = steps(place)[0].leased_until
@@ -155,7 +153,6 @@ def test_a_lease_is_renewed_while_its_step_is_worked_at(place: Workplace, radiog
 
 
 def test_who_holds_a_lease_that_was_freed_is_told_soon(place: Workplace, radiographs: Sequence[Phantom]) -> None:
-    fill_pool(place, radiographs[2:4])
     submit(place, radiographs[:1], top_k=1)
     with Lease(place.database, claim(place), lease_seconds=30) as lease:
         release_leases(place)
@@ -189,7 +186,6 @@ def test_a_worker_whose_cache_cannot_be_tidied_goes_on_showing_that_it_lives(
 
 
 def test_its_signs_of_life_tell_what_it_has_counted(place: Workplace, radiographs: Sequence[Phantom]) -> None:
-    fill_pool(place, radiographs[2:5])
     submit(place, radiographs[:1])
     work_off(place)
     shown = Heartbeat(place).start()
@@ -198,7 +194,7 @@ def test_its_signs_of_life_tell_what_it_has_counted(place: Workplace, radiograph
     shown.stop()
     assert seen.figures is not None
     assert (seen.figures["samples"], seen.figures["gpu"]) == (3, None)
-    assert seen.figures["steps"].keys() == {"import", "index", "plan", "sample", "package"}
+    assert seen.figures["steps"].keys() == {"index", "plan", "sample", "package"}
     sampling = seen.figures["steps"]["sample"]
     assert sampling["buckets"][-1] == ["+Inf", 1]
     assert sampling["seconds"] > 0
@@ -207,7 +203,6 @@ def test_its_signs_of_life_tell_what_it_has_counted(place: Workplace, radiograph
 def test_what_is_logged_of_a_step_names_its_job_whichever_thread_says_it(
     place: Workplace, radiographs: Sequence[Phantom]
 ) -> None:
-    fill_pool(place, radiographs[2:4])
     job_id = submit(place, radiographs[:1], top_k=1)
     said: list[str] = []
 
@@ -230,6 +225,7 @@ def test_networks_stay_warm_and_only_a_few_of_them(place: Workplace) -> None:
 
 
 def test_wake_ups_reach_the_queue(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    submit(place, radiographs[:1], top_k=1)
     before = broker.waiting(place.celery)
-    fill_pool(place, radiographs[2:4])
+    assert work(place)
     assert broker.waiting(place.celery) > before

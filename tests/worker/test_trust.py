@@ -1,22 +1,20 @@
 """Samples that fail their thresholds: left out or made anew, told in the zip, the same on any number of workers."""
 
-import io
 import json
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.tables import Sample
+from app.tables import Job, Sample
 from app.trust import quality_summary
 from models.memorisation import describe_training
 from models.phantoms import Phantom
 from models.training.latents import encode as encode_training
 from models.weights import load_networks, save_denoiser
 from tests.tiny import make_tiny_weights
-from tests.worker_service import dataset, failure, look, manifest, submit, work_off
+from tests.worker_service import GoingOn, dataset, failure, look, manifest, members, submit, work_off
 from worker import planning, sampling
 from worker.workplace import Workplace
 
@@ -39,15 +37,18 @@ def between(rows: Sequence[dict[str, str]], figure: str) -> float:
     return (values[len(values) // 2 - 1] + values[len(values) // 2]) / 2
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def threshold(undisturbed: bytes) -> float:
     """Of `min_background_ssim`: half of the six samples fail it."""
     return between(manifest(undisturbed), "background_ssim")
 
 
-def opened(data: bytes) -> tuple[list[str], dict[str, Any], str]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return archive.namelist(), json.loads(archive.read("job.json")), archive.read("README.md").decode()
+@pytest.fixture(scope="module")
+def redrawn(going_on: GoingOn, beginning: Path, radiographs: Sequence[Phantom], threshold: float) -> tuple[Job, bytes]:
+    """A job of which what fails was made anew, and its dataset."""
+    with going_on(beginning) as place:
+        job_id, data = finished(place, radiographs[:2], min_background_ssim=threshold, on_fail="redraw")
+        return look(place, job_id), data
 
 
 def test_what_fails_is_dropped_and_the_rest_keeps_its_numbers(
@@ -60,23 +61,23 @@ def test_what_fails_is_dropped_and_the_rest_keeps_its_numbers(
         row["index"] for row in everything if float(row["background_ssim"]) >= threshold
     ]
     assert len(kept) == 3
-    names, described, readme = opened(data)
-    assert sorted(name for name in names if name.startswith("images/")) == [row["image"] for row in kept]
+    files = members(data)
+    described = json.loads(files["job.json"])
+    assert sorted(name for name in files if name.startswith("images/")) == [row["image"] for row in kept]
     summary = {"made": 6, "kept": 3, "dropped": 3, "redrawn": 0}
     assert described["quality_summary"] == quality_summary(look(place, job_id)) == summary
     assert place.figures.snapshot()["samples"] == 6, "those that were dropped were made, too"
     assert described["samples"] == 3
     assert {entry["index"] for entry in described["dropped"]} == set(range(6)) - {int(row["index"]) for row in kept}
     assert "is below min_background_ssim" in described["dropped"][0]["detail"]
-    assert "3 were dropped" in readme
+    assert "3 were dropped" in files["README.md"].decode()
 
 
 def test_a_failed_sample_is_made_anew_from_the_next_pool_images(
-    place: Workplace, radiographs: Sequence[Phantom], undisturbed: bytes, threshold: float
+    redrawn: tuple[Job, bytes], undisturbed: bytes, threshold: float
 ) -> None:
-    first = manifest(undisturbed)
-    job_id, data = finished(place, radiographs[:2], min_background_ssim=threshold, on_fail="redraw")
-    rows, job = manifest(data), look(place, job_id)
+    job, data = redrawn
+    first, rows = manifest(undisturbed), manifest(data)
     assert all(float(row["background_ssim"]) >= threshold for row in rows)
     failed = {row["index"] for row in first if float(row["background_ssim"]) < threshold}
     for row in rows:
@@ -97,16 +98,15 @@ def test_who_redraws_which_sample_leaves_no_trace(
     place: Workplace,
     second_place: Workplace,
     radiographs: Sequence[Phantom],
+    redrawn: tuple[Job, bytes],
     threshold: float,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    parameters = {"min_background_ssim": threshold, "on_fail": "redraw"}
-    alone = finished(place, radiographs[:2], **parameters)[1]
     monkeypatch.setattr(planning, "CHUNK_CPU", 2)
     monkeypatch.setattr(sampling, "TURN_CPU", 1)
-    together = submit(place, radiographs[:2], **parameters)
+    together = submit(place, radiographs[:2], min_background_ssim=threshold, on_fail="redraw")
     work_off(second_place, place)
-    assert dataset(place, together) == alone
+    assert dataset(place, together) == redrawn[1]
 
 
 def test_where_no_pool_image_is_left_a_failed_sample_is_dropped(
