@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from sqlalchemy import select
 
 from app import jobs, keys, pools, queries
@@ -21,6 +24,7 @@ from app.settings import Settings
 from app.tables import Job, Step
 from models import pixels
 from models.phantoms import Phantom
+from worker.preview import CAPTION, CELL_HEIGHT, CELL_WIDTH, GAP, HEAD
 from worker.tasks import work
 from worker.workplace import Workplace
 
@@ -172,3 +176,16 @@ def members(data: bytes) -> dict[str, bytes]:
 
 def manifest(data: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(members(data)["manifest.csv"].decode())))
+
+
+def preview_row(data: bytes, row: int) -> list[NDArray[np.uint8]]:
+    """The three pictures of a row of a dataset's preview."""
+    with Image.open(io.BytesIO(members(data)["preview.png"])) as sheet:
+        top = HEAD + row * (CELL_HEIGHT + CAPTION + GAP)
+        lefts = [GAP + column * (CELL_WIDTH + GAP) for column in range(3)]
+        return [np.asarray(sheet.crop((left, top, left + CELL_WIDTH, top + CELL_HEIGHT))) for left in lefts]
+
+
+def in_preview(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture (256, 512, 3) as large as the preview shows it."""
+    return np.asarray(Image.fromarray(picture).resize((CELL_WIDTH, CELL_HEIGHT), Image.Resampling.LANCZOS))

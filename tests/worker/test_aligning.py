@@ -27,9 +27,11 @@ from tests.worker_service import (
     GoingOn,
     claim,
     dataset,
+    in_preview,
     look,
     manifest,
     members,
+    preview_row,
     send_files,
     submit,
     work_off,
@@ -37,6 +39,7 @@ from tests.worker_service import (
 )
 from worker import evaluating, planning, sampling
 from worker.lease import Lease
+from worker.preview import outlined
 from worker.tasks import work
 from worker.workplace import Workplace
 
@@ -102,10 +105,12 @@ def test_every_sample_brings_a_mask_of_its_own_moved_with_its_guide(
 ) -> None:
     rows, files = manifest(undisturbed), members(undisturbed)
     assert len({row["mask_sha256"] for row in rows}) == len(rows) == 4
-    for row in rows:
+    for number, row in enumerate(rows):
         assert pixels.sha256(files[row["mask"]]) == row["mask_sha256"]
         guide, mask = radiographs[int(row["guide_name"][6])], pixels.mask_from_png(files[row["mask"]])
         assert (mask != guide.mask).any()
+        shown = outlined(pixels.image_from_png(files[row["image"]]), mask)
+        assert (preview_row(undisturbed, number)[2] == in_preview(shown)).all()
         assert 0.5 < mask.sum() / guide.mask.sum() < 2
         assert float(row["alignment"]) <= 1
         assert float(row["guide_canal_contrast"]) > 3, "the guide's dark canal lies under the moved mask"

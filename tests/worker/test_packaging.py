@@ -5,32 +5,37 @@ import json
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from sqlalchemy import update
 
-from app import keys
+from app import keys, queries
 from app.blobs import Blobs
 from app.tables import Guide, Sample
+from models import pixels
 from models.phantoms import Phantom
 from tests.worker_service import (
     GoingOn,
     all_parameters,
     dataset,
     failure,
+    in_preview,
     look,
     manifest,
     members,
+    preview_row,
     submit,
     work_off,
     work_off_impatiently,
     work_until,
 )
 from worker import packaging
+from worker.lease import Lease
 from worker.manifest import COLUMNS
-from worker.preview import OUTLINE, outlined
+from worker.preview import OUTLINE, coloured, outlined
 from worker.tasks import work
 from worker.workplace import Workplace
 
@@ -107,12 +112,15 @@ def test_the_readme_says_what_the_method_did(
 def test_the_manifest_says_how_each_sample_was_made(place: Workplace, job_id: str) -> None:
     work_off(place)
     rows = manifest(dataset(place, job_id))
+    with place.database.read() as session:
+        ssim = [sample.ssim for sample in queries.made_samples(session, job_id)]
     assert [row["rank"] for row in rows] == ["1", "2", "3"] * 2
     assert {row["guide_name"] for row in rows[:3]} == {"guide-0.png"}
     wanted = {name: str(value) for name, value in all_parameters().items() if name in COLUMNS and name != "seed"}
     for row in rows:
         assert {name: row[name] for name in wanted} == wanted
         assert row["model_sha256"] == look(place, job_id).parameters["model_sha256"]
+        assert float(row["ssim"]) == pytest.approx(ssim[int(row["index"])], abs=1e-7)
         assert float(row["canal_contrast"]) == pytest.approx(
             float(row["canal_retention"]) * float(row["guide_canal_contrast"]), abs=0.05
         )
@@ -140,6 +148,22 @@ def test_packaging_leaves_no_temporary_file(place: Workplace) -> None:
     assert [path.name for path in place.cache.iterdir()] == ["latents"]
 
 
+def test_the_preview_shows_samples_from_all_over_the_dataset_each_beside_what_it_was_made_of(
+    place: Workplace, job_id: str, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packaging, "PREVIEW_ROWS", 2)
+    work_off(place)
+    data = dataset(place, job_id)
+    for row, index in enumerate((0, 3)):
+        made = manifest(data)[index]
+        guide = radiographs[int(made["guide_name"][6])]
+        unlabeled = radiographs[2 + int(made["pool_image_name"][0])].image
+        synthetic = pixels.image_from_png(members(data)[made["image"]])
+        pictures = outlined(guide.image, guide.mask), coloured(unlabeled), outlined(synthetic, guide.mask)
+        for shown, picture in zip(preview_row(data, row), pictures, strict=True):
+            assert (shown == in_preview(picture)).all()
+
+
 def test_an_outline_leaves_the_canal_to_be_seen() -> None:
     image, mask = np.full((256, 512), 99, np.uint8), np.zeros((256, 512), bool)
     mask[100:104, 50:200] = True
@@ -149,6 +173,28 @@ def test_an_outline_leaves_the_canal_to_be_seen() -> None:
     assert (sheet[104, 50:200] == OUTLINE).all()
     mask[:] = True
     assert (outlined(image, mask) == 99).all()
+
+
+def test_the_lease_is_asked_for_with_every_file_and_while_the_zip_is_sent(
+    place: Workplace, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = ""
+
+    def noted(sign: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            nonlocal story
+            story += sign
+            return function(*given)
+
+        return call
+
+    monkeypatch.setattr(Lease, "check", noted("?", Lease.check))
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", noted("w", zipfile.ZipFile.writestr))
+    monkeypatch.setattr(Blobs, "put_file", noted("s", Blobs.put_file))
+    assert work(place)
+    writing, sending = story.split("s")
+    assert writing.count("w") == len(members(dataset(place, job_id)))
+    assert "ww" not in writing and "?" in sending, "else a job that was cancelled would be packed to its end"
 
 
 def test_a_mask_that_many_samples_share_is_read_once_for_them(
