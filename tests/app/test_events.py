@@ -63,6 +63,9 @@ def test_a_client_goes_on_where_it_was_cut_off(client: httpx.Client, service: Se
         version, changed = next(events(stream.iter_lines()))
     assert version > seen
     assert changed["stage"] == "sampling"
+    later = {"Last-Event-ID": str(version + 5)}  # of a database that has been put back to a copy
+    with client.stream("GET", job["links"]["events"], headers=later) as stream:
+        assert next(events(stream.iter_lines())) == (version, changed)
 
 
 def test_what_a_client_missed_comes_as_one_event_from_any_api(

@@ -97,7 +97,7 @@ def test_the_figures_follow_the_jobs(client: httpx.Client, service: Service, poo
     refused = 'pansynth_refusals_total{reason="job-not-found",status="404"}'
     before = figures(client)
     client.get("/jobs/x")
-    submit(client, pool)
+    job = submit(client, pool)
     waiting = figures(client)
     depth = 'pansynth_queue_depth{kind="synthesis"}'
     assert waiting['pansynth_jobs{kind="synthesis",status="queued"}'] == waiting[depth] == 1
@@ -112,6 +112,9 @@ def test_the_figures_follow_the_jobs(client: httpx.Client, service: Service, poo
     assert running['pansynth_jobs{kind="synthesis",status="running"}'] == 1
     assert running[depth] == 0
     assert running["pansynth_workers_alive"] == 1
+    assert running["pansynth_steps_to_do"] == 1
+    client.post(job["links"]["cancel"])
+    assert figures(client)["pansynth_steps_to_do"] == 0, "its worker is to leave it"
 
 
 def test_the_figures_show_what_live_workers_have_counted(client: httpx.Client, service: Service) -> None:

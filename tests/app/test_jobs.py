@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, func, select
+from sqlalchemy import delete, event, func, select, update
 from sqlalchemy.orm import Session
 
 from app import imports, jobs, pools, queries
@@ -313,6 +313,11 @@ def test_lists_come_page_by_page_and_miss_nothing(db: Database) -> None:
         assert queries.list_jobs(session, kind="pool_import")[0] == []
         assert len(queries.list_jobs(session, status="queued")[0]) == 7
         assert queries.counts_by_status(session) == {("synthesis", "queued"): 7}
+    with db.write() as session:
+        session.execute(update(Job).values(created_at=NOW))  # all at the same moment
+    with db.read() as session:
+        found = [job.id for job in page_through(session, queries.list_jobs, limit=3)]
+    assert found == sorted(made, reverse=True)
 
 
 def test_samples_come_page_by_page(db: Database) -> None:
@@ -330,6 +335,8 @@ def test_samples_come_page_by_page(db: Database) -> None:
 def test_the_remaining_time_follows_the_pace_so_far() -> None:
     job = Job(status="running", started_at=NOW, done=2, total=6, progressed_at=NOW + timedelta(seconds=10))
     assert queries.eta_seconds(job) == 20
+    job.progressed_at = NOW - timedelta(seconds=10)
+    assert queries.eta_seconds(job) == 0, "the database's clock was set back"
     job.done, job.progressed_at = 0, None
     assert queries.eta_seconds(job) is None
 

@@ -1,6 +1,7 @@
 """What a client that polls costs: one look at one row, found by its key, however large the job and the queue."""
 
 import re
+import time
 from datetime import UTC, datetime
 
 import httpx
@@ -100,15 +101,17 @@ def test_following_a_job_that_does_not_change_reads_its_version_alone(
     client: httpx.Client, service: Service, pool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.events.POLL_SECONDS", 0.02)
-    monkeypatch.setattr("app.events.KEEP_ALIVE_SECONDS", 0.0)  # every look in vain is told
+    monkeypatch.setattr("app.events.KEEP_ALIVE_SECONDS", 0.2)
     job = submit(client, pool)
+    begun = time.monotonic()
     with client.stream("GET", job["links"]["events"]) as stream:
         lines = stream.iter_lines()
         while next(lines) != ": still here":
             pass
         with statements_of(service, "jobs.id = ?") as statements:
-            for _ in range(4):
+            for _ in range(6):  # three more, with a blank line after each
                 next(lines)
+    assert time.monotonic() - begun >= 0.8, "told now and then, not at every look in vain"
     assert statements
     assert all(statement.startswith("SELECT jobs.version \n") for statement, _ in statements)
 
