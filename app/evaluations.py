@@ -27,7 +27,7 @@ REAL: Final = "real"
 SYNTHETIC: Final = "synthetic"
 BOTH: Final = "real+synthetic"
 KINDS: tuple[Kind, ...] = (REAL, SYNTHETIC, BOTH)
-ARM = "arm-5"  # what a step is called; workers of earlier versions, which hold out other images, leave it
+ARM = "arm-6"  # what a step is called; workers of earlier versions, which hold out other images, leave it
 
 
 @dataclass(frozen=True)

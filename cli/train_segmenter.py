@@ -27,7 +27,7 @@ def train_segmenter(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Train a SegFormer. A fifth of the images (of four or fewer none) is held out and chooses the best state.
+    """Train a SegFormer. A fifth of the images (of nine or fewer none) is held out and chooses the best state.
 
     Killed, it continues.
     """

@@ -47,6 +47,7 @@ DOING: dict[str, Doing] = {
     "package": package,
     ARM: train_arm,
     "arm": train_arm,
+    "arm-5": train_arm,
     "report": write_report,
 }
 # Also by the names of earlier versions: their jobs may be under way when the last of their workers ends.

@@ -46,7 +46,7 @@ def train_region(
     device: torch.device,
     show: Callable[[int, int, str], None],
 ) -> tuple[Segmenter, dict[str, Any]]:
-    """Train on `labeled` and pictures of nothing, a fifth (of four or fewer none) held out to choose the best state.
+    """Train on `labeled` and pictures of nothing, a fifth (of nine or fewer none) held out to choose the best state.
 
     -> that state, the facts.
 

@@ -59,7 +59,7 @@ class SegmenterTraining:
         """`sources`: one or more sets (real, synthetic), none empty. Raises ValueError.
 
         A fifth of the *first* source's groups is held out, of every source; the first source's images among them
-        choose the best state. Of four groups or fewer none is held out: the last state is taken. A source that is held
+        choose the best state. Of nine groups or fewer none is held out: the last state is taken. A source that is held
         out altogether is trained on all the same: an arm without it would be another arm.
         """
         if not sources or not all(len(source) for source in sources):
@@ -193,9 +193,10 @@ def rate_share(step: int, plan: SegmenterPlan) -> float:
 
 
 def hold_out(source: Labeled, seed: int) -> frozenset[str]:
-    """A fifth of the groups, drawn by lot; none of four or fewer, where a label is worth more than the choice."""
+    """A fifth of the groups, drawn by lot; none of nine or fewer: a single image chooses badly, and is missed."""
     groups = sorted(set(source.groups), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
-    return frozenset(groups[: len(groups) // FOLDS])
+    count = len(groups) // FOLDS
+    return frozenset(groups[:count] if count > 1 else ())
 
 
 def _among(source: Labeled, groups: frozenset[str], most: int) -> Labeled:

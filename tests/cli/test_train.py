@@ -259,7 +259,7 @@ def segmenter(data: Path, out: Path, *more: str | Path) -> str:
 
 
 def test_of_few_images_none_is_held_out_and_no_dice_is_told(tmp_path: Path) -> None:
-    data = str(write_labeled(tmp_path / "labeled", 0, 4))
+    data = str(write_labeled(tmp_path / "labeled", 0, 9))
     options = ["--out", str(tmp_path / "out"), "--backbone", "tiny", "--steps", "2", "--batch", "2", "--device", "cpu"]
     done = CliRunner().invoke(app, ["train", "segmenter", "--data", data, *options], catch_exceptions=False)
     assert "segmenter loss" in done.stderr and "trained on all of so few images" in done.stdout
@@ -269,10 +269,10 @@ def test_of_few_images_none_is_held_out_and_no_dice_is_told(tmp_path: Path) -> N
 
 
 def test_a_trained_segmenter_is_a_backbone_for_others(tmp_path: Path) -> None:
-    data = write_labeled(tmp_path / "labeled", 0, 6)
+    data = write_labeled(tmp_path / "labeled", 0, 10)
     said = segmenter(data, tmp_path / "first", "--backbone", "tiny")
     manifest = json.loads((tmp_path / "first" / "manifest.json").read_text())
-    assert manifest["validation"]["images"] == 1 and 0 <= manifest["validation"]["dice"] <= 1
+    assert manifest["validation"]["images"] == 2 and 0 <= manifest["validation"]["dice"] <= 1
     assert "config.json" in manifest["files"] and str(tmp_path / "first") in said
     assert build_segmenter(str(tmp_path / "first")).network.config.num_channels == 1
     segmenter(data, tmp_path / "second", "--backbone", tmp_path / "first")
@@ -281,7 +281,7 @@ def test_a_trained_segmenter_is_a_backbone_for_others(tmp_path: Path) -> None:
 
 
 def test_a_segmenter_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = write_labeled(tmp_path / "labeled", 0, 6)
+    data = write_labeled(tmp_path / "labeled", 0, 10)
     whole = segmenter(data, tmp_path / "whole", "--backbone", "tiny")
     steps: list[int] = []
     advance = SegmenterTraining.advance

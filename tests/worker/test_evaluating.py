@@ -98,7 +98,8 @@ def test_workers_of_earlier_versions_which_hold_out_other_images_leave_its_arms(
     place: Workplace, radiographs: Sequence[Phantom], synthesis: str
 ) -> None:
     evaluate(place, radiographs, synthesis)
-    older = {"worker": "older", "lease_seconds": 9, "max_attempts": 5, "kinds": ("arm", "arm-2", "arm-4", "report")}
+    kinds = ("arm", "arm-2", "arm-4", "arm-5", "report")
+    older = {"worker": "older", "lease_seconds": 9, "max_attempts": 5, "kinds": kinds}
     with place.database.write() as session:
         assert jobs.claim(session, now=datetime.now(UTC), **older) is None
 
