@@ -72,12 +72,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
 
 
 def test_a_run_that_was_stopped_and_continued_elsewhere_ends_as_one_that_was_not() -> None:
-    stopped = SegmenterTraining([bars(5), bars(6, 1)], TINY)
+    stopped = SegmenterTraining([bars(10), bars(11, 1)], TINY)
     for _ in range(4):
         stopped.advance()
-    continued = SegmenterTraining([bars(5), bars(6, 1)], TINY)
+    continued = SegmenterTraining([bars(10), bars(11, 1)], TINY)
     continued.restore(stopped.save())
-    whole = finish(SegmenterTraining([bars(5), bars(6, 1)], TINY))
+    whole = finish(SegmenterTraining([bars(10), bars(11, 1)], TINY))
     after = finish(continued)
     assert all(torch.equal(whole[name], after[name]) for name in whole)
 
