@@ -46,11 +46,10 @@ DOING: dict[str, Doing] = {
     "sample": make_samples,
     "package": package,
     ARM: train_arm,
-    "arm": train_arm,
-    "arm-5": train_arm,
     "report": write_report,
 }
 # Also by the names of earlier versions: their jobs may be under way when the last of their workers ends.
+DOING |= {"arm": train_arm, "arm-5": train_arm}
 DOING |= {
     f"{kind}-{number}": DOING[kind]
     for number in range(HELD, ALIGNED + 1)
