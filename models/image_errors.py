@@ -30,6 +30,10 @@ class TooFewPixels(ImageError):
     """Too small to show a jaw."""
 
 
+class NotARadiograph(ImageError):
+    """An image of one or two gray levels: blank, or a mask in its image's place."""
+
+
 class NotBinary(ImageError):
     """A mask with more than a background and one foreground value."""
 

@@ -23,6 +23,7 @@ from models.image_errors import (
     ImageError,
     MaskSizeMismatch,
     NotAnImage,
+    NotARadiograph,
     NotBinary,
     TooFewPixels,
     TooManyPixels,
@@ -40,6 +41,7 @@ __all__ = [
     "FullMask",
     "ImageError",
     "MaskSizeMismatch",
+    "NotARadiograph",
     "NotAnImage",
     "NotBinary",
     "TooFewPixels",
@@ -75,8 +77,15 @@ def read_image(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]
     Raises ImageError. The pixels are counted in the header, before anything is decoded.
     """
     if dicom.is_dicom(data):
-        return dicom.read_brightness(data, max_pixels)
-    return image_files.brightness(image_files.decode(data, max_pixels))
+        image = dicom.read_brightness(data, max_pixels)
+    else:
+        image = image_files.brightness(image_files.decode(data, max_pixels))
+    lowest, highest = image.min(), image.max()
+    if lowest == highest:
+        raise NotARadiograph("the image is blank, one gray level all over; send a radiograph as the scanner exports it")
+    if ((image == lowest) | (image == highest)).all():
+        raise NotARadiograph("the image has two gray levels alone, as a mask has; send the radiograph itself")
+    return image
 
 
 def read_mask(data: bytes, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:

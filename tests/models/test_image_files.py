@@ -139,11 +139,14 @@ def test_image_and_mask_are_turned_upright(kind: str, orientation: int) -> None:
     exif[0x0112] = orientation
     levels = np.zeros((96, 160), np.uint8)
     levels[:40, :64] = 255  # blocks of 8, which JPEG keeps
-    data = encode(levels, kind, exif=exif, **({"quality": 100} if kind == "JPEG" else {}))
-    upright = np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data))))
+    shaded = levels.copy()
+    shaded[64:] = 128
+    options: dict[str, Any] = {"exif": exif} | ({"quality": 100} if kind == "JPEG" else {})
+    mask, image = encode(levels, kind, **options), encode(shaded, kind, **options)
+    upright_mask, upright = (np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data)))) for data in (mask, image))
     assert upright.shape == ((96, 160) if orientation < 5 else (160, 96))
-    assert np.array_equal(read_image(data), (upright / 255).astype(np.float32))
-    assert np.array_equal(read_mask(data), upright > 0)
+    assert np.array_equal(read_image(image), (upright / 255).astype(np.float32))
+    assert np.array_equal(read_mask(mask), upright_mask > 0)
 
 
 def test_a_zip_among_the_images_is_to_be_unpacked() -> None:

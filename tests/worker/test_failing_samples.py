@@ -39,7 +39,8 @@ from worker.workplace import Workplace
 def beginning(going_on: GoingOn, filled: Callable[[int], Path]) -> Path:
     """A pool of three radiographs and a white image."""
     with going_on(filled(3)) as place:
-        send_files(place, [("white.png", pixels.image_png(np.full((256, 512), 255, np.uint8)))])
+        nearly = np.linspace(250, 255, 256 * 512).astype(np.uint8).reshape(256, 512)
+        send_files(place, [("white.png", pixels.image_png(nearly))])
         work_off(place)
     return place.settings.data_dir
 

@@ -118,7 +118,7 @@ def test_another_folder_in_the_same_cache_makes_nothing_be_read_again(
 def test_a_file_of_the_same_size_with_other_content_is_seen(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", 8)
     picture = BytesIO()
-    Image.fromarray(np.zeros((32, 64), np.uint8)).save(picture, "BMP")
+    Image.fromarray(np.arange(32 * 64, dtype=np.uint8).reshape(32, 64)).save(picture, "BMP")
     (folder / "last.bmp").write_bytes(picture.getvalue())
     before = opened(folder, tmp_path / "cache").known[-1]
     (folder / "last.bmp").write_bytes(picture.getvalue()[:-1] + b"\xff")
