@@ -1,11 +1,11 @@
 """The OpenAPI document says what the API does: schemathesis makes requests from it and checks every answer."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import positive_data_acceptance
 
@@ -62,6 +62,9 @@ def test_every_answer_is_as_the_document_says(running: Served, finished: str, mo
     known = {"job_id": finished, "name": POOL, "index": 0}
     operations = [result.ok() for result in document.get_all_operations()]
     assert len(operations) > 20
+    if mode == GenerationMode.NEGATIVE:
+        operations = [operation for operation in operations if may_be_wrong(operation)]
+        assert len(operations) > 10
 
     for operation in operations:
 
@@ -73,7 +76,12 @@ def test_every_answer_is_as_the_document_says(running: Served, finished: str, mo
                 case.path_parameters |= {name: known[name] for name in case.path_parameters if name in known}
                 case.call_and_validate(timeout=60, excluded_checks=BEYOND_THE_SCHEMA)
 
-        try:
-            check()
-        except Unsatisfiable:  # a request without anything that could be wrong
-            assert mode == GenerationMode.NEGATIVE
+        check()
+
+
+def may_be_wrong(operation: Any) -> bool:
+    """Whether a request can differ from the document. In a path any text may stand; hundreds of tries would tell it."""
+    return bool(operation.body) or any(
+        parameter.location != "path" or parameter.definition["schema"]["type"] != "string"
+        for parameter in operation.iter_parameters()
+    )
