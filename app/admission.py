@@ -1,6 +1,6 @@
-"""Whether a new job may come in; the parts that the submitting verbs of `app.jobs` share."""
+"""Whether a new job may come in, and the row that every kind of job begins with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,16 +13,24 @@ from app.errors import IdempotencyConflict, QueueFull
 from app.leases import latest_turn
 from app.tables import ACTIVE, IdempotencyKey, Job, Pool
 
+Idempotency = tuple[str, str]  # the request's key, and the fingerprint of its content
 
-def check_queue(session: Session, max_queued_jobs: int) -> None:
+
+def admit(session: Session, max_queued_jobs: int, idempotency: Idempotency | None, submit: Callable[[], Job]) -> Job:
+    """The job that `submit` makes; or, where the idempotency key is known, the first one that came with it.
+
+    Raises QueueFull, IdempotencyConflict, and what `submit` raises.
+    """
+    if idempotency is not None and (first := first_with_key(session, idempotency)) is not None:
+        return first
     waiting = session.scalar(select(func.count()).where(Job.status.in_(ACTIVE))) or 0
     if waiting >= max_queued_jobs:
         raise QueueFull(f"{waiting} jobs wait or run, {max_queued_jobs} are allowed; try again when some have ended")
+    job = submit()
+    return job if idempotency is None else under_key(session, idempotency, job)
 
 
-def first_with_key(session: Session, idempotency: tuple[str, str] | None) -> Job | None:
-    if idempotency is None:
-        return None
+def first_with_key(session: Session, idempotency: Idempotency) -> Job | None:
     key, fingerprint = idempotency
     known = session.get(IdempotencyKey, (tenant_of(session), key), populate_existing=True)
     if known is None:
@@ -47,10 +55,8 @@ def new_job(
     return job
 
 
-def under_key(session: Session, idempotency: tuple[str, str] | None, job: Job) -> Job:
+def under_key(session: Session, idempotency: Idempotency, job: Job) -> Job:
     """The new job, found by its key from now on; or the job of another request with this key, which was faster."""
-    if idempotency is None:
-        return job
     key, fingerprint = idempotency
     row = {"tenant": tenant_of(session), "key": key, "fingerprint": fingerprint, "job_id": job.id}
     while not insert_new(session, IdempotencyKey, [row | {"created_at": datetime.now(UTC)}]):

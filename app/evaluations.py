@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.access.tenants import visible
-from app.admission import check_queue, first_with_key, new_job, under_key
+from app.admission import new_job
 from app.errors import CroppedGuides, LeakingTestImage, NotFinished
 from app.jobs import end_job, step_done
 from app.leases import add_steps, count_done, hold, lock
@@ -69,16 +69,8 @@ def submit_evaluation(
     test: Sequence[NewGuide],
     syntheses: Sequence[str],
     parameters: Mapping[str, Any],
-    max_queued_jobs: int,
-    idempotency: tuple[str, str] | None = None,
 ) -> Job:
-    """Take in an evaluation whose images' blobs are written; as `jobs.submit_synthesis`.
-
-    Raises NotFinished, CroppedGuides, LeakingTestImage, QueueFull, IdempotencyConflict.
-    """
-    if (first := first_with_key(session, idempotency)) is not None:
-        return first
-    check_queue(session, max_queued_jobs)
+    """Take in an evaluation whose images' blobs are written. Raises NotFinished, CroppedGuides, LeakingTestImage."""
     for synthesis in sorted(syntheses):  # one order: no deadlock
         lock(session, synthesis)
     made = {job.id: job.parameters for job in finished(session, syntheses)}
@@ -92,9 +84,6 @@ def submit_evaluation(
         EvaluationImage(job_id=job_id, position=n, name=t.name, image_sha256=t.image_sha256, mask_sha256=t.mask_sha256)
         for n, t in enumerate(test)
     )
-    session.flush()
-    if (first := under_key(session, idempotency, job)) is not job:
-        return first
     add_steps(session, job_id, ARM, 0, total, 1)
     return job
 

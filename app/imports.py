@@ -1,4 +1,4 @@
-"""The verbs of a pool import that `app.jobs` lacks: its archive unpacked, its files read."""
+"""The verbs of a pool import that `app.jobs` lacks: taken in, its archive unpacked, its files read."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,11 +9,34 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from app import pools
+from app.admission import new_job
 from app.errors import PoolNotFound
-from app.jobs import add_uploads, step_done
-from app.leases import count_done, hold
+from app.jobs import step_done
+from app.leases import add_step, add_steps, count_done, hold
 from app.records import Claim, NewLatent, Outcome
-from app.tables import Pool, PoolImage, Upload
+from app.tables import Job, Pool, PoolImage, Upload
+
+CHUNK = 32  # files a step reads and encodes
+
+
+def submit_import(
+    session: Session,
+    *,
+    job_id: str,
+    pool: str,
+    names: Sequence[str] = (),
+    archive: bool = False,
+    region: str = "none",
+) -> Job:
+    """Take in files, their blobs written: one for each of `names`, or a zip archive. Raises PoolNotFound."""
+    home = pools.lock(session, pool, shared=True)  # other jobs may come in
+    parameters = {"pool": pool, "archive": archive, "region": region}
+    job = new_job(session, job_id, "pool_import", parameters, len(names), home)
+    if archive:
+        add_step(session, job_id, "unpack", 0, 0)
+    else:
+        _add_uploads(session, job_id, names)
+    return job
 
 
 def unpacked(session: Session, claim: Claim, names: Sequence[str], rejected: Sequence[tuple[str, str]]) -> int:
@@ -24,7 +47,7 @@ def unpacked(session: Session, claim: Claim, names: Sequence[str], rejected: Seq
     job, step = hold(session, claim)
     job.total = len(names) + len(rejected)
     job.done = job.failed = len(rejected)
-    made = add_uploads(session, job.id, names)
+    made = _add_uploads(session, job.id, names)
     for position, (name, detail) in enumerate(rejected, start=len(names)):
         session.add(Upload(job_id=job.id, position=position, name=name, outcome="rejected", detail=detail))
     step_done(session, job, step)
@@ -39,7 +62,8 @@ def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latent
     if pool is None:
         raise PoolNotFound(f"the pool of job {job.id} is gone")
     # Few statements, however many files: other imports into the pool wait for its row.
-    uploads = _uploads(session, job.id, [outcome.position for outcome in outcomes])
+    these = Upload.position.in_([outcome.position for outcome in outcomes])
+    uploads = {row.position: row for row in session.scalars(select(Upload).where(Upload.job_id == job.id, these))}
     known = pools.known(session, pool.id, [image.sha256 for _, image, _ in outcomes if image is not None])
     home = {"pool_id": pool.id, "created_at": datetime.now(UTC)}
     new: list[dict[str, Any]] = []
@@ -62,6 +86,7 @@ def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latent
     step_done(session, job, step)
 
 
-def _uploads(session: Session, job_id: str, positions: Sequence[int]) -> dict[int, Upload]:
-    found = session.scalars(select(Upload).where(Upload.job_id == job_id, Upload.position.in_(positions)))
-    return {upload.position: upload for upload in found}
+def _add_uploads(session: Session, job_id: str, names: Sequence[str]) -> int:
+    """Rows for the files, and their steps. Returns how many steps."""
+    session.add_all(Upload(job_id=job_id, position=n, name=name) for n, name in enumerate(names))
+    return add_steps(session, job_id, "import", 0, len(names), CHUNK)

@@ -7,9 +7,9 @@ A job is worked off in steps. A worker *claims* a step, which leases it, and eve
 that claim: it locks the job's row, raises LeaseLost if the step is no longer the worker's, and changes all or
 nothing. Each verb takes a session of `Database.write()`; wake-ups are sent after its commit.
 
-    pool_import:  [unpack ->] import, import, ...                  -> succeeded (`app.imports` has its verbs)
     synthesis:    index -> plan, plan, ... -> sample, sample, ...  -> package -> succeeded
-    evaluation:   arm, arm, ... -> report -> succeeded             (`app.evaluations` has its verbs)
+    pool_import:  [unpack ->] import, import, ...                  -> succeeded (its own verbs: `app.imports`)
+    evaluation:   arm, arm, ... -> report                          -> succeeded (its own verbs: `app.evaluations`)
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +22,7 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from app import pools, queries
-from app.admission import check_queue, first_with_key, new_job, under_key
+from app.admission import new_job
 from app.database import clock
 from app.errors import JobEnded, JobInUse, JobNotFound, JobRunning, PoolTooSmall
 from app.failures import fail_next, fail_one
@@ -45,38 +45,25 @@ from app.leases import (
     lock_free_step,
     spare,
 )
-from app.records import Claim, MadeSample, NewGuide, NewLatent, NewSample
-from app.tables import ACTIVE, Guide, Job, PoolImage, Sample, Step, Upload
+from app.records import Claim, CroppedGuide, MadeSample, NewGuide, NewLatent, NewSample
+from app.tables import ACTIVE, Guide, Job, PoolImage, Sample, Step
 
-IMPORT_CHUNK = 32  # files an import step reads and encodes
 PLAN_PAIRS = 20_000  # guide-and-pool-image pairs a plan step compares: about 20 s
 MAX_PLAN_GUIDES = 32
 OUTAGE_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE = 8  # as a power of 2 s; a later time than `leases.LONGEST_LEASE` counts as no lease at all
 
 
-# --- Submitting: one transaction, after which the job is durable ---
+# --- Submitting, by `admission.admit`: one transaction, after which the job is durable ---
 
 
 def submit_synthesis(
-    session: Session,
-    *,
-    job_id: str,
-    pool: str,
-    guides: Sequence[NewGuide],
-    parameters: Mapping[str, Any],
-    max_queued_jobs: int,
-    idempotency: tuple[str, str] | None = None,
+    session: Session, *, job_id: str, pool: str, guides: Sequence[NewGuide], parameters: Mapping[str, Any]
 ) -> Job:
     """Take in a synthesis whose guides' blobs are written; `parameters` are complete.
 
-    idempotency: (key, fingerprint); where the key is known the *first* job is returned: its id is not
-    `job_id`, and the caller removes the blobs it wrote.
-    Raises PoolNotFound, PoolTooSmall, QueueFull, IdempotencyConflict.
+    Raises PoolNotFound, PoolTooSmall.
     """
-    if (first := first_with_key(session, idempotency)) is not None:
-        return first
-    check_queue(session, max_queued_jobs)
     home = pools.lock(session, pool, shared=True)  # other jobs may come in
     count, high_water = session.execute(
         select(func.count(), func.coalesce(func.max(PoolImage.id), 0)).where(PoolImage.pool_id == home.id)
@@ -88,37 +75,7 @@ def submit_synthesis(
     job = new_job(session, job_id, "synthesis", parameters, len(guides) * top_k, home)
     job.pool_high_water = high_water
     session.add_all(Guide(job_id=job_id, position=n, **asdict(guide)) for n, guide in enumerate(guides))
-    session.flush()
-    if (first := under_key(session, idempotency, job)) is not job:
-        return first
     add_step(session, job_id, kind_of("index", parameters), 0, len(guides))
-    return job
-
-
-def submit_import(
-    session: Session,
-    *,
-    job_id: str,
-    pool: str,
-    names: Sequence[str] = (),
-    archive: bool = False,
-    region: str = "none",
-    max_queued_jobs: int,
-    idempotency: tuple[str, str] | None = None,
-) -> Job:
-    """Take in files, their blobs written: one for each of `names`, or a zip archive. Raises as `submit_synthesis`."""
-    if (first := first_with_key(session, idempotency)) is not None:
-        return first
-    check_queue(session, max_queued_jobs)
-    home = pools.lock(session, pool, shared=True)  # other jobs may come in
-    parameters = {"pool": pool, "archive": archive, "region": region}
-    job = new_job(session, job_id, "pool_import", parameters, len(names), home)
-    if (first := under_key(session, idempotency, job)) is not job:
-        return first
-    if archive:
-        add_step(session, job_id, "unpack", 0, 0)
-    else:
-        add_uploads(session, job_id, names)
     return job
 
 
@@ -237,6 +194,14 @@ def index_done(session: Session, claim: Claim, model_sha256: str) -> int:
     return made
 
 
+def guides_cropped(session: Session, claim: Claim, cropped: Sequence[CroppedGuide]) -> None:
+    """Guides that came at their own size are cropped and at 512x256 now; done twice it is the same."""
+    job, _ = hold(session, claim)
+    for one in cropped:
+        guide = session.get_one(Guide, (job.id, one.position))
+        guide.image_sha256, guide.mask_sha256, guide.crop = one.image_sha256, one.mask_sha256, one.crop
+
+
 def plan_done(session: Session, claim: Claim, samples: Sequence[NewSample], chunk: int) -> int:
     """The guides' pool images are chosen: make the samples' rows, `chunk` to a step. Returns the steps."""
     job, step = hold(session, claim)
@@ -271,6 +236,37 @@ def fail_sample(session: Session, claim: Claim, *, position: int, detail: str) -
         end_job(session, job, "failed", words)
     else:
         step.attempts = 0
+
+
+def redraw_sample(session: Session, claim: Claim, *, position: int) -> Sample | None:
+    """The next of a failed sample's spare pool images takes its place; None where there is none left.
+
+    The spares are chosen when the job is planned, for each sample its own: so who makes which sample when does not
+    change the dataset.
+    """
+    job, step = hold(session, claim)
+    sample = session.get_one(Sample, (job.id, position))
+    if not sample.spares:
+        return None
+    for name, value in sample.spares[0].items():
+        setattr(sample, name, value)
+    sample.spares = sample.spares[1:]
+    sample.redraws += 1
+    job.redrawn += 1
+    job.version += 1
+    step.attempts = 0
+    return sample
+
+
+def drop_sample(session: Session, claim: Claim, *, position: int, detail: str, quality: Mapping[str, Any]) -> None:
+    """A sample is left out of the dataset, `detail` says why: count it as done. Done twice it counts once."""
+    job, step = hold(session, claim)
+    sample = session.get_one(Sample, (job.id, position))
+    if sample.dropped is None:
+        job.dropped += 1
+        count_done(session, job)
+    sample.dropped, sample.quality = detail, dict(quality)
+    step.attempts = 0
 
 
 def sampled(session: Session, claim: Claim) -> int:
@@ -373,12 +369,6 @@ def end_job(session: Session, job: Job, status: str, why: str | None = None) -> 
     job.version += 1
     session.flush()
     session.execute(delete(Step).where(Step.job_id == job.id))
-
-
-def add_uploads(session: Session, job_id: str, names: Sequence[str]) -> int:
-    """Rows for the files of an import, and its steps. Returns how many steps."""
-    session.add_all(Upload(job_id=job_id, position=n, name=name) for n, name in enumerate(names))
-    return add_steps(session, job_id, "import", 0, len(names), IMPORT_CHUNK)
 
 
 def _lock_known(session: Session, job_id: str) -> Job:

@@ -16,6 +16,16 @@ class NewGuide:
 
 
 @dataclass(frozen=True)
+class CroppedGuide:
+    """A guide after its crop; the blobs of both 512x256 PNGs are written. `crop` is a `models.region.Box`."""
+
+    position: int
+    image_sha256: str
+    mask_sha256: str
+    crop: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class NewSample:
     """A sample to make, as a plan step decides."""
 
@@ -27,7 +37,7 @@ class NewSample:
     rank: int
     ssim: float
     seed: int
-    spares: list[dict[str, Any]] | None = None  # the fields from `pool_image_id` on, see `trust.redraw_sample`
+    spares: list[dict[str, Any]] | None = None  # the fields from `pool_image_id` on, see `jobs.redraw_sample`
 
 
 @dataclass(frozen=True)

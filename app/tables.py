@@ -1,6 +1,4 @@
-"""The SQL tables. Every status is changed by a verb of `app.jobs` or `app.evaluations` and nowhere else; a delivery's
-by one of `app.webhooks.outbox`.
-"""
+"""The SQL tables. A job's and a step's status is changed by a verb of `app.jobs` alone, a delivery's by the outbox."""
 
 from datetime import UTC, date, datetime
 from typing import Any

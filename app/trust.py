@@ -1,13 +1,9 @@
-"""What a sample must reach to be in the dataset, and what becomes of one that does not: verbs beside `app.jobs`'."""
+"""What a sample must reach to be in the dataset."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy.orm import Session
-
-from app.leases import count_done, hold
-from app.records import Claim
-from app.tables import Job, Sample
+from app.tables import Job
 
 REDRAWS = 3  # other pool images that may take a failed one's place
 LOWEST = {
@@ -39,37 +35,6 @@ def shortcomings(parameters: Mapping[str, Any], quality: Mapping[str, float | No
         for name, value in high.items()
         if value is not None and value > parameters[name]
     ]
-
-
-def redraw_sample(session: Session, claim: Claim, *, position: int) -> Sample | None:
-    """The next of a failed sample's spare pool images takes its place; None where there is none left.
-
-    The spares are chosen when the job is planned, for each sample its own: so who makes which sample when does not
-    change the dataset.
-    """
-    job, step = hold(session, claim)
-    sample = session.get_one(Sample, (job.id, position))
-    if not sample.spares:
-        return None
-    for name, value in sample.spares[0].items():
-        setattr(sample, name, value)
-    sample.spares = sample.spares[1:]
-    sample.redraws += 1
-    job.redrawn += 1
-    job.version += 1
-    step.attempts = 0
-    return sample
-
-
-def drop_sample(session: Session, claim: Claim, *, position: int, detail: str, quality: Mapping[str, Any]) -> None:
-    """A sample is left out of the dataset, `detail` says why: count it as done. Done twice it counts once."""
-    job, step = hold(session, claim)
-    sample = session.get_one(Sample, (job.id, position))
-    if sample.dropped is None:
-        job.dropped += 1
-        count_done(session, job)
-    sample.dropped, sample.quality = detail, dict(quality)
-    step.attempts = 0
 
 
 def quality_summary(job: Job) -> dict[str, int]:

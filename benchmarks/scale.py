@@ -168,7 +168,7 @@ def measure_import(size: int) -> None:
 def take_in(place: Workplace, count: int) -> None:
     names = [f"radiograph-{n:06d}.png" for n in range(count)]
     with place.database.write() as session:
-        jobs.submit_import(session, job_id=uuid4().hex, pool="p", names=names, max_queued_jobs=9)
+        imports.submit_import(session, job_id=uuid4().hex, pool="p", names=names)
 
 
 def import_noise(place: Workplace, found: Claim, pool_id: str, first: int, noise: NDArray[np.float32]) -> None:

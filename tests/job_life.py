@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from app import jobs, pools, queries
+from app.admission import Idempotency, admit
 from app.database import Database
 from app.records import Claim, MadeSample, NewGuide, NewSample
 from app.tables import Job, PoolImage
@@ -24,13 +25,20 @@ def make_pool(db: Database, name: str = "p", images: int = 10) -> str:
     return pool.id
 
 
-def submit(db: Database, *, guides: int = 2, top_k: int = 3, pool: str = "p", **more: Any) -> Job:
+def submit(
+    db: Database,
+    *,
+    guides: int = 2,
+    top_k: int = 3,
+    pool: str = "p",
+    max_queued_jobs: int = 100,
+    idempotency: Idempotency | None = None,
+) -> Job:
     labeled = [NewGuide(f"g{n}.png", 2900, 1300, f"{n:064}", "m" * 64) for n in range(guides)]
-    given: dict[str, Any] = {"job_id": uuid4().hex, "max_queued_jobs": 100} | more
+    parameters = {"top_k": top_k, "model": "default"}
+    given: dict[str, Any] = {"job_id": uuid4().hex, "pool": pool, "guides": labeled, "parameters": parameters}
     with db.write() as session:
-        return jobs.submit_synthesis(
-            session, pool=pool, guides=labeled, parameters={"top_k": top_k, "model": "default"}, **given
-        )
+        return admit(session, max_queued_jobs, idempotency, lambda: jobs.submit_synthesis(session, **given))
 
 
 def claim(db: Database, *, worker: str = "w", now: datetime = NOW, max_attempts: int = 5) -> Claim | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import select
 
-from app import jobs, keys, pools, queries
+from app import imports, jobs, keys, pools, queries
 from app.presets import PRESETS
 from app.records import Claim, NewGuide
 from app.settings import Settings
@@ -52,7 +52,7 @@ def send_files(place: Workplace, files: Sequence[tuple[str, bytes]], pool: str =
         place.blobs.put(keys.upload(job_id, position), data)
     names = [name for name, _ in files]
     with place.database.write() as session:
-        jobs.submit_import(session, job_id=job_id, pool=pool, names=names, region=region, max_queued_jobs=99)
+        imports.submit_import(session, job_id=job_id, pool=pool, names=names, region=region)
     return job_id
 
 
@@ -60,7 +60,7 @@ def send_archive(place: Workplace, archive: bytes, pool: str = "p") -> str:
     job_id = uuid4().hex
     place.blobs.put(keys.archive(job_id), archive)
     with place.database.write() as session:
-        jobs.submit_import(session, job_id=job_id, pool=pool, archive=True, max_queued_jobs=99)
+        imports.submit_import(session, job_id=job_id, pool=pool, archive=True)
     return job_id
 
 
@@ -88,7 +88,6 @@ def submit(place: Workplace, radiographs: Sequence[Phantom], **parameters: Any) 
             pool="p",
             guides=guides,
             parameters=all_parameters(**parameters),
-            max_queued_jobs=99,
         )
     return job_id
 

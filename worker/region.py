@@ -6,7 +6,9 @@ from dataclasses import asdict
 import numpy as np
 from numpy.typing import NDArray
 
-from app import keys, queries, regions
+from app import jobs, keys, queries
+from app.records import CroppedGuide
+from app.regions import CROP
 from app.tables import Guide, Job
 from models import pixels
 from models.region import Box, crop_box, find_region
@@ -22,7 +24,7 @@ def find_box(place: Workplace, image: NDArray[np.float32], anatomy: NDArray[np.b
 
 def crop_guides(place: Workplace, lease: Lease, job: Job, guides: Sequence[Guide]) -> Sequence[Guide]:
     """The guides as the synthesis takes them: those that still are at their own size are cropped first."""
-    if job.parameters.get("region") != regions.CROP:
+    if job.parameters.get("region") != CROP:
         return guides
     waiting = [guide for guide in guides if guide.crop is None]
     cropped = []
@@ -30,12 +32,12 @@ def crop_guides(place: Workplace, lease: Lease, job: Job, guides: Sequence[Guide
         lease.check()
         cropped.append(_crop(place, job, guide))
     with place.database.write() as session:
-        regions.guides_cropped(session, lease.claim, cropped)
+        jobs.guides_cropped(session, lease.claim, cropped)
     with place.database.read() as session:
         return queries.guides(session, job.id)[lease.claim.first : lease.claim.last]
 
 
-def _crop(place: Workplace, job: Job, guide: Guide) -> regions.CroppedGuide:
+def _crop(place: Workplace, job: Job, guide: Guide) -> CroppedGuide:
     """Write the cropped guide's blobs."""
     image = pixels.full_image_from_png(place.blobs.get(keys.original(job.id, guide.image_sha256)))
     mask = pixels.full_mask_from_png(place.blobs.get(keys.original(job.id, guide.mask_sha256)))
@@ -47,4 +49,4 @@ def _crop(place: Workplace, job: Job, guide: Guide) -> regions.CroppedGuide:
     image_sha256, mask_sha256 = (pixels.sha256(png) for png in pngs)
     for sha256, png in zip((image_sha256, mask_sha256), pngs, strict=True):
         place.blobs.put(keys.guide(job.id, sha256), png)
-    return regions.CroppedGuide(guide.position, image_sha256, mask_sha256, asdict(box))
+    return CroppedGuide(guide.position, image_sha256, mask_sha256, asdict(box))

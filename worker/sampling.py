@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from sqlalchemy import select
 
-from app import jobs, keys, queries, trust
+from app import jobs, keys, queries
 from app.errors import BlobMissing
 from app.records import MadeSample
 from app.tables import Guide, Job, Sample
+from app.trust import shortcomings
 from models import pixels
 from models.batches import threads_of_one_core
 from models.memory import in_halves
@@ -201,7 +202,7 @@ def _judge(networks: Networks, job: Job, made: Sequence[tuple[Pair, Pixels]], le
         if job.parameters.get("align"):
             figures["alignment"] = pair.fit
         own_mask = None if pair.fit is None else pair.mask
-        return Judged(pair.sample, image, own_mask, figures, trust.shortcomings(job.parameters, figures))
+        return Judged(pair.sample, image, own_mask, figures, shortcomings(job.parameters, figures))
 
     with threads_of_one_core("samples") as pool:
         return list(pool.map(judge, zip(made, distances, strict=True)))
@@ -220,11 +221,11 @@ def _settle(place: Workplace, lease: Lease, job: Job, judged: Sequence[Judged]) 
             jobs.finish_samples(session, lease.claim, made)
         for failed in (one for one in judged if one.shortcomings):
             position = failed.sample.position
-            if (redrawn := trust.redraw_sample(session, lease.claim, position=position)) is not None:
+            if (redrawn := jobs.redraw_sample(session, lease.claim, position=position)) is not None:
                 again.append(redrawn)
             else:
                 detail = "; ".join(failed.shortcomings)
-                trust.drop_sample(session, lease.claim, position=position, detail=detail, quality=failed.figures)
+                jobs.drop_sample(session, lease.claim, position=position, detail=detail, quality=failed.figures)
     place.figures.samples_made(len(judged))
     return again
 

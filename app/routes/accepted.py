@@ -13,6 +13,7 @@ from starlette.background import BackgroundTask
 
 from app import broker, keys
 from app.access.limits import Allowance, allowance, charge
+from app.admission import Idempotency, admit
 from app.schemas import JobBody
 from app.service import Service
 from app.tables import Job
@@ -36,19 +37,21 @@ def take_in(
     put_blobs: Callable[[str], None],
     upload_bytes: int,
     webhook: str | None,
+    idempotency: Idempotency | None,
     submit: Callable[[Session, str], Job],
 ) -> JSONResponse:
     """Write a job's blobs by `put_blobs(job_id)`, then the job that `submit(session, job_id)` makes; -> the answer.
 
-    The answer is 202, after which a worker is woken; or 200 with the first job, which `submit` gives for an idempotency
-    key that is known. A request that is refused or fails leaves no blobs. But where the connection to the database is
-    lost, nobody knows whether the commit came through: the blobs stay, and if there is no job the janitor removes them.
+    The answer is 202, after which a worker is woken; or 200 with the first job, where the idempotency key is known. A
+    request that is refused or fails leaves no blobs. But where the connection to the database is lost, nobody knows
+    whether the commit came through: the blobs stay, and if there is no job the janitor removes them.
     """
     job_id = uuid4().hex
     try:
         put_blobs(job_id)
         with service.database.write() as session:
-            job = submit(session, job_id)
+            queued = service.settings.max_queued_jobs
+            job = admit(session, queued, idempotency, lambda: submit(session, job_id))
             if job.id == job_id:
                 charge(session, service.caller, job, upload_bytes, datetime.now(UTC))
                 outbox.order(session, job, webhook)

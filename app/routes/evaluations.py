@@ -70,6 +70,7 @@ def submit(
         partial(put_images, service, [*real, *test]),
         upload_bytes,
         webhook,
+        known,
         lambda session, job_id: evaluations.submit_evaluation(
             session,
             job_id=job_id,
@@ -77,8 +78,6 @@ def submit(
             test=[image.row for image in test],
             syntheses=parameters["synthesis"],
             parameters=parameters,
-            max_queued_jobs=service.settings.max_queued_jobs,
-            idempotency=known,
         ),
     )
 

@@ -9,7 +9,7 @@ from functools import partial
 from anyio import to_thread
 from fastapi import Request, Response
 
-from app import jobs, keys, pools
+from app import imports, keys, pools
 from app.downloads import REVALIDATE, Download, serve
 from app.openapi import ACCEPTED, Responses, file_answers, header, problems
 from app.problems import FieldError, invalid
@@ -116,15 +116,14 @@ def submit(service: Service, name: str, form: Form, given: ImportForm, idempoten
         partial(put_uploads, service, files, archives),
         form.size,
         given.webhook,
-        lambda session, job_id: jobs.submit_import(
+        known,
+        lambda session, job_id: imports.submit_import(
             session,
             job_id=job_id,
             pool=name,
             names=[file.name for file in files],
             archive=bool(archives),
             region=given.region,
-            max_queued_jobs=service.settings.max_queued_jobs,
-            idempotency=known,
         ),
     )
 

@@ -111,13 +111,12 @@ def submit(
         partial(put_images, service, guides),
         upload_bytes,
         webhook,
+        known,
         lambda session, job_id: jobs.submit_synthesis(
             session,
             job_id=job_id,
             pool=parameters["pool"],
             guides=[guide.row for guide in guides],
             parameters=parameters,
-            max_queued_jobs=service.settings.max_queued_jobs,
-            idempotency=known,
         ),
     )

@@ -110,12 +110,11 @@ def install_in_worker(data_dir: Path) -> None:
 
 
 def install_in_api(data_dir: Path) -> None:
-    from app import evaluations as rows
-    from app import jobs
+    from app import evaluations, imports, jobs
     from app.routes import accepted
 
     before, after = API_POINTS
-    for module, name in ((jobs, "submit_synthesis"), (jobs, "submit_import"), (rows, "submit_evaluation")):
+    for module, name in ((jobs, "submit_synthesis"), (imports, "submit_import"), (evaluations, "submit_evaluation")):
         setattr(module, name, _after(getattr(module, name), lambda: _die_if_armed(data_dir, before)))
     accepted.job_answer = _before(accepted.job_answer, lambda: _die_if_armed(data_dir, after))
 

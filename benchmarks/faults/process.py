@@ -25,11 +25,11 @@ def main() -> None:
         clocks.install_for_the_service(data_dir, name)
         fleet.serve(host="127.0.0.1", port=int(sys.argv[2]), data_dir=None, fd=None)
     else:
-        from app import jobs
+        from app import imports
         from worker import evaluating, planning, sampling, tasks  # before the fork: a process killed is back at once
 
         assert tasks
-        planning.CHUNK_CPU = jobs.IMPORT_CHUNK = CHUNK
+        planning.CHUNK_CPU = imports.CHUNK = CHUNK
         sampling.TURN_CPU, evaluating.TURN_SECONDS = 1, TURN_SECONDS
         points.install_in_worker(data_dir)
         clocks.install_for_the_service(data_dir, name)

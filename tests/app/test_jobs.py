@@ -206,7 +206,7 @@ def test_an_import_stores_new_images_and_counts_the_others(db: Database) -> None
     make_pool(db, images=0)
     names = [f"{n}.png" for n in range(40)]
     with db.write() as session:
-        job = jobs.submit_import(session, job_id="j", pool="p", names=names, max_queued_jobs=9)
+        job = imports.submit_import(session, job_id="j", pool="p", names=names)
     assert (job.total, job.stage) == (40, None)
     first = must_claim(db)
     assert (first.first, first.last) == (0, 32)
@@ -229,7 +229,7 @@ def test_a_step_of_many_files_takes_no_more_statements_than_one_of_few(db: Datab
     counts = []
     for job_id, count in (("few", 2), ("many", 32)):
         with db.write() as session:
-            jobs.submit_import(session, job_id=job_id, pool="p", names=["x.png"] * count, max_queued_jobs=9)
+            imports.submit_import(session, job_id=job_id, pool="p", names=["x.png"] * count)
         claimed = must_claim(db)
         statements.clear()
         read = [outcome(n, f"{job_id}-{n}".rjust(64)) for n in range(count)]
@@ -242,7 +242,7 @@ def test_a_step_of_many_files_takes_no_more_statements_than_one_of_few(db: Datab
 def test_an_archive_is_counted_when_it_is_unpacked(db: Database) -> None:
     make_pool(db, images=0)
     with db.write() as session:
-        jobs.submit_import(session, job_id="j", pool="p", archive=True, max_queued_jobs=9)
+        imports.submit_import(session, job_id="j", pool="p", archive=True)
     unpacking = must_claim(db)
     assert unpacking.kind == "unpack"
     assert do(db, imports.unpacked, unpacking, ["a.png"], [("../b.png", "leads out")]) == 1
@@ -255,7 +255,7 @@ def test_an_archive_is_counted_when_it_is_unpacked(db: Database) -> None:
 def test_an_archive_with_nothing_to_read_ends_at_once(db: Database) -> None:
     make_pool(db, images=0)
     with db.write() as session:
-        jobs.submit_import(session, job_id="j", pool="p", archive=True, max_queued_jobs=9)
+        imports.submit_import(session, job_id="j", pool="p", archive=True)
     do(db, imports.unpacked, must_claim(db), [], [("../b.png", "leads out")])
     assert look(db, "j").status == "succeeded"
 
@@ -264,7 +264,7 @@ def test_two_imports_of_the_same_image_at_once_store_it_once(db: Database) -> No
     make_pool(db, images=0)
     for job_id in ("a", "b"):
         with db.write() as session:
-            jobs.submit_import(session, job_id=job_id, pool="p", names=["x.png"], max_queued_jobs=9)
+            imports.submit_import(session, job_id=job_id, pool="p", names=["x.png"])
     claims = [must_claim(db), must_claim(db)]
     start = threading.Barrier(2)
 

@@ -5,7 +5,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from app import trust
+from app import jobs
 from app.database import clock
 from app.service import Service
 from app.tables import Job
@@ -80,7 +80,7 @@ def test_a_sample_of_a_moved_guide_has_a_mask_of_its_own_as_soon_as_it_is_made(
     make_sample(service, sampling, 0, mask=b"the mask, moved")
     make_sample(service, sampling, 1)
     with service.database.write() as session:
-        trust.drop_sample(session, sampling, position=2, detail="alignment 0.1 is below", quality={})
+        jobs.drop_sample(session, sampling, position=2, detail="alignment 0.1 is below", quality={})
     own, guides, dropped = (client.get(f"{samples}/{index}/mask") for index in range(3))
     assert own.content == b"the mask, moved"
     assert own.headers["ETag"] == f'"{hashlib.sha256(own.content).hexdigest()}"'

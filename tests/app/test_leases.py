@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from app import jobs, leases, queries, trust
+from app import jobs, leases, queries
 from app.database import Database, clock
 from app.errors import LeaseLost
 from app.failures import MANY
@@ -187,8 +187,8 @@ def test_a_step_that_kills_every_worker_fails_its_job(db: Database) -> None:
         (jobs.indexed, {"latents": []}),
         (jobs.finish_samples, {"made": [MadeSample(0, "a" * 64, {})]}),
         (jobs.fail_sample, {"position": 0, "detail": "no numbers"}),
-        (trust.drop_sample, {"position": 0, "detail": "seam", "quality": {}}),
-        (trust.redraw_sample, {"position": 0}),
+        (jobs.drop_sample, {"position": 0, "detail": "seam", "quality": {}}),
+        (jobs.redraw_sample, {"position": 0}),
     ],
 )
 def test_a_step_that_gets_on_has_its_attempts_back_and_what_is_done_twice_counts_once(
@@ -203,7 +203,7 @@ def test_a_step_that_gets_on_has_its_attempts_back_and_what_is_done_twice_counts
         claimed = must_claim(db, now=NOW + turn * timedelta(minutes=1))
         assert (claimed.job_id, claimed.first, claimed.attempt) == (job.id, 0, 1)
         do(db, verb, claimed, **given)
-    assert look(db, job.id).done == (0 if verb in (jobs.indexed, trust.redraw_sample) else 1)
+    assert look(db, job.id).done == (0 if verb in (jobs.indexed, jobs.redraw_sample) else 1)
 
 
 def test_a_passing_error_is_tried_again_later_and_in_the_end_fails_the_job(db: Database) -> None:

@@ -57,7 +57,7 @@ def test_polling_an_import_costs_one_query_and_looks_up_rejected_files_by_an_ind
     client: httpx.Client, service: Service, pool: str
 ) -> None:
     with service.database.write() as session:
-        jobs.submit_import(session, job_id="a" * 32, pool=pool, names=["1.png", "2.png"], max_queued_jobs=9)
+        imports.submit_import(session, job_id="a" * 32, pool=pool, names=["1.png", "2.png"])
     with statements_of(service, "jobs.id = ?") as of_jobs, statements_of(service, "FROM uploads") as of_uploads:
         assert client.get(f"/jobs/{'a' * 32}").json()["stored"] == 0
     assert (len(of_jobs), len(of_uploads)) == (1, 0)
@@ -76,7 +76,7 @@ def test_polling_an_import_costs_one_query_and_looks_up_rejected_files_by_an_ind
 def test_a_list_asks_for_all_webhooks_at_once(client: httpx.Client, service: Service) -> None:
     for name in "abc":
         with service.database.write() as session:
-            job = jobs.submit_import(session, job_id=name * 32, pool="default", names=["1.png"], max_queued_jobs=9)
+            job = imports.submit_import(session, job_id=name * 32, pool="default", names=["1.png"])
             outbox.order(session, job, f"https://hooks.example.org/{name}")
     with statements_of(service, "FROM deliveries") as statements:
         listed = client.get("/jobs").json()["items"]
@@ -87,7 +87,7 @@ def test_a_list_asks_for_all_webhooks_at_once(client: httpx.Client, service: Ser
 def test_a_list_names_ten_files_of_a_job_that_were_refused(client: httpx.Client, service: Service) -> None:
     with service.database.write() as session:
         names = [f"{n}.txt" for n in range(12)]
-        jobs.submit_import(session, job_id="a" * 32, pool="default", names=names, max_queued_jobs=9)
+        imports.submit_import(session, job_id="a" * 32, pool="default", names=names)
     importing = claim(service)
     with service.database.write() as session:
         imports.imported(session, importing, [Outcome(n, None, "no image") for n in range(12)], [])

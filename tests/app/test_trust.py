@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from app import jobs, trust
+from app import jobs
 from app.database import Database
 from app.errors import LeaseLost
 from app.service import Service
@@ -92,7 +92,7 @@ def test_a_sample_that_was_dropped_says_so_where_its_image_would_be(
     plan(service, pool, 2)
     sampling = claim(service)
     with service.database.write() as session:
-        trust.drop_sample(session, sampling, position=1, detail="seam 3 is above max_seam 1", quality={"seam": 3.0})
+        jobs.drop_sample(session, sampling, position=1, detail="seam 3 is above max_seam 1", quality={"seam": 3.0})
     answer = client.get(f"/jobs/{job['id']}/samples/1/image")
     assert answer.status_code == 404
     assert "seam 3 is above max_seam 1" in answer.json()["detail"]
@@ -106,11 +106,11 @@ def test_a_drop_counts_once_as_done(db: Database) -> None:
     plan_all(db)
     claimed = must_claim(db)
     for _ in range(2):
-        do(db, trust.drop_sample, claimed, position=claimed.first, detail="seam", quality={})
+        do(db, jobs.drop_sample, claimed, position=claimed.first, detail="seam", quality={})
     now = look(db, job.id)
     assert (now.done, now.dropped, now.redrawn) == (1, 1, 0)
     do(db, jobs.fail, claimed, "no")
     with pytest.raises(LeaseLost):
-        do(db, trust.drop_sample, claimed, position=claimed.first, detail="seam", quality={})
+        do(db, jobs.drop_sample, claimed, position=claimed.first, detail="seam", quality={})
     with pytest.raises(LeaseLost):
-        do(db, trust.redraw_sample, claimed, position=claimed.first)
+        do(db, jobs.redraw_sample, claimed, position=claimed.first)

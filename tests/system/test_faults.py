@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from app import database, jobs, pools
+from app import database, imports, pools
 from app.blobs import Blobs
 from app.settings import Settings
 from benchmarks.faults.faults import FAULTS
@@ -63,7 +63,7 @@ def test_what_a_fault_leaves_is_noticed(tmp_path: Path) -> None:
     with db.write() as session:
         pool = pools.create(session, "p")
         names = {"job_id": "1f", "pool": pool.name, "names": ["a.png"]}
-        jobs.submit_import(session, max_queued_jobs=9, **names)
+        imports.submit_import(session, **names)
     db.dispose()
     found = left_over(settings, replace(before, blobs=frozenset({"pools/lost"})))
     assert found[:2] == ["blob elsewhere/a", "lost blob pools/lost"]

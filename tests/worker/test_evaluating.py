@@ -83,7 +83,6 @@ def evaluate(
             test=sets[1],
             syntheses=[synthesis],
             parameters={**parameters, "equal_weights": True, "synthesis": [synthesis]},
-            max_queued_jobs=99,
         )
     return job_id
 

@@ -67,7 +67,6 @@ def submit(place: Workplace, frames: Sequence[Frame], **parameters: Any) -> str:
             pool="p",
             guides=guides,
             parameters=all_parameters(region="crop", top_k=1, **parameters),
-            max_queued_jobs=99,
         )
     return job_id
 

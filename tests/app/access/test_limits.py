@@ -11,7 +11,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from app import jobs
+from app import imports
 from app.access import api_keys, limits
 from app.access.api_keys import Limits
 from app.access.callers import Caller
@@ -150,7 +150,7 @@ def key_of(db: Database, **given: int) -> Caller:
 
 def take_in(db: Database, caller: Caller, job_id: str, now: datetime = NOON, size: int = 0) -> Job:
     with db.write() as session:
-        job = jobs.submit_import(session, job_id=job_id, pool="p", names=["x"], max_queued_jobs=99)
+        job = imports.submit_import(session, job_id=job_id, pool="p", names=["x"])
         limits.charge(session, caller, job, size, now)
         return job
 
