@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Subquery, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Subquery, and_, exists, func, not_, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.access.tenants import visible
@@ -36,18 +36,18 @@ def hold(session: Session, claim: Claim) -> tuple[Job, Step]:
     return job, step
 
 
-def is_worked_at(now: datetime) -> ColumnElement[bool]:
-    """Whether a worker holds a step, rather than the step being left for a while (`leave`).
+def _lasts(now: datetime) -> ColumnElement[bool]:
+    """A lease that ends later than any can is from before the clock was set back."""
+    return Step.leased_until.between(now, now + LONGEST_LEASE)
 
-    A lease that ends later than any can is from before the clock was set back.
-    """
-    lasts = Step.leased_until.between(now, now + LONGEST_LEASE)
-    return and_(Step.status == "leased", lasts, Step.lease.is_not(None))
+
+def is_worked_at(now: datetime) -> ColumnElement[bool]:
+    """Whether a worker holds a step, rather than the step being left for a while (`leave`)."""
+    return and_(Step.status == "leased", _lasts(now), Step.lease.is_not(None))
 
 
 def claimable(now: datetime) -> ColumnElement[bool]:
-    over = or_(Step.leased_until < now, Step.leased_until > now + LONGEST_LEASE)
-    return or_(Step.status == "ready", and_(Step.status == "leased", over))
+    return or_(Step.status == "ready", and_(Step.status == "leased", not_(_lasts(now))))
 
 
 def lock_free_step(session: Session, job_id: str, step_id: int, now: datetime) -> tuple[Job, Step] | None:
@@ -57,17 +57,13 @@ def lock_free_step(session: Session, job_id: str, step_id: int, now: datetime) -
     """
     savepoint = session.begin_nested()
     job = lock(session, job_id)
-    step = session.get(Step, step_id, populate_existing=True)
-    if job is None or job.status not in WORKABLE or step is None or not _may_claim(step, now):
+    query = select(Step).where(Step.id == step_id, claimable(now))
+    step = session.scalar(query, execution_options={"populate_existing": True})
+    if job is None or job.status not in WORKABLE or step is None:
         savepoint.rollback()
         return None
     savepoint.commit()
     return job, step
-
-
-def _may_claim(step: Step, now: datetime) -> bool:
-    lasts = step.leased_until is not None and now <= step.leased_until <= now + LONGEST_LEASE
-    return step.status == "ready" or (step.status == "leased" and not lasts)
 
 
 def fairest(session: Session, now: datetime, kinds: Collection[str] | None) -> tuple[str, int] | None:

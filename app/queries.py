@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 
-from app.access.tenants import sees, tenant_of, visible
+from app.access.tenants import tenant_of, visible
 from app.errors import BadCursor, JobNotFound, SampleNotFound
 from app.leases import WORKABLE
 from app.tables import (
@@ -32,8 +32,9 @@ MAX_POSITION = 2**31 - 1  # PostgreSQL compares the column with nothing larger
 
 def find_job(session: Session, job_id: str) -> Job:
     """Raises JobNotFound."""
-    job = session.get(Job, job_id, populate_existing=True)
-    if job is None or not sees(session, job):
+    query = select(Job).where(Job.id == job_id, visible(session, Job))
+    job = session.scalar(query, execution_options={"populate_existing": True})
+    if job is None:
         raise JobNotFound(job_id)
     return job
 

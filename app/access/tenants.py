@@ -22,8 +22,3 @@ def visible(session: Session, entity: type[Job] | type[Pool]) -> ColumnElement[b
     """The condition that a row found by its id must meet."""
     tenant = session.info.get("tenant")
     return true() if tenant is None else entity.tenant == tenant
-
-
-def sees(session: Session, row: Job | Pool) -> bool:
-    """The same of a row at hand."""
-    return session.info.get("tenant") in (None, row.tenant)
