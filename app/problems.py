@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -148,7 +149,7 @@ def from_domain(error: errors.PansynthError) -> Problem:
     return Problem(status, kind, str(error), fields=fields, headers=headers)
 
 
-def from_validation(error: RequestValidationError, content_type: str) -> Problem:
+def from_validation(request: Request, error: RequestValidationError) -> Problem:
     """FastAPI's own validation of paths, queries and JSON bodies, in our form."""
     fields = []
     for item in error.errors():
@@ -157,7 +158,7 @@ def from_validation(error: RequestValidationError, content_type: str) -> Problem
                 404, "not-found", f"{item['loc'][1]} {shortened(item['input'])} is unknown: it is not a number"
             )
         if item["loc"] == ("body",) and isinstance(item["input"], bytes):  # only what says so is read as JSON
-            return wrong_media_type("application/json", content_type)
+            return wrong_media_type("application/json", request.headers.get("content-type", ""))
         if item["type"] == "json_invalid":
             fields.append(FieldError("body", f"is not JSON: {item['ctx']['error']}"))
             continue
@@ -169,21 +170,24 @@ def from_validation(error: RequestValidationError, content_type: str) -> Problem
     return invalid(fields)
 
 
-def from_http(error: HTTPException) -> Problem:
+def from_http(request: Request, error: HTTPException) -> Problem:
     phrase = PHRASES.get(error.status_code) or HTTPStatus(error.status_code).phrase
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # the framework names the methods of one route, not all of the address
+        headers["Allow"] = allowed_methods(request, headers.get("Allow", ""))
     details = {
         400: "the body is not JSON in UTF-8, or it is nested too deeply",  # the framework tells no more
         404: "there is nothing at this address; /docs lists what there is",
-        405: f"this method is not allowed here; allowed: {(error.headers or {}).get('Allow')}",
+        405: f"this method is not allowed here; allowed: {headers.get('Allow')}",
     }
     detail = details.get(error.status_code, str(error.detail))
     kind = phrase.lower().replace(" ", "-").replace("'", "")
-    return Problem(error.status_code, kind, detail, title=phrase, headers=dict(error.headers or {}))
+    return Problem(error.status_code, kind, detail, title=phrase, headers=headers)
 
 
-def allowed_methods(request: Request, error: HTTPException) -> str:
+def allowed_methods(request: Request, named: str) -> str:
     """Every method that a route has at the request's address: what the framework named, and the documented ones."""
-    found = set((error.headers or {}).get("Allow", "").split(", "))
+    found = set(named.split(", "))
     for operation, path_item in request.app.openapi()["paths"].items():
         parts = ["[^/]+" if part.startswith("{") else re.escape(part) for part in operation.split("/")]
         if re.fullmatch("/".join(parts), request.url.path):
@@ -212,58 +216,45 @@ def shortened(value: object) -> str:
 
 def install(app: FastAPI) -> None:
     """Route every exception to a problem."""
-
-    async def on_problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        return answer(request, error)
-
-    async def on_domain_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, errors.PansynthError)
-        return answer(request, from_domain(error))
-
-    async def on_validation(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return answer(request, from_validation(error, request.headers.get("content-type", "")))
-
-    async def on_http(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        if error.status_code == 405:  # the framework names the methods of one route, not all of the address
-            error.headers = {**(error.headers or {}), "Allow": allowed_methods(request, error)}
-        return answer(request, from_http(error))
-
-    async def on_system(request: Request, error: Exception) -> Response:
-        if not isinstance(error, OSError) or error.errno not in NO_ROOM:
-            return mistake(request, error)
-        log.error("no room for an upload's temporary file: %s", error)
-        return answer(request, unavailable("the service has no room for the upload now; try again later or send less"))
-
-    async def on_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
-        return Response(status_code=499)  # nobody reads it; this only keeps the log free of a traceback
-
-    app.add_exception_handler(Problem, on_problem)
-    app.add_exception_handler(errors.PansynthError, on_domain_error)
-    app.add_exception_handler(RequestValidationError, on_validation)
-    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Problem, answering(lambda _, problem: problem))
+    app.add_exception_handler(errors.PansynthError, answering(lambda _, error: from_domain(error)))
+    app.add_exception_handler(RequestValidationError, answering(from_validation))
+    app.add_exception_handler(HTTPException, answering(from_http))
     for kind, store in STORES.items():
-        app.add_exception_handler(kind, away(store))
-    app.add_exception_handler(OSError, on_system)
+        app.add_exception_handler(kind, answering(partial(away, store)))
+    app.add_exception_handler(OSError, answering(from_system))
     app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_middleware(AnswerMistakes)
 
 
-def away(store: str) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """The handler of errors with which a store does not answer."""
+def answering(problem_of: Callable[[Request, Any], Problem]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """The handler that answers with the problem made of an exception."""
 
-    async def on_store(request: Request, error: Exception) -> Response:
-        log.error("%s did not answer: %s", store, error)
-        return answer(request, unavailable(f"{store} does not answer; try again in a few seconds"))
+    async def handle(request: Request, error: Exception) -> Response:
+        return answer(request, problem_of(request, error))
 
-    return on_store
+    return handle
 
 
-def mistake(request: Request, error: Exception) -> Response:
+async def on_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    return Response(status_code=499)  # nobody reads it; this only keeps the log free of a traceback
+
+
+def away(store: str, _request: Request, error: Exception) -> Problem:
+    log.error("%s did not answer: %s", store, error)
+    return unavailable(f"{store} does not answer; try again in a few seconds")
+
+
+def from_system(request: Request, error: OSError) -> Problem:
+    if error.errno not in NO_ROOM:
+        return mistake(request, error)
+    log.error("no room for an upload's temporary file: %s", error)
+    return unavailable("the service has no room for the upload now; try again later or send less")
+
+
+def mistake(request: Request, error: Exception) -> Problem:
     log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
-    return answer(request, Problem(500, "internal-error", "the service made a mistake; its log says more"))
+    return Problem(500, "internal-error", "the service made a mistake; its log says more")
 
 
 class Noted:
@@ -295,7 +286,8 @@ class AnswerMistakes:
         except Exception as error:
             if noted.begun or scope["type"] != "http":
                 raise
-            await mistake(Request(scope), error)(scope, receive, send)
+            request = Request(scope)
+            await answer(request, mistake(request, error))(scope, receive, send)
 
 
 class AnswerStopped:
