@@ -1,6 +1,6 @@
 """The figures of GET /metrics: this process's counters, and what SQL has at the scrape of jobs and of workers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import product
 from typing import get_args
@@ -60,77 +60,57 @@ class Metrics:
 
     def text(self, session: Session) -> bytes:
         """The Prometheus text of everything."""
-        state = CollectorRegistry()
-        state.register(JobState(session))
-        state.register(WorkerState(live_workers(session, clock(session))))
-        return generate_latest(self.registry) + generate_latest(state)
+        return generate_latest(self.registry) + generate_latest(AtScrape(session))
 
 
 class AtScrape(Collector):
-    def describe(self) -> Iterable[Metric]:
-        return []  # nothing is asked of the database before the scrape itself
-
-
-class JobState(AtScrape):
-    """The same from every API."""
+    """What SQL has now, the same from every API."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
 
     def collect(self) -> Iterable[Metric]:
-        by_status = GaugeMetricFamily("pansynth_jobs", "Jobs by kind and status", labels=["kind", "status"])
-        depth = GaugeMetricFamily("pansynth_queue_depth", "Jobs that wait, by kind", labels=["kind"])
-        counts = counts_by_status(self.session)
-        for kind, status in product(KINDS, STATUSES):
-            by_status.add_metric([kind, status], counts.get((kind, status), 0))
-        for kind in KINDS:
-            depth.add_metric([kind], counts.get((kind, "queued"), 0))
-        yield by_status
-        yield depth
-        yield GaugeMetricFamily(
-            "pansynth_oldest_queued_seconds",
-            "Age of the oldest job that waits",
-            value=self.oldest_queued_seconds(),
-        )
-        yield GaugeMetricFamily(
-            "pansynth_steps_to_do",
-            "Steps of 10 to 30 s that a worker does or could do now",
-            value=steps_to_do(self.session),
-        )
-        yield GaugeMetricFamily(
-            "pansynth_webhooks_failing", "Webhooks that failed and will be tried again", value=self.webhooks_failing()
-        )
-
-    def oldest_queued_seconds(self) -> float:
-        oldest = self.session.scalar(select(func.min(Job.created_at)).where(Job.status == "queued"))
-        return max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else 0.0
-
-    def webhooks_failing(self) -> int:
-        failing = select(func.count()).where(Delivery.status == "pending", Delivery.last_error.is_not(None))
-        return self.session.scalar(failing) or 0
+        yield from of_jobs(self.session)
+        yield from of_workers(live_workers(self.session, clock(self.session)))
 
 
-class WorkerState(AtScrape):
+def of_jobs(session: Session) -> Iterator[Metric]:
+    by_status = GaugeMetricFamily("pansynth_jobs", "Jobs by kind and status", labels=["kind", "status"])
+    depth = GaugeMetricFamily("pansynth_queue_depth", "Jobs that wait, by kind", labels=["kind"])
+    counts = counts_by_status(session)
+    for kind, status in product(KINDS, STATUSES):
+        by_status.add_metric([kind, status], counts.get((kind, status), 0))
+    for kind in KINDS:
+        depth.add_metric([kind], counts.get((kind, "queued"), 0))
+    yield by_status
+    yield depth
+    oldest = session.scalar(select(func.min(Job.created_at)).where(Job.status == "queued"))
+    age = max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else 0.0
+    yield GaugeMetricFamily("pansynth_oldest_queued_seconds", "Age of the oldest job that waits", value=age)
+    yield GaugeMetricFamily(
+        "pansynth_steps_to_do", "Steps of 10 to 30 s that a worker does or could do now", value=steps_to_do(session)
+    )
+    query = select(func.count()).where(Delivery.status == "pending", Delivery.last_error.is_not(None))
+    failing = session.scalar(query) or 0
+    yield GaugeMetricFamily("pansynth_webhooks_failing", "Webhooks that failed and will be tried again", value=failing)
+
+
+def of_workers(workers: Sequence[Worker]) -> list[Metric]:
     """What the live workers said with their last sign of life; their counters begin anew with them."""
-
-    def __init__(self, workers: Sequence[Worker]) -> None:
-        self.workers = workers
-
-    def collect(self) -> Iterable[Metric]:
-        samples = CounterMetricFamily("pansynth_samples", "Samples that a worker has made", labels=["worker"])
-        steps = HistogramMetricFamily(
-            "pansynth_step_seconds", "Time that a worker took for its steps, by their kind", labels=["worker", "kind"]
-        )
-        used = GaugeMetricFamily("pansynth_gpu_memory_used_bytes", "Of a worker's GPU, by all", labels=["worker"])
-        total = GaugeMetricFamily("pansynth_gpu_memory_total_bytes", "Of a worker's GPU", labels=["worker"])
-        for worker in self.workers:
-            figures = worker.figures or {}  # None: it is of a version that counted nothing
-            samples.add_metric([worker.id], figures.get("samples", 0))
-            for kind, taken in figures.get("steps", {}).items():
-                buckets = [(bound, count) for bound, count in taken["buckets"]]
-                steps.add_metric([worker.id, kind], buckets, taken["seconds"])
-            if gpu := figures.get("gpu"):
-                used.add_metric([worker.id], gpu["used"])
-                total.add_metric([worker.id], gpu["total"])
-        alive = len(self.workers)
-        return [GaugeMetricFamily("pansynth_workers_alive", "Live workers", value=alive), samples, steps, used, total]
+    samples = CounterMetricFamily("pansynth_samples", "Samples that a worker has made", labels=["worker"])
+    steps = HistogramMetricFamily(
+        "pansynth_step_seconds", "Time that a worker took for its steps, by their kind", labels=["worker", "kind"]
+    )
+    used = GaugeMetricFamily("pansynth_gpu_memory_used_bytes", "Of a worker's GPU, by all", labels=["worker"])
+    total = GaugeMetricFamily("pansynth_gpu_memory_total_bytes", "Of a worker's GPU", labels=["worker"])
+    for worker in workers:
+        figures = worker.figures or {}  # None: it is of a version that counted nothing
+        samples.add_metric([worker.id], figures.get("samples", 0))
+        for kind, taken in figures.get("steps", {}).items():
+            buckets = [(bound, count) for bound, count in taken["buckets"]]
+            steps.add_metric([worker.id, kind], buckets, taken["seconds"])
+        if gpu := figures.get("gpu"):
+            used.add_metric([worker.id], gpu["used"])
+            total.add_metric([worker.id], gpu["total"])
+    alive = GaugeMetricFamily("pansynth_workers_alive", "Live workers", value=len(workers))
+    return [alive, samples, steps, used, total]
