@@ -97,18 +97,10 @@ def known(session: Session, pool_id: str, sha256s: Collection[str]) -> set[str]:
 
 
 def keep_latents(session: Session, pool_id: str, latents: Sequence[NewLatent]) -> None:
-    ids = {
-        sha256: image_id
-        for image_id, sha256 in session.execute(
-            select(PoolImage.id, PoolImage.sha256).where(
-                PoolImage.pool_id == pool_id, PoolImage.sha256.in_([latent.sha256 for latent in latents])
-            )
-        )
-    }
-    rows = [{"pool_image_id": ids[latent.sha256], **asdict(latent)} for latent in latents if latent.sha256 in ids]
-    for row in rows:
-        del row["sha256"]
-    insert_new(session, PoolLatent, rows)
+    places = {place.pop("sha256"): place for place in map(asdict, latents)}
+    images = select(PoolImage.id, PoolImage.sha256).where(PoolImage.pool_id == pool_id, PoolImage.sha256.in_(places))
+    found = session.execute(images.order_by(PoolImage.id)).all()  # one order: no deadlock
+    insert_new(session, PoolLatent, [{"pool_image_id": image_id, **places[sha256]} for image_id, sha256 in found])
 
 
 def delete(session: Session, name: str) -> str:

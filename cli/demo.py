@@ -85,8 +85,8 @@ def _write_phantoms(folder: Path, service: "subprocess.Popen[bytes]", log: Path)
             show(done, total)
 
         pool = write_phantoms(folder / "pool", POOL_COUNT, POOL_SEED, LOOKS, look_and_show)
-    guide = write_phantoms(folder / "guide", 1, GUIDE_SEED, LOOKS, lambda *_: None)
-    return pool.images, list(zip(guide.images, guide.masks, strict=True))
+    guides = write_phantoms(folder / "guide", 1, GUIDE_SEED, LOOKS, lambda *_: None)
+    return [image for image, _ in pool], guides
 
 
 def _clear(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """`pansynth phantoms`: write procedural radiographs with their true masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.failure import Failure
+from cli.labeled import Pair
 from cli.progress import Show, progress
 
 KINDS = ("images", "masks", "regions")
@@ -39,16 +39,8 @@ def looks_of(option: str, given: str) -> tuple[str, ...]:
     return looks
 
 
-@dataclass(frozen=True)
-class Written:
-    """The files of a set of phantoms, one of each a phantom."""
-
-    images: list[Path]
-    masks: list[Path]
-
-
-def write_phantoms(out: Path, count: int, seed: int, looks: Sequence[str], show: Show) -> Written:
-    """Write a set of phantoms under `out`; the same arguments give the same bytes."""
+def write_phantoms(out: Path, count: int, seed: int, looks: Sequence[str], show: Show) -> list[Pair]:
+    """Write a set of phantoms under `out`; the same arguments give the same bytes. -> their images and masks."""
     from models.phantoms.parallel import in_parallel
 
     for kind in KINDS:
@@ -57,7 +49,7 @@ def write_phantoms(out: Path, count: int, seed: int, looks: Sequence[str], show:
     for name in in_parallel(partial(_write_phantom, out, seed, tuple(looks)), count):
         names.append(name)
         show(len(names), count)
-    return Written([out / "images" / name for name in names], [out / "masks" / name for name in names])
+    return [(out / "images" / name, out / "masks" / name) for name in names]
 
 
 def _write_phantom(out: Path, seed: int, looks: Sequence[str], index: int) -> str:

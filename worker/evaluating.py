@@ -38,8 +38,8 @@ def train_arm(place: Workplace, lease: Lease) -> int:
     number, seed = divmod(lease.claim.first, job.parameters["seeds"])
     arm = evaluations.Arm(**job.parameters["arms"][number])
     names = [row.name for row in tests]
-    sources = _sources(place, lease.check, job, guides, arm)
-    test = _load(place, lease.check, job.id, tests)
+    sources = _sources(place, lease, job, guides, arm)
+    test = _load(place, lease, job.id, tests)
     checkpoint = keys.checkpoint(job.id, lease.claim.first)
     saved = b"".join(place.blobs.stream(checkpoint)) if place.blobs.exists(checkpoint) else None  # up to 1 GB
     if saved is None:  # a later turn has the same images
@@ -96,14 +96,14 @@ def _plan(job: Job, seed: int) -> SegmenterPlan:
 
 
 def _sources(
-    place: Workplace, check: Callable[[], None], job: Job, guides: Sequence[Guide], arm: evaluations.Arm
+    place: Workplace, lease: Lease, job: Job, guides: Sequence[Guide], arm: evaluations.Arm
 ) -> dict[str, Labeled]:
     """The real images first, then the synthetic ones, each under its guide's name: they share its anatomy."""
     sources = {}
     if arm.kind != evaluations.SYNTHETIC:
-        sources["real"] = _load(place, check, job.id, guides)
+        sources["real"] = _load(place, lease, job.id, guides)
     if arm.synthesis is not None:
-        sources["synthetic"] = _load_samples(place, check, arm.synthesis)
+        sources["synthetic"] = _load_samples(place, lease, arm.synthesis)
     return sources
 
 
@@ -123,13 +123,13 @@ def _check_leaks(test: Labeled, names: Sequence[str], sources: Mapping[str, Labe
         )
 
 
-def _load(place: Workplace, check: Callable[[], None], job_id: str, rows: Sequence[Guide | EvaluationImage]) -> Labeled:
+def _load(place: Workplace, lease: Lease, job_id: str, rows: Sequence[Guide | EvaluationImage]) -> Labeled:
     images = [(keys.guide(job_id, row.image_sha256), row.image_sha256) for row in rows]
     masks = [(keys.guide(job_id, row.mask_sha256), row.mask_sha256) for row in rows]
-    return _labeled(place, check, images, masks, [row.image_sha256 for row in rows])
+    return _labeled(place, lease, images, masks, [row.image_sha256 for row in rows])
 
 
-def _load_samples(place: Workplace, check: Callable[[], None], job_id: str) -> Labeled:
+def _load_samples(place: Workplace, lease: Lease, job_id: str) -> Labeled:
     """A synthesis' dataset."""
     with place.database.read() as session:
         queries.find_job(session, job_id)  # an API of an earlier version lets it be deleted
@@ -138,27 +138,27 @@ def _load_samples(place: Workplace, check: Callable[[], None], job_id: str) -> L
     digests = [sample.image_sha256 or "" for sample in samples]
     images = [(keys.sample(job_id, sha256), sha256) for sha256 in digests]
     masks = [label(sample, guides[sample.guide]) for sample in samples]
-    return _labeled(place, check, images, masks, [guides[sample.guide].image_sha256 for sample in samples])
+    return _labeled(place, lease, images, masks, [guides[sample.guide].image_sha256 for sample in samples])
 
 
 def _labeled(
     place: Workplace,
-    check: Callable[[], None],
+    lease: Lease,
     images: Sequence[tuple[str, str]],
     masks: Sequence[tuple[str, str]],
     groups: Sequence[str],
 ) -> Labeled:
-    """Blobs by (key, sha256), read once each; `check`, called between them, may stop it by raising."""
+    """Blobs by (key, sha256), read once each."""
     shape = (len(images), pixels.HEIGHT, pixels.WIDTH)
     labeled = Labeled(np.empty(shape, np.uint8), np.empty(shape, np.bool_), tuple(groups))
-    _fill(place, check, labeled.images, images, pixels.image_from_png)
-    _fill(place, check, labeled.masks, masks, pixels.mask_from_png)
+    _fill(place, lease, labeled.images, images, pixels.image_from_png)
+    _fill(place, lease, labeled.masks, masks, pixels.mask_from_png)
     return labeled
 
 
 def _fill(
     place: Workplace,
-    check: Callable[[], None],
+    lease: Lease,
     rows: NDArray[Any],
     stored: Sequence[tuple[str, str]],
     decode: Callable[[bytes], NDArray[Any]],
@@ -168,5 +168,5 @@ def _fill(
     for row, blob in enumerate(stored):
         places[blob].append(row)
     for same, png in read_ahead(place.blobs, ((same, *blob) for blob, same in places.items())):
-        check()
+        lease.check()
         rows[same] = decode(png)

@@ -11,6 +11,7 @@ from app.downloads import REVALIDATE, Download, serve
 from app.openapi import ACCEPTED, file_answers
 from app.problems import Problem
 from app.routes.accepted import put_images, take_in, upload_allowance
+from app.routes.jobs import prospect
 from app.routes.parameters import IdempotencyKey, JobId
 from app.routes.router import Router
 from app.schemas import JobBody
@@ -121,8 +122,8 @@ def report(job_id: str, form: str, request: Request, service: Service) -> Respon
     if job.kind != "evaluation":
         raise Problem(404, "no-report", f"job {job_id} is of kind {job.kind}; only evaluation jobs make a report")
     if sha256 is None:
-        remedy = "it never will be" if job.finished_at else f"wait for it, /jobs/{job_id}/events tells"
-        raise Problem(409, "report-not-ready", f"job {job_id} is {job.status}, its report is not there; {remedy}")
+        told = f"job {job_id} is {job.status}, its report is not there; {prospect(job)}"
+        raise Problem(409, "report-not-ready", told)
     return serve(
         request, service.blobs, Download(keys.report(job_id, form), sha256, evaluations.FORMATS[form], REVALIDATE)
     )

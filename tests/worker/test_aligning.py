@@ -14,10 +14,11 @@ import torch
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from app import jobs, keys, queries
+from app import evaluations, jobs, keys, queries
 from app.errors import LeaseLost
 from app.janitor import GRACE, tidy
 from app.labels import label
+from app.records import Claim
 from app.tables import Sample
 from app.trust import quality_summary
 from models import pixels
@@ -234,7 +235,8 @@ def test_an_evaluation_trains_on_the_samples_own_masks(
     place: Workplace, radiographs: Sequence[Phantom], job_id: str, undisturbed: bytes
 ) -> None:
     files = members(undisturbed)
-    found = evaluating._load_samples(place, lambda: None, job_id)
+    lease = Lease(place.database, Claim(0, "", job_id, evaluations.ARM, 0, 1, 1), 9)
+    found = evaluating._load_samples(place, lease, job_id)
     masks = [pixels.mask_from_png(files[name]) for name in sorted(files) if name.startswith("masks/")]
     assert (found.masks == np.stack(masks)).all()
     evaluation = evaluate(place, radiographs, job_id)
