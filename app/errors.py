@@ -4,6 +4,8 @@
 class PansynthError(Exception):
     """Base of the errors here; `str(error)` names the value and the remedy."""
 
+    retry_seconds: int | None = None  # after which the same may be possible
+
 
 class JobNotFound(PansynthError):
     def __init__(self, job_id: str) -> None:
@@ -57,9 +59,11 @@ class LeakingTestImage(PansynthError):
 class QueueFull(PansynthError):
     """Too many jobs wait or run already."""
 
+    retry_seconds = 30
+
 
 class LimitReached(PansynthError):
-    """A limit of the caller's own key; there may be room again in `retry_seconds`."""
+    """A limit of the caller's own key."""
 
     def __init__(self, words: str, retry_seconds: int = 30) -> None:
         super().__init__(words)
@@ -76,6 +80,8 @@ class BadCursor(PansynthError):
 
 class DecoderAway(PansynthError):
     """The process that decodes uploads cannot be started."""
+
+    retry_seconds = 5
 
 
 class BlobMissing(PansynthError):

@@ -137,15 +137,12 @@ STORES: dict[type[Exception], str] = {
 }
 
 PHRASES = {413: "Request Entity Too Large"}  # Python 3.13 words it differently, and a problem's kind must not change
-RETRY_AFTER = {"queue-full": "30", "decoder-away": str(RETRY_SECONDS)}
 
 
 def from_domain(error: errors.PansynthError) -> Problem:
     status, kind = DOMAIN_ERRORS.get(type(error), (500, "internal-error"))
     fields = [FieldError(FIELD_OF_KIND[kind], str(error))] if kind in FIELD_OF_KIND else []
-    headers = {"Retry-After": RETRY_AFTER[kind]} if kind in RETRY_AFTER else {}
-    if isinstance(error, errors.LimitReached):
-        headers = {"Retry-After": str(error.retry_seconds)}
+    headers = {} if error.retry_seconds is None else {"Retry-After": str(error.retry_seconds)}
     return Problem(status, kind, str(error), fields=fields, headers=headers)
 
 
