@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -74,9 +75,5 @@ class DrainUnreadBody:
 
 
 def has_body(scope: Scope) -> bool:
-    return bool(header(scope, b"transfer-encoding")) or header(scope, b"content-length") not in (b"", b"0")
-
-
-def header(scope: Scope, name: bytes) -> bytes:
-    value: bytes = dict(scope.get("headers", ())).get(name, b"")
-    return value
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

@@ -54,7 +54,7 @@ async def read_guides(
     guides: list[GuideFiles] = []
     wrong: list[FieldError] = []
     for number, (image, mask) in enumerate(pairs, start=1):
-        place = f"file {number} of {len(pairs)}, {{name!r}}: " if len(pairs) > 1 else "{name!r}: "
+        place = f"file {number} of {len(pairs)}, " if len(pairs) > 1 else ""
         found = await to_thread.run_sync(read_guide, decoder, image, mask, place, full_size, limiter=decoding)
         if isinstance(found, GuideFiles):
             guides.append(found)
@@ -66,25 +66,23 @@ async def read_guides(
 
 
 def read_guide(
-    decoder: Decoder, image: UploadedFile, mask: UploadedFile, place: str, full_size: bool = False
+    decoder: Decoder, image: UploadedFile, mask: UploadedFile, place: str, full_size: bool
 ) -> GuideFiles | list[FieldError]:
-    wrong = []
-    radiograph: Decoded | None = None
-    labels: Decoded | None = None
-    try:
-        radiograph = decoder.read_image(image, full_size)
-    except pixels.ImageError as error:
-        wrong.append(FieldError("image", f"{place.format(name=image.name)}{error}"))
-    try:
-        labels = decoder.read_mask(mask, full_size)
-    except pixels.ImageError as error:
-        wrong.append(FieldError("mask", f"{place.format(name=mask.name)}{error}"))
-    if radiograph is None or labels is None:
+    """The guide, or all that is wrong with its files; `place` says which of many they are."""
+    read: list[Decoded] = []
+    wrong: list[FieldError] = []
+    for field, file, decode in (("image", image, decoder.read_image), ("mask", mask, decoder.read_mask)):
+        try:
+            read.append(decode(file, full_size))
+        except pixels.ImageError as error:
+            wrong.append(FieldError(field, f"{place}{file.name!r}: {error}"))
+    if wrong:
         return wrong
+    radiograph, labels = read
     try:
         pixels.check_same_size((radiograph.height, radiograph.width), (labels.height, labels.width))
     except pixels.ImageError as error:
-        return [FieldError("mask", f"{place.format(name=mask.name)}{error}")]
+        return [FieldError("mask", f"{place}{mask.name!r}: {error}")]
 
     if full_size:
         image_png, mask_png = pixels.full_image_png(radiograph.pixels), pixels.full_mask_png(labels.pixels != 0)
