@@ -38,23 +38,17 @@ class JsonLines(logging.Formatter):
 
 
 def write(log_format: str) -> None:
-    """Have this process log in the format, `text` or `json`, that the settings ask for."""
+    """Have this process log to standard error, in the format that the settings ask for.
+
+    json: what every logger says, and Python's warnings. text: what this service and its server log, and of libraries
+    the warnings.
+    """
     if log_format == "json":
-        write_json()
-    else:
-        write_text()
-
-
-def write_text() -> None:
-    """Send to standard error what this service and its server log, and of libraries the warnings."""
+        handler = logging.StreamHandler()
+        handler.setFormatter(JsonLines())
+        logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+        logging.captureWarnings(True)
+        return
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     for name in ("app", "worker", "uvicorn"):
         logging.getLogger(name).setLevel(logging.INFO)
-
-
-def write_json() -> None:
-    """Send every logger of this process, and Python's warnings, to standard error as JSON lines."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
-    logging.captureWarnings(True)

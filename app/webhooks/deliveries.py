@@ -48,19 +48,13 @@ async def keep_delivering(service: Service) -> None:
     timeout = httpx.Timeout(ATTEMPT_SECONDS, connect=CONNECT_SECONDS)
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # tenants share a receiver's host, and this client
     async with httpx.AsyncClient(follow_redirects=False, timeout=timeout, cookies=no_cookies) as client:
-        await keep_doing("sending webhooks", lambda: deliver_all_due(service, client))
+        await keep_doing("sending webhooks", lambda: deliver_due(service, client))
 
 
-async def deliver_all_due(service: Service, client: httpx.AsyncClient) -> None:
-    while await deliver_due(service, client) == AT_ONCE:
-        pass
-
-
-async def deliver_due(service: Service, client: httpx.AsyncClient) -> int:
-    """Attempt some of the deliveries that are due, together. Returns how many."""
-    claimed = await to_thread.run_sync(claim, service)
-    await asyncio.gather(*(deliver(service, client, due) for due in claimed))
-    return len(claimed)
+async def deliver_due(service: Service, client: httpx.AsyncClient) -> None:
+    """Attempt the deliveries that are due, AT_ONCE together."""
+    while claimed := await to_thread.run_sync(claim, service):
+        await asyncio.gather(*(deliver(service, client, due) for due in claimed))
 
 
 def claim(service: Service) -> list[Due]:
