@@ -63,14 +63,14 @@ def _labels(syntheses: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 def submit_evaluation(
     session: Session,
-    *,
     job_id: str,
+    *,
     real: Sequence[NewGuide],
     test: Sequence[NewGuide],
-    syntheses: Sequence[str],
     parameters: Mapping[str, Any],
 ) -> Job:
     """Take in an evaluation whose images' blobs are written. Raises NotFinished, CroppedGuides, LeakingTestImage."""
+    syntheses = parameters["synthesis"]
     for synthesis in sorted(syntheses):  # one order: no deadlock
         lock(session, synthesis)
     made = {job.id: job.parameters for job in finished(session, syntheses)}

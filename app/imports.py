@@ -21,8 +21,8 @@ CHUNK = 32  # files a step reads and encodes
 
 def submit_import(
     session: Session,
-    *,
     job_id: str,
+    *,
     pool: str,
     names: Sequence[str] = (),
     archive: bool = False,

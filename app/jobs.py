@@ -58,12 +58,13 @@ LONGEST_PAUSE = 8  # as a power of 2 s; a later time than `leases.LONGEST_LEASE`
 
 
 def submit_synthesis(
-    session: Session, *, job_id: str, pool: str, guides: Sequence[NewGuide], parameters: Mapping[str, Any]
+    session: Session, job_id: str, *, guides: Sequence[NewGuide], parameters: Mapping[str, Any]
 ) -> Job:
     """Take in a synthesis whose guides' blobs are written; `parameters` are complete.
 
     Raises PoolNotFound, PoolTooSmall.
     """
+    pool = parameters["pool"]
     home = pools.lock(session, pool, shared=True)  # other jobs may come in
     count, high_water = session.execute(
         select(func.count(), func.coalesce(func.max(PoolImage.id), 0)).where(PoolImage.pool_id == home.id)

@@ -13,7 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import problems
 from app.access.audit import Audit
-from app.monitoring.metrics import Metrics
 from app.openapi import PROBLEM, complete, operation_id
 from app.routes import access, evaluations, health, jobs, models, page, pools, synthesis
 from app.service import Service, by_method, make_service
@@ -32,8 +31,6 @@ DESCRIPTION = (
 
 def create_app(settings: Settings) -> FastAPI:
     """The API over the stores that the settings name."""
-    metrics = Metrics()
-    service = make_service(settings, metrics)
     app = FastAPI(
         title="pansynth",
         version=package_version(),
@@ -45,8 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses={"default": PROBLEM},
         generate_unique_id_function=operation_id,
     )
-    app.state.service = service
-    app.state.metrics = metrics
+    app.state.service = make_service(settings)
     app.state.is_stopping = lambda: False  # the server's to say
     problems.install(app)
     for room in (pools, synthesis, evaluations, jobs, models):

@@ -89,7 +89,7 @@ def unavailable(detail: str, fields: Sequence[FieldError] = ()) -> Problem:
 
 def answer(request: Request, problem: Problem) -> Response:
     """The problem as a request's answer, counted as a refusal."""
-    request.app.state.metrics.refused(problem.kind, problem.status)
+    request.app.state.service.metrics.refused(problem.kind, problem.status)
     return as_response(problem)
 
 

@@ -31,7 +31,7 @@ class Service:
     caller: Caller = ANYBODY
 
 
-def make_service(settings: Settings, metrics: Metrics) -> Service:
+def make_service(settings: Settings) -> Service:
     """Opens the three stores; none of them is asked anything yet."""
     opened = database.connect(settings.database())
     return Service(
@@ -39,7 +39,7 @@ def make_service(settings: Settings, metrics: Metrics) -> Service:
         database=opened,
         blobs=Blobs(settings.blobs()),
         celery=broker.celery_app(settings),
-        metrics=metrics,
+        metrics=Metrics(),
         decoder=Decoder(settings.max_pixels),
         decoding=CapacityLimiter(1),
         callers=Callers(settings, opened),

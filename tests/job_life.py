@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -35,10 +36,10 @@ def submit(
     idempotency: Idempotency | None = None,
 ) -> Job:
     labeled = [NewGuide(f"g{n}.png", 2900, 1300, f"{n:064}", "m" * 64) for n in range(guides)]
-    parameters = {"top_k": top_k, "model": "default"}
-    given: dict[str, Any] = {"job_id": uuid4().hex, "pool": pool, "guides": labeled, "parameters": parameters}
+    given: dict[str, Any] = {"pool": pool, "top_k": top_k, "model": "default"}
     with db.write() as session:
-        return admit(session, max_queued_jobs, idempotency, lambda: jobs.submit_synthesis(session, **given))
+        submit_it = partial(jobs.submit_synthesis, session, uuid4().hex, guides=labeled, parameters=given)
+        return admit(session, max_queued_jobs, idempotency, submit_it)
 
 
 def claim(db: Database, *, worker: str = "w", now: datetime = NOW, max_attempts: int = 5) -> Claim | None:

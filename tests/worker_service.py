@@ -84,8 +84,7 @@ def submit(place: Workplace, radiographs: Sequence[Phantom], **parameters: Any) 
     with place.database.write() as session:
         jobs.submit_synthesis(
             session,
-            job_id=job_id,
-            pool="p",
+            job_id,
             guides=guides,
             parameters=all_parameters(**parameters),
         )

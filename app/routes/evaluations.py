@@ -1,7 +1,6 @@
 """POST /evaluations, and the report that comes of it."""
 
 from functools import partial
-from typing import Any
 
 from anyio import to_thread
 from fastapi import Request, Response
@@ -18,7 +17,7 @@ from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.uploads.evaluation_form import evaluation_schema, parse_evaluation, read_set
 from app.uploads.forms import openapi_body
-from app.uploads.guides import GuideFiles, fingerprint
+from app.uploads.guides import fingerprint
 from app.uploads.multipart import read_form
 
 router = Router(tags=["evaluations"])
@@ -42,8 +41,11 @@ async def evaluate(request: Request, service: ServiceDep, idempotency_key: Idemp
         real = await read_set(form, "real", service.decoder, service.decoding)
         test = await read_set(form, "test", service.decoder, service.decoding)
         parameters |= {"real_images": len(real), "test_images": len(test)}
-        given = service, parameters, real, test, form.size, webhook, idempotency_key
-        return await to_thread.run_sync(submit, *given)
+        known = (idempotency_key, fingerprint(parameters, [*real, *test], webhook)) if idempotency_key else None
+        put = partial(put_images, service, [*real, *test])
+        real_rows, test_rows = ([image.row for image in images] for images in (real, test))
+        submit = partial(evaluations.submit_evaluation, real=real_rows, test=test_rows, parameters=parameters)
+        return await to_thread.run_sync(take_in, service, put, form.size, webhook, known, submit)
 
 
 def check_named(service: Service, syntheses: list[str], idempotency_key: str | None) -> None:
@@ -54,33 +56,6 @@ def check_named(service: Service, syntheses: list[str], idempotency_key: str | N
     with service.database.read() as session:
         if not queries.is_repeated(session, idempotency_key):  # else the first request was accepted
             evaluations.finished(session, syntheses)
-
-
-def submit(
-    service: Service,
-    parameters: dict[str, Any],
-    real: list[GuideFiles],
-    test: list[GuideFiles],
-    upload_bytes: int,
-    webhook: str | None,
-    idempotency_key: str | None,
-) -> Response:
-    known = (idempotency_key, fingerprint(parameters, [*real, *test], webhook)) if idempotency_key else None
-    return take_in(
-        service,
-        partial(put_images, service, [*real, *test]),
-        upload_bytes,
-        webhook,
-        known,
-        lambda session, job_id: evaluations.submit_evaluation(
-            session,
-            job_id=job_id,
-            real=[image.row for image in real],
-            test=[image.row for image in test],
-            syntheses=parameters["synthesis"],
-            parameters=parameters,
-        ),
-    )
 
 
 @router.get(

@@ -100,7 +100,7 @@ async def import_images(
     allowance = await to_thread.run_sync(upload_allowance, service, idempotency_key)
     async with read_form(request, allowance) as form:
         given = parse_import(form, service.settings.webhook_hosts)
-        return await to_thread.run_sync(submit, service, name, form, given, idempotency_key)
+        return await to_thread.run_sync(take_in_files, service, name, form, given, idempotency_key)
 
 
 def require_pool(service: Service, name: str) -> None:
@@ -108,24 +108,13 @@ def require_pool(service: Service, name: str) -> None:
         pools.find(session, name)
 
 
-def submit(service: Service, name: str, form: Form, given: ImportForm, idempotency_key: str | None) -> Response:
+def take_in_files(service: Service, name: str, form: Form, given: ImportForm, idempotency_key: str | None) -> Response:
     files, archives = form.files.get("images", []), form.files.get("archive", [])
     known = (idempotency_key, fingerprint(name, given, [*files, *archives])) if idempotency_key else None
-    return take_in(
-        service,
-        partial(put_uploads, service, files, archives),
-        form.size,
-        given.webhook,
-        known,
-        lambda session, job_id: imports.submit_import(
-            session,
-            job_id=job_id,
-            pool=name,
-            names=[file.name for file in files],
-            archive=bool(archives),
-            region=given.region,
-        ),
-    )
+    put = partial(put_uploads, service, files, archives)
+    names = [file.name for file in files]
+    submit = partial(imports.submit_import, pool=name, names=names, archive=bool(archives), region=given.region)
+    return take_in(service, put, form.size, given.webhook, known, submit)
 
 
 def put_uploads(service: Service, files: Sequence[UploadedFile], archives: Sequence[UploadedFile], job_id: str) -> None:

@@ -19,7 +19,7 @@ from app.routes.router import Router
 from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.uploads.forms import openapi_body
-from app.uploads.guides import GuideFiles, fingerprint, read_guides
+from app.uploads.guides import fingerprint, read_guides
 from app.uploads.multipart import read_form, shown
 from app.uploads.synthesis_form import parse_synthesis, synthesis_schema
 from app.weights import list_weights
@@ -48,7 +48,10 @@ async def synthesize(request: Request, service: ServiceDep, idempotency_key: Ide
         await to_thread.run_sync(check_named, service, parameters, idempotency_key)
         guides = await read_guides(form, service.decoder, service.decoding, parameters["region"] == CROP)
         parameters["guides"] = [guide.row.name for guide in guides]
-        return await to_thread.run_sync(submit, service, parameters, guides, form.size, webhook, idempotency_key)
+        known = (idempotency_key, fingerprint(parameters, guides, webhook)) if idempotency_key else None
+        put = partial(put_images, service, guides)
+        submit = partial(jobs.submit_synthesis, guides=[guide.row for guide in guides], parameters=parameters)
+        return await to_thread.run_sync(take_in, service, put, form.size, webhook, known, submit)
 
 
 def check_named(service: Service, parameters: dict[str, Any], idempotency_key: str | None) -> None:
@@ -95,28 +98,3 @@ def wrong_model(service: Service, parameters: dict[str, Any]) -> list[FieldError
         )
         return [FieldError("min_training_distance", detail)]
     return []
-
-
-def submit(
-    service: Service,
-    parameters: dict[str, Any],
-    guides: list[GuideFiles],
-    upload_bytes: int,
-    webhook: str | None,
-    idempotency_key: str | None,
-) -> Response:
-    known = (idempotency_key, fingerprint(parameters, guides, webhook)) if idempotency_key else None
-    return take_in(
-        service,
-        partial(put_images, service, guides),
-        upload_bytes,
-        webhook,
-        known,
-        lambda session, job_id: jobs.submit_synthesis(
-            session,
-            job_id=job_id,
-            pool=parameters["pool"],
-            guides=[guide.row for guide in guides],
-            parameters=parameters,
-        ),
-    )

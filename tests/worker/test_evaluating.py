@@ -78,10 +78,9 @@ def evaluate(
     with place.database.write() as session:
         evaluations.submit_evaluation(
             session,
-            job_id=job_id,
+            job_id,
             real=sets[0],
             test=sets[1],
-            syntheses=[synthesis],
             parameters={**parameters, "equal_weights": True, "synthesis": [synthesis]},
         )
     return job_id

@@ -63,8 +63,7 @@ def submit(place: Workplace, frames: Sequence[Frame], **parameters: Any) -> str:
     with place.database.write() as session:
         jobs.submit_synthesis(
             session,
-            job_id=job_id,
-            pool="p",
+            job_id,
             guides=guides,
             parameters=all_parameters(region="crop", top_k=1, **parameters),
         )
