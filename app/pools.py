@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.access.tenants import NAME, tenant_of
 from app.database import insert_new
 from app.errors import ImageNotFound, PoolExists, PoolInUse, PoolNotFound
-from app.queries import number_of
+from app.queries import number_of, page
 from app.records import NewLatent
 from app.tables import ACTIVE, Job, Pool, PoolImage, PoolLatent
 
@@ -51,11 +51,10 @@ def lock(session: Session, name: str, *, shared: bool) -> Pool:
 
 def list_(session: Session, *, limit: int = 100, cursor: str | None = None) -> tuple[Sequence[Pool], str | None]:
     """Pools by name, at most `limit`, after `cursor` -> (pools, cursor of the next page or None)."""
-    query = select(Pool).where(Pool.tenant == tenant_of(session)).order_by(Pool.name).limit(limit + 1)
+    query = select(Pool).where(Pool.tenant == tenant_of(session)).order_by(Pool.name)
     if cursor:
         query = query.where(Pool.name > cursor)
-    rows = session.scalars(query).all()
-    return rows[:limit], rows[limit - 1].name if len(rows) > limit else None
+    return page(session, query, limit, lambda pool: pool.name)
 
 
 def image_counts(session: Session, pools: Sequence[Pool]) -> dict[str, int]:
@@ -74,11 +73,10 @@ def images(
 ) -> tuple[Sequence[PoolImage], str | None]:
     """A pool's images as they came -> (images, next cursor or None). Raises PoolNotFound, BadCursor."""
     pool = find(session, name)
-    query = select(PoolImage).where(PoolImage.pool_id == pool.id).order_by(PoolImage.id).limit(limit + 1)
+    query = select(PoolImage).where(PoolImage.pool_id == pool.id).order_by(PoolImage.id)
     if cursor:
         query = query.where(PoolImage.id > number_of(cursor))
-    rows = session.scalars(query).all()
-    return rows[:limit], str(rows[limit - 1].id) if len(rows) > limit else None
+    return page(session, query, limit, lambda image: image.id)
 
 
 def find_image(session: Session, name: str, image_id: int) -> PoolImage:

@@ -1,11 +1,11 @@
 """What clients and workers ask about jobs; nothing here changes a row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 
 from app.access.tenants import tenant_of, visible
@@ -25,6 +25,7 @@ from app.tables import (
     Worker,
 )
 
+Row = TypeVar("Row")
 ALIVE_SECONDS = 20.0  # a worker gives a sign of life every 3 s
 REASONS = 1000  # files refused or samples failed, of a job, that are told one by one
 MAX_POSITION = 2**31 - 1  # PostgreSQL compares the column with nothing larger
@@ -64,7 +65,7 @@ def list_jobs(
 ) -> tuple[Sequence[Job], str | None]:
     """Jobs, newest first -> (at most `limit` jobs, cursor of the next page or None). Raises BadCursor."""
     newest_first = (Job.created_at.desc(), Job.id.desc())
-    query = select(Job).where(visible(session, Job)).order_by(*newest_first).limit(limit + 1)
+    query = select(Job).where(visible(session, Job)).order_by(*newest_first)
     query = query.options(selectinload(Job.delivery))  # all in one query, where `session.get` finds them
     if kind:
         query = query.where(Job.kind == kind)
@@ -72,11 +73,7 @@ def list_jobs(
         query = query.where(Job.status == status)
     if cursor:
         query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*_job_place(cursor)))
-    rows = session.scalars(query).all()
-    if len(rows) <= limit:
-        return rows, None
-    microseconds = (rows[limit - 1].created_at - EPOCH) // timedelta(microseconds=1)
-    return rows[:limit], f"{microseconds}-{rows[limit - 1].id}"
+    return page(session, query, limit, lambda job: f"{(job.created_at - EPOCH) // timedelta(microseconds=1)}-{job.id}")
 
 
 def list_samples(
@@ -84,12 +81,10 @@ def list_samples(
 ) -> tuple[Sequence[Sample], str | None]:
     """A job's samples that are made, by position -> (samples, next cursor or None). Raises JobNotFound, BadCursor."""
     find_job(session, job_id)
-    query = select(Sample).where(Sample.job_id == job_id, Sample.image_sha256.is_not(None))
-    query = query.order_by(Sample.position).limit(limit + 1)
+    query = made(job_id)
     if cursor:
         query = query.where(Sample.position > min(number_of(cursor), MAX_POSITION))
-    rows = session.scalars(query).all()
-    return rows[:limit], str(rows[limit - 1].position) if len(rows) > limit else None
+    return page(session, query, limit, lambda sample: sample.position)
 
 
 def test_images(session: Session, job_id: str) -> Sequence[EvaluationImage]:
@@ -98,10 +93,9 @@ def test_images(session: Session, job_id: str) -> Sequence[EvaluationImage]:
     return session.scalars(query).all()
 
 
-def made_samples(session: Session, job_id: str) -> Sequence[Sample]:
+def made(job_id: str) -> Select[Sample]:
     """A job's samples that are made, by position."""
-    query = select(Sample).where(Sample.job_id == job_id, Sample.image_sha256.is_not(None))
-    return session.scalars(query.order_by(Sample.position)).all()
+    return select(Sample).where(Sample.job_id == job_id, Sample.image_sha256.is_not(None)).order_by(Sample.position)
 
 
 def dropped_samples(session: Session, job_id: str) -> Sequence[Sample]:
@@ -202,6 +196,14 @@ def ended_before(session: Session, moment: datetime, limit: int = 100) -> Sequen
     """
     past = select(Job.id).where(Job.finished_at < moment, Job.id.not_in(syntheses_in_use(session)))
     return session.scalars(past.order_by(Job.finished_at).limit(limit)).all()
+
+
+def page(
+    session: Session, query: Select[Row], limit: int, place: Callable[[Row], object]
+) -> tuple[Sequence[Row], str | None]:
+    """The first `limit` rows, and the cursor of the next page: the place of the last row, None where no more follow."""
+    rows = session.scalars(query.limit(limit + 1)).all()
+    return rows[:limit], str(place(rows[limit - 1])) if len(rows) > limit else None
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -134,7 +134,7 @@ def _load_samples(place: Workplace, lease: Lease, job_id: str) -> Labeled:
     with place.database.read() as session:
         queries.find_job(session, job_id)  # an API of an earlier version lets it be deleted
         guides = queries.guides(session, job_id)
-        samples = queries.made_samples(session, job_id)
+        samples = session.scalars(queries.made(job_id)).all()
     digests = [sample.image_sha256 or "" for sample in samples]
     images = [(keys.sample(job_id, sha256), sha256) for sha256 in digests]
     masks = [label(sample, guides[sample.guide]) for sample in samples]

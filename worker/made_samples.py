@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import func, or_, select
 
+from app import queries
 from app.database import Database
 from app.errors import LastingError
 from app.tables import Job, Sample
@@ -20,8 +21,7 @@ class MadeSamples:
     def __init__(self, database: Database, job: Job) -> None:
         """Raises LastingError unless every sample is made, was dropped, or could not be made."""
         self._database = database
-        self._made = select(Sample).where(Sample.job_id == job.id, Sample.image_sha256.is_not(None))
-        self._made = self._made.order_by(Sample.position)
+        self._made = queries.made(job.id)
         outcomes = (Sample.image_sha256, Sample.dropped, Sample.failure)
         settled = or_(*(outcome.is_not(None) for outcome in outcomes))
         with database.read() as session:

@@ -49,9 +49,8 @@ def create(
     """-> (the key, which cannot be shown again, and its row)."""
     prefix = secrets.token_hex(6)
     token = f"pansynth_{prefix}_{secrets.token_urlsafe(32)}"
-    row = ApiKey(prefix=prefix, digest=sign(secret, "key", token), name=name, tenant=tenant, scopes=list(scopes))
-    for limit, value in asdict(limits).items():
-        setattr(row, limit, value)
+    digest = sign(secret, "key", token)
+    row = ApiKey(prefix=prefix, digest=digest, name=name, tenant=tenant, scopes=list(scopes), **asdict(limits))
     row.created_at, row.expires_at = datetime.now(UTC), expires_at
     session.add(row)
     session.flush()

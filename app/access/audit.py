@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.browsers import SAFE_METHODS
 from app.access.callers import Caller
-from app.queries import number_of
+from app.queries import number_of, page
 from app.service import Service
 from app.tables import AuditEntry
 
@@ -79,8 +79,7 @@ def by_command(session: Session, action: str, tenant: str, prefix: str) -> None:
 
 def list_(session: Session, *, limit: int = 100, cursor: str | None = None) -> tuple[Sequence[AuditEntry], str | None]:
     """The rows, newest first -> (at most `limit`, cursor of the next page or None). Raises BadCursor."""
-    query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit + 1)
+    query = select(AuditEntry).order_by(AuditEntry.id.desc())
     if cursor:
         query = query.where(AuditEntry.id < number_of(cursor))
-    rows = session.scalars(query).all()
-    return rows[:limit], str(rows[limit - 1].id) if len(rows) > limit else None
+    return page(session, query, limit, lambda entry: entry.id)

@@ -122,7 +122,11 @@ def put_uploads(service: Service, files: Sequence[UploadedFile], archives: Seque
         with file.open() as content:
             service.blobs.put_file(keys.upload(job_id, position), content)
     for archive in archives:
-        put_archive(service, keys.archive(job_id), archive)
+        with archive.open() as content:
+            if not zipfile.is_zipfile(content):
+                raise invalid([FieldError("archive", f"{archive.name!r} is not a zip file; send a zip of images")])
+            content.seek(0)
+            service.blobs.put_file(keys.archive(job_id), content)
 
 
 def fingerprint(pool: str, given: ImportForm, files: Sequence[UploadedFile]) -> str:
@@ -133,11 +137,3 @@ def fingerprint(pool: str, given: ImportForm, files: Sequence[UploadedFile]) -> 
         for piece in file:
             digest.update(piece)
     return digest.hexdigest()
-
-
-def put_archive(service: Service, key: str, archive: UploadedFile) -> None:
-    with archive.open() as content:
-        if not zipfile.is_zipfile(content):
-            raise invalid([FieldError("archive", f"{archive.name!r} is not a zip file; send a zip of images")])
-        content.seek(0)
-        service.blobs.put_file(key, content)

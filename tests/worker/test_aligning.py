@@ -282,7 +282,7 @@ def test_moving_guides_stops_when_the_lease_is_lost(
 def test_the_janitor_keeps_the_masks_that_rows_name_and_leaves_no_other(place: Workplace, job_id: str) -> None:
     with place.database.read() as session:
         guides = queries.guides(session, job_id)
-        named = {label(sample, guides[sample.guide]).key for sample in queries.made_samples(session, job_id)}
+        named = {label(sample, guides[sample.guide]).key for sample in session.scalars(queries.made(job_id))}
     assert named <= set(place.blobs.list(f"jobs/{job_id}/samples/"))
     place.blobs.put(keys.sample(job_id, "c" * 64), b"a mask written by a worker killed before its commit")
     removed = tidy(place.database, place.blobs, None, datetime.now(UTC) + GRACE + timedelta(hours=1))

@@ -113,7 +113,7 @@ def test_the_manifest_says_how_each_sample_was_made(place: Workplace, job_id: st
     work_off(place)
     rows = manifest(dataset(place, job_id))
     with place.database.read() as session:
-        ssim = [sample.ssim for sample in queries.made_samples(session, job_id)]
+        ssim = [sample.ssim for sample in session.scalars(queries.made(job_id))]
     assert [row["rank"] for row in rows] == ["1", "2", "3"] * 2
     assert {row["guide_name"] for row in rows[:3]} == {"guide-0.png"}
     wanted = {name: str(value) for name, value in all_parameters().items() if name in COLUMNS and name != "seed"}
