@@ -15,13 +15,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from kombu.exceptions import OperationalError as BrokerError
 from obstore.exceptions import BaseError as BlobError
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as ConnectionPoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import errors
+from app import database, errors
 
 log = logging.getLogger(__name__)
 
@@ -129,9 +127,7 @@ FIELD_OF_KIND = {
 }
 
 STORES: dict[type[Exception], str] = {
-    OperationalError: "the database",
-    InterfaceError: "the database",
-    ConnectionPoolTimeout: "the database",
+    **dict.fromkeys(database.AWAY, "the database"),
     BrokerError: "the message broker",
     BlobError: "the blob store",
 }

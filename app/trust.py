@@ -1,4 +1,4 @@
-"""What a sample must reach to be in the dataset."""
+"""What a sample must reach to be in the dataset, and how many do."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -3,12 +3,12 @@
 import errno
 
 from obstore.exceptions import BaseError as BlobError
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+
+from app import database
 
 OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
-DATABASE = (OperationalError, InterfaceError, TimeoutError)
 
 
 def is_outage(error: BaseException) -> bool:
     """Whether a disk is full or cannot be written, or the database or the blob store does not answer as it should."""
-    return isinstance(error, (BlobError, *DATABASE)) or (isinstance(error, OSError) and error.errno in OF_DISKS)
+    return isinstance(error, (BlobError, *database.AWAY)) or (isinstance(error, OSError) and error.errno in OF_DISKS)

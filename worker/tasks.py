@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.orm import Session
 
 from app import broker, jobs
-from app.database import clock
+from app.database import AWAY, clock
 from app.errors import BlobMissing, LastingError, LeaseLost, PansynthError
 from app.evaluations import ARM
 from app.leases import ALIGNED, HELD
@@ -24,7 +24,7 @@ from models.weights import WeightsError
 from worker.evaluating import train_arm, write_report
 from worker.importing import import_files, unpack
 from worker.lease import Lease, TurnOver, WorkerEnds
-from worker.outages import DATABASE, is_outage
+from worker.outages import is_outage
 from worker.packaging import package
 from worker.planning import index, plan
 from worker.sampling import make_samples
@@ -148,7 +148,7 @@ def _tell(place: Workplace, claim: Claim, verb: Verb) -> None:
             return
         except LeaseLost:
             verb = _stop
-        except DATABASE:
+        except AWAY:
             log.warning("job %s waits for the database", claim.job_id, exc_info=True)
             time.sleep(DATABASE_PAUSE_SECONDS)
 
