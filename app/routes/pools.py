@@ -110,7 +110,8 @@ def require_pool(service: Service, name: str) -> None:
 
 def take_in_files(service: Service, name: str, form: Form, given: ImportForm, idempotency_key: str | None) -> Response:
     files, archives = form.files.get("images", []), form.files.get("archive", [])
-    known = (idempotency_key, fingerprint(name, given, [*files, *archives])) if idempotency_key else None
+    sent = [*files, *archives]
+    known = (idempotency_key, fingerprint(name, given, sent, archive=bool(archives))) if idempotency_key else None
     put = partial(put_uploads, service, files, archives)
     names = [file.name for file in files]
     submit = partial(imports.submit_import, pool=name, names=names, archive=bool(archives), region=given.region)
@@ -129,9 +130,10 @@ def put_uploads(service: Service, files: Sequence[UploadedFile], archives: Seque
             service.blobs.put_file(keys.archive(job_id), content)
 
 
-def fingerprint(pool: str, given: ImportForm, files: Sequence[UploadedFile]) -> str:
+def fingerprint(pool: str, given: ImportForm, files: Sequence[UploadedFile], archive: bool) -> str:
     """sha256 of a request's meaning: the same files under the same names, to be done the same with."""
     content = [pool, given.region, given.webhook, [[file.name, file.size] for file in files]]
+    content += ["archive"] if archive else []  # a zip among the images is another matter
     digest = hashlib.sha256(json.dumps(content).encode())
     for file in files:
         for piece in file:

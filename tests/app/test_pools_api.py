@@ -106,6 +106,19 @@ def test_the_same_import_under_the_same_key_is_one_job(client: httpx.Client, ser
     assert stored(service) == after_first
 
 
+def test_a_zip_sent_as_an_image_and_then_as_an_archive_is_other_content(client: httpx.Client) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("a.png", b"one")
+
+    def send(field: str) -> httpx.Response:
+        files = [(field, ("images.zip", packed.getvalue()))]
+        return client.post("/pools/default/images", files=files, headers={"Idempotency-Key": "once"})
+
+    assert send("images").status_code == 202, "its job says that a zip is no image"
+    assert send("archive").json()["type"] == "urn:pansynth:problem:idempotency-conflict"
+
+
 @pytest.mark.parametrize("image", ["999", "-1", "0", str(10**30)])
 def test_an_unknown_image_is_not_found(client: httpx.Client, pool: str, image: str) -> None:
     assert client.get(f"/pools/{pool}/images/{image}").status_code == 404
