@@ -8,6 +8,7 @@ import torch
 from app.errors import LastingError
 from app.settings import Settings
 from app.weights import Weights, list_weights, region_folder
+from models import pixels
 from models.region import load_region
 from models.segmenter import Segmenter
 from models.weights import Networks, load_networks
@@ -24,7 +25,7 @@ class WarmNetworks:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loaded: OrderedDict[str, Networks] = OrderedDict()  # by manifest sha256, the last used at the end
-        self._region_finder: Segmenter | None = None
+        self._region_finder: tuple[str, Segmenter] | None = None  # manifest sha256, the finder
         self.device = choose_device(settings.device)
 
     def names(self) -> list[str]:
@@ -60,11 +61,14 @@ class WarmNetworks:
     def region_finder(self) -> Segmenter:
         """The finder of the region of interest: the user's `region` beside the weights, else the shipped one.
 
-        Always on the CPU, so that a crop does not depend on the worker's device.
+        The one that lies there now: it may come, or be trained anew, while this process lives. Always on the CPU, so
+        that a crop does not depend on the worker's device.
         """
-        if self._region_finder is None:
-            self._region_finder = load_region(region_folder(self._settings))
-        return self._region_finder
+        folder = region_folder(self._settings)
+        sha256 = pixels.sha256((folder / "manifest.json").read_bytes())
+        if self._region_finder is None or self._region_finder[0] != sha256:
+            self._region_finder = sha256, load_region(folder)
+        return self._region_finder[1]
 
     def get(self, name: str, sha256: str | None = None) -> Networks:
         """The networks of these weights, loaded if need be. Raises LastingError, also if they changed."""

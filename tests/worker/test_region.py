@@ -2,12 +2,14 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import select
@@ -15,8 +17,10 @@ from sqlalchemy import select
 from app import jobs, keys, queries
 from app.records import NewGuide
 from app.tables import PoolImage
+from app.weights import region_folder
 from models import pixels
 from models.phantoms import Phantom
+from models.region import load_region, save_region
 from tests.worker_service import (
     GoingOn,
     all_parameters,
@@ -28,6 +32,7 @@ from tests.worker_service import (
     send_files,
     work_off,
 )
+from worker.networks import WarmNetworks
 from worker.workplace import Workplace
 
 FRAME = (700, 1500)  # height, width: what a scanner gives
@@ -141,6 +146,28 @@ def test_crops_leave_no_trace_of_who_made_them(
     together = submit(place, frames)
     work_off(second_place, place)
     assert dataset(place, alone) == dataset(place, together)
+
+
+def test_a_finder_that_is_trained_while_a_worker_lives_finds_for_the_next_job(
+    place: Workplace, pool: str, radiographs: Sequence[Phantom], tmp_path: Path
+) -> None:
+    settings = place.settings.model_copy(update={"weights_dir": tmp_path})
+    place = replace(place, networks=WarmNetworks(settings))
+
+    def crop_of(radiograph: Phantom) -> bool:
+        send_files(place, [("new.png", png(full(radiograph)[0]))], region="crop")
+        work_off(place)
+        with place.database.read() as session:
+            of_pool = select(PoolImage.crop).where(PoolImage.pool_id == pool).order_by(PoolImage.id.desc())
+            crop = session.scalars(of_pool).first()
+        assert crop is not None
+        return bool(crop["found"])
+
+    assert crop_of(radiographs[6])
+    blind = load_region(region_folder(settings))
+    blind.network.decode_head.classifier.bias.data = torch.tensor([100.0, -100.0])
+    save_region(tmp_path / "region", blind, {})
+    assert not crop_of(radiographs[7])
 
 
 def test_a_whole_frame_says_so(place: Workplace, radiographs: Sequence[Phantom]) -> None:
