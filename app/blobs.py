@@ -15,7 +15,7 @@ from obstore.store import LocalStore, ObjectStore, S3Store, from_url
 from app.errors import BlobDamaged, BlobMissing
 
 if TYPE_CHECKING:
-    from obstore import GetResult, ListStream, ObjectMeta
+    from obstore import Attributes, GetResult, ListStream, ObjectMeta
     from obstore.store import RetryConfig
 
 PIECE = 1 << 20
@@ -47,10 +47,11 @@ class Blobs:
         with _not_found_is(BaseError(NO_STORE)):
             obstore.put(self._store, key, data)
 
-    def put_file(self, key: str, file: Path | BinaryIO) -> None:
-        """Write a file's content as a blob, in pieces."""
+    def put_file(self, key: str, file: Path | BinaryIO, headers: "Attributes | None" = None) -> None:
+        """Write a file's content as a blob, in pieces. headers: with which a bucket serves it (`address`)."""
+        kept = headers if self._folder is None else None  # a folder has no place for them
         with _not_found_is(BaseError(NO_STORE)):
-            obstore.put(self._store, key, file, max_concurrency=PARTS)
+            obstore.put(self._store, key, file, attributes=kept, max_concurrency=PARTS)
 
     def get(self, key: str, sha256: str | None = None) -> bytes:
         """Read a blob whose bytes have this sha256, where one is given. Raises BlobMissing, BlobDamaged."""

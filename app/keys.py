@@ -46,6 +46,11 @@ def dataset(job_id: str) -> str:
     return f"jobs/{job_id}/dataset.zip"
 
 
+def dataset_file(job_id: str) -> str:
+    """What a client's browser calls the zip."""
+    return f"pansynth-{job_id}.zip"
+
+
 def matches(job_id: str, position: int) -> str:
     """How far a comparison with a large pool got, JSON; removed when it is done."""
     return f"jobs/{job_id}/matches/{position}.json"

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app import jobs, keys, queries
 from app.errors import LastingError
@@ -25,6 +25,9 @@ from worker.networks import check_same_weights
 from worker.preview import Row, preview_png
 from worker.reading import read_ahead
 from worker.workplace import Workplace
+
+if TYPE_CHECKING:
+    from obstore import Attributes
 
 PREVIEW_ROWS = 8
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -49,7 +52,7 @@ def package(place: Workplace, lease: Lease) -> int:
             sha256 = hashlib.file_digest(written, "sha256").hexdigest()
         with _Watched(file, lease) as written:
             try:
-                place.blobs.put_file(keys.dataset(job.id), written)
+                place.blobs.put_file(keys.dataset(job.id), written, _headers(job))
             except Exception:
                 lease.check()  # the store has turned what the file raised into an error of its own
                 raise
@@ -69,6 +72,12 @@ class _Watched(io.BufferedReader):
     def read(self, size: int | None = -1) -> bytes:
         self._lease.check()
         return super().read(size)
+
+
+def _headers(job: Job) -> "Attributes":
+    """As the API serves the dataset, for clients that it sends to the bucket."""
+    disposition = f'attachment; filename="{keys.dataset_file(job.id)}"'
+    return {"Content-Type": "application/zip", "Content-Disposition": disposition}
 
 
 def _none_kept(place: Workplace, job: Job) -> str:

@@ -4,9 +4,11 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,6 +64,18 @@ def beginning(sampled: tuple[Path, str]) -> Path:
 @pytest.fixture
 def job_id(sampled: tuple[Path, str]) -> str:
     return sampled[1]
+
+
+def test_a_bucket_serves_the_zip_as_the_api_does(place: Workplace, job_id: str, s3_url: str) -> None:
+    bucket = Blobs(s3_url)
+    for key in place.blobs.list():
+        bucket.put(key, place.blobs.get(key))
+    place = replace(place, blobs=bucket)
+    work_off(place)
+    answer = httpx.get(bucket.address(keys.dataset(job_id), 60) or "", trust_env=False)
+    assert answer.content == dataset(place, job_id)
+    assert answer.headers["Content-Type"] == "application/zip"
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="pansynth-{job_id}.zip"'
 
 
 def test_the_zip_has_the_layout_that_is_promised(place: Workplace, job_id: str) -> None:
