@@ -49,12 +49,13 @@ def soft_band(anatomy_mask: Tensor) -> Tensor:
 def feathered_band(anatomy_mask: Tensor, masks: Tensor) -> Tensor:
     """Image weights (B, 1, 256, 512) in [0, 1]: 0 outside the latent mask, 1 on the anatomy.
 
-    Both exactly. The weight rises over 7 pixels on the inner side of the border, so a mask dilated by one
-    latent pixel or more has its whole seam between the anatomy and the border; without dilation the anatomy
-    cuts into the seam.
+    Both exactly. The weight rises over 7 pixels on the inner side of the border, by 1/8 a pixel, at the corners of
+    the steps, too; so a mask dilated by one latent pixel or more has its whole seam between the anatomy and the
+    border; without dilation the anatomy cuts into the seam.
     """
-    reach = LATENT_PIXEL - 1
-    band = image_band(anatomy_mask)
-    padded = F.pad(band, [reach] * 4, mode="replicate")
-    inside = F.avg_pool2d(padded, 2 * reach + 1, stride=1)  # 1/2 on a straight border, 1 at `reach` within
-    return torch.maximum(((2 * inside - 1) * band).clamp(0, 1), masks.float())
+    outside = 1 - image_band(anatomy_mask)
+    depth = 1 - outside  # in pixels from the border, up to 8
+    for _ in range(LATENT_PIXEL - 1):
+        outside = dilate(outside, 1)
+        depth = depth + 1 - outside
+    return torch.maximum(depth / LATENT_PIXEL, masks.float())

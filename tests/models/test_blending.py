@@ -82,3 +82,9 @@ def test_the_feathered_band_rises_gently_even_at_the_edge_of_the_image() -> None
     weights = feathered_band(small, torch.zeros(1, 1, 256, 512, dtype=torch.bool))[0, 0]
     assert float(weights.diff(dim=0).abs().max()) < 0.2
     assert float(weights[255, 100]) == 1
+
+
+def test_the_feathered_band_rises_gently_at_the_corners_of_its_steps() -> None:
+    mask = canal_mask()
+    weights = feathered_band(dilate(downsample_mask(mask), 1), mask)[0, 0]
+    assert max(float(weights.diff(dim=dim).abs().max()) for dim in (0, 1)) == 1 / 8
