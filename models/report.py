@@ -80,7 +80,8 @@ def _notes(report: dict[str, Any]) -> str:
         over = "images and runs" if len(seeds) > 1 else "images alone, since one run does not tell how much runs differ"
         notes.append(
             f"Differences are paired by test image; the interval is a bootstrap over {over}, p a two-sided "
-            "Wilcoxon signed-rank test over images, not corrected for the number of arms."
+            "Wilcoxon signed-rank test over images, which does not know how much runs differ and is not corrected for "
+            "the number of arms."
         )
     return "\n\n".join([*notes, report["empty_masks"]])
 
