@@ -20,6 +20,7 @@ from diffusers import AutoencoderKL, UNet2DModel
 from models.denoiser import Denoiser
 from models.memorisation import FILE as TRAINING_LATENTS
 from models.memorisation import TrainingLatents, load_training_latents, save_training_latents
+from models.precision import settle
 from models.schedule import Schedule
 from models.sharing import whole
 from models.vae import Vae
@@ -44,7 +45,10 @@ class WeightsError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """The trained networks, in memory on `device` and ready for inference; `sha256` is that of their manifest."""
+    """The trained networks, in memory on `device` and ready for inference; `sha256` is that of their manifest.
+
+    The denoiser is to be called by `models.synthesis.predict_noise`: its weights have the precision of `autocast`.
+    """
 
     name: str
     sha256: str
@@ -72,11 +76,13 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
             f"the denoiser of {folder} takes {unet.config.in_channels} latent channels, its VAE has {channels}"
         )
     device = torch.device(device)
+    denoiser = Denoiser(unet).to(device).eval().requires_grad_(False)
+    settle(denoiser, device)
     return Networks(
         name=manifest["name"],
         sha256=hashlib.sha256(raw).hexdigest(),
         vae=_read_vae(folder, manifest).to(device).eval().requires_grad_(False),
-        denoiser=Denoiser(unet).to(device).eval().requires_grad_(False),
+        denoiser=denoiser,
         schedule=read_schedule(manifest),
         device=device,
         training_latents=load_training_latents(folder) if TRAINING_LATENTS in manifest["files"] else None,

@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DModel
 
 from models.denoiser import Denoiser, build_unet
+from models.precision import has_bfloat16, memory_format
+from models.synthesis import predict_noise
 from models.vae import Vae, build_autoencoder
 from models.weights import WeightsError, load_networks, load_vae, save_denoiser, save_vae
 from tests.tiny import make_tiny_weights
@@ -24,10 +27,22 @@ def test_weights_come_back_as_they_were_saved(weights: Path) -> None:
     with torch.inference_mode():
         latent = networks.vae.encode(image)
         assert torch.equal(latent, again.vae.encode(image))
-        noise = networks.denoiser(latent, torch.tensor([25]))
+        noise = predict_noise(networks, latent, torch.tensor([25]))
     assert noise.shape == latent.shape == (1, 4, 32, 64)
     assert (networks.name, networks.sha256) == ("tiny", again.sha256)
     assert networks.schedule.timesteps == 1000
+
+
+def test_weights_rounded_when_they_are_loaded_predict_the_same_bits(weights: Path) -> None:
+    networks = load_networks(weights, "cpu")
+    unet = networks.denoiser.unet
+    assert (unet.conv_in.weight.dtype == torch.bfloat16) == has_bfloat16(networks.device)
+    assert unet.conv_norm_out.weight.dtype == torch.float32
+    read = UNet2DModel.from_pretrained(weights / "denoiser").to(memory_format=memory_format(networks.device))
+    latent, level = torch.randn(1, 4, 32, 64), torch.tensor([25])
+    with torch.inference_mode():
+        rounded_at_each_call = predict_noise(replace(networks, denoiser=Denoiser(read)), latent, level)
+        assert torch.equal(predict_noise(networks, latent, level), rounded_at_each_call)
 
 
 def test_the_folders_are_those_of_diffusers(weights: Path) -> None:
