@@ -45,6 +45,17 @@ def test_weights_rounded_when_they_are_loaded_predict_the_same_bits(weights: Pat
         assert torch.equal(predict_noise(networks, latent, level), rounded_at_each_call)
 
 
+@pytest.mark.parametrize("amx", [False, True])
+def test_a_cpu_with_matrix_units_has_its_channels_last(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, amx: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    layout = torch.channels_last if amx else torch.contiguous_format
+    networks = load_networks(weights, "cpu")
+    assert networks.denoiser.unet.conv_in.weight.is_contiguous(memory_format=layout)
+    assert memory_format(networks.device) == layout
+
+
 def test_the_folders_are_those_of_diffusers(weights: Path) -> None:
     AutoencoderKL.from_pretrained(weights / "vae")
     UNet2DModel.from_pretrained(weights / "denoiser")
