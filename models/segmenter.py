@@ -107,7 +107,7 @@ class Segmenter(nn.Module):
             weight, bias = share @ linear.weight, share @ linear.bias
             # Not a convolution: on a CPU that copies its gradient into another layout first.
             own = torch.baddbmm(bias[:, None], weight.expand(len(feature), -1, -1), feature.flatten(2))
-            mixed = mixed + upsample(own.unflatten(2, feature.shape[2:]), features[0])
+            mixed = mixed + upsample(own.view(len(own), -1, *feature.shape[2:]), features[0])
         logits: Tensor = head.classifier(head.dropout(head.activation(head.batch_norm(mixed))))
         return logits
 
