@@ -41,7 +41,7 @@ from worker.lease import Lease, TurnOver
 from worker.workplace import Workplace, open_workplace
 
 CHANNELS = 4  # of the tiny weights
-SHARD = jobs.IMPORT_CHUNK
+SHARD = imports.CHUNK
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 QUALITY = {name: 0.123456 for name in ("canal_contrast", "canal_retention", "background_ssim", "seam")}
 

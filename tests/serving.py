@@ -79,7 +79,9 @@ def fill_pool(service: Service, name: str, count: int) -> list[str]:
     with service.database.write() as session:
         pool = pools.create(session, name)
         for n in range(count):
-            png = pixels.image_png(np.full((256, 512), n, np.uint8))
+            picture = np.full((256, 512), n, np.uint8)
+            picture[:64] += np.arange(64, dtype=np.uint8)[:, None]  # a plain one is no radiograph
+            png = pixels.image_png(picture)
             digests.append(pixels.sha256(png))
             service.blobs.put(keys.pool_image(pool.id, digests[-1]), png)
             row = {"name": f"pan-{n}.png", "width": 600, "height": 300, "sha256": digests[-1]}

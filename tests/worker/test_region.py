@@ -77,8 +77,9 @@ def submit(place: Workplace, frames: Sequence[Frame], **parameters: Any) -> str:
 
 @pytest.fixture(scope="module")
 def beginning(going_on: GoingOn, empty: Path, radiographs: Sequence[Phantom]) -> Path:
-    """A pool of crops of three originals, and of a black image, in which there is no jaw."""
-    originals = [*(full(phantom)[0] for phantom in radiographs[2:5]), np.zeros(FRAME, np.float32)]
+    """A pool of crops of three originals, and of a dark image, in which there is no jaw."""
+    dark = np.broadcast_to(np.linspace(0, 0.01, FRAME[1], dtype=np.float32), FRAME)
+    originals = [*(full(phantom)[0] for phantom in radiographs[2:5]), dark]
     with going_on(empty) as place:
         make_pool(place)
         send_files(place, [(f"{n}.png", png(image)) for n, image in enumerate(originals)], region="crop")
