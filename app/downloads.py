@@ -22,7 +22,7 @@ class Download:
     sha256: str
     media_type: str
     cache_control: str
-    file_name: str | None = None  # of plain letters; given: saved as a file, not shown
+    disposition: str | None = None  # the Content-Disposition; without one it is shown, not saved
 
 
 def redirect(request: Request, blobs: Blobs, download: Download) -> Response:
@@ -41,8 +41,8 @@ def serve(request: Request, blobs: Blobs, download: Download) -> Response:
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": download.cache_control}
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    if download.file_name:
-        headers["Content-Disposition"] = f'attachment; filename="{download.file_name}"'
+    if download.disposition:
+        headers["Content-Disposition"] = download.disposition
 
     size = blobs.size(download.key)
     wanted = wanted_range(request, etag, size) if request.method == "GET" else None

@@ -1,5 +1,7 @@
 """What can go wrong with pools and jobs, in words for the user; turned into HTTP in one place of the API."""
 
+RETRY_SECONDS = 5  # after which a part of the service that is away may be back
+
 
 class PansynthError(Exception):
     """Base of the errors here; `str(error)` names the value and the remedy."""
@@ -81,7 +83,7 @@ class BadCursor(PansynthError):
 class DecoderAway(PansynthError):
     """The process that decodes uploads cannot be started."""
 
-    retry_seconds = 5
+    retry_seconds = RETRY_SECONDS
 
 
 class BlobMissing(PansynthError):

@@ -46,9 +46,9 @@ def dataset(job_id: str) -> str:
     return f"jobs/{job_id}/dataset.zip"
 
 
-def dataset_file(job_id: str) -> str:
-    """What a client's browser calls the zip."""
-    return f"pansynth-{job_id}.zip"
+def dataset_disposition(job_id: str) -> str:
+    """The Content-Disposition of the zip, from the API and from a bucket: saved as a file, under this name."""
+    return f'attachment; filename="pansynth-{job_id}.zip"'
 
 
 def matches(job_id: str, position: int) -> str:

@@ -23,7 +23,6 @@ from app import database, errors
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 5
 MAX_SHOWN = 60  # characters of what a client sent, in an answer
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -82,7 +81,7 @@ def wrong_media_type(wanted: str, given: str) -> Problem:
 
 def unavailable(detail: str, fields: Sequence[FieldError] = ()) -> Problem:
     """503 for a part of the service that is away; the client may try again soon."""
-    return Problem(503, "unavailable", detail, fields=fields, headers={"Retry-After": str(RETRY_SECONDS)})
+    return Problem(503, "unavailable", detail, fields=fields, headers={"Retry-After": str(errors.RETRY_SECONDS)})
 
 
 def answer(request: Request, problem: Problem) -> Response:

@@ -76,8 +76,7 @@ class _Watched(io.BufferedReader):
 
 def _headers(job: Job) -> "Attributes":
     """As the API serves the dataset, for clients that it sends to the bucket."""
-    disposition = f'attachment; filename="{keys.dataset_file(job.id)}"'
-    return {"Content-Type": "application/zip", "Content-Disposition": disposition}
+    return {"Content-Type": "application/zip", "Content-Disposition": keys.dataset_disposition(job.id)}
 
 
 def _none_kept(place: Workplace, job: Job) -> str:

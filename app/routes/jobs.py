@@ -168,8 +168,8 @@ def get_dataset(job_id: JobId, request: Request, service: ServiceDep) -> Respons
     if job.dataset_sha256 is None:
         told = f"job {job_id} is {job.status}, its dataset is not there; {prospect(job)}"
         raise Problem(409, "dataset-not-ready", told)
-    kept_as = keys.dataset_file(job_id)
-    download = Download(keys.dataset(job_id), job.dataset_sha256, "application/zip", REVALIDATE, kept_as)
+    disposition = keys.dataset_disposition(job_id)
+    download = Download(keys.dataset(job_id), job.dataset_sha256, "application/zip", REVALIDATE, disposition)
     answer = redirect if service.settings.presigned_downloads else serve
     return answer(request, service.blobs, download)
 
