@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +37,18 @@ addEventListener("unhandledrejection", (event) => errors.push(String(event.reaso
 """
 
 
+# Said to those whose page another one takes the place of while they ask it.
+LEFT = (
+    "Inspected target navigated or closed",
+    "Execution context was destroyed.",
+    "Cannot find context with specified id",
+)
+
+
+class PageLeft(Exception):
+    """Another page took the place of this one before it answered."""
+
+
 @dataclass
 class Browser:
     orders: BinaryIO
@@ -44,13 +56,15 @@ class Browser:
     count: int = 0
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Gives an order and returns its result."""
+        """Gives an order and returns its result; raises PageLeft."""
         self.count += 1
         order = {"id": self.count, "method": method, "params": parameters}
         self.orders.write(json.dumps(order | ({"sessionId": session} if session else {})).encode() + b"\0")
         self.orders.flush()
         while (answer := self._message()).get("id") != self.count:
             pass  # what happens meanwhile is asked of the page itself
+        if answer.get("error", {}).get("message") in LEFT:
+            raise PageLeft(answer["error"]["message"])
         assert "error" not in answer, answer
         result: dict[str, Any] = answer["result"]
         return result
@@ -75,18 +89,28 @@ class Tab:
         self.until("document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
-        """The value of an expression, awaited if it is a promise."""
+        """The value of an expression, awaited if it is a promise; raises PageLeft."""
         options = {"expression": script, "awaitPromise": True, "returnByValue": True, "userGesture": True}
         answer = self.browser.call("Runtime.evaluate", self.session, **options)
         assert "exceptionDetails" not in answer, (script, answer)
         return answer["result"].get("value")
 
+    def leave(self, script: str) -> None:
+        """Runs what leads to another page, which may come before the answer."""
+        with suppress(PageLeft):
+            self.run(script)
+
     def until(self, script: str) -> None:
-        """Waits until the expression is true."""
+        """Waits until the expression is true, on this page or on one that takes its place."""
         end = time.monotonic() + WAIT_SECONDS
-        while not self.run(f"Boolean({script})"):
+        while not self._holds(script):
             assert time.monotonic() < end, f"never true: {script}; the page says {self.run('document.body.innerText')}"
             time.sleep(0.05)
+
+    def _holds(self, script: str) -> bool:
+        with suppress(PageLeft):
+            return bool(self.run(f"Boolean({script})"))
+        return False
 
     def text(self, selector: str) -> str:
         """What of an element can be read; empty while it is hidden."""
