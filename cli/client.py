@@ -1,15 +1,17 @@
 """The service as the commands see it: HTTP requests and what goes wrong with them, in words."""
 
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 from unicodedata import category
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 import httpx
@@ -124,11 +126,39 @@ def words_of(answer: httpx.Response) -> str:
     return str(problem.get("detail", problem))
 
 
-def submit(client: httpx.Client, path: str, files: Sequence[File], fields: Mapping[str, object]) -> Json:
+def begin(client: httpx.Client, path: str, files: Sequence[File], fields: Mapping[str, object]) -> Json:
+    """The job of this very form, where an earlier command submitted it; a new one where there is none, or it failed.
+
+    Nothing is lost by that: the same images, fields, pool and weights give the same result.
+    """
+    content = _content(client, path, files, fields)
+    jobs = (submit(client, path, files, fields, f"{content}-{attempt}") for attempt in count())
+    return next(job for job in jobs if _is_of_use(job))
+
+
+def _is_of_use(job: Json) -> bool:
+    """A job that lacks samples is not: another try may make them."""
+    lacking = job["status"] in ENDED and job.get("failed_samples")
+    return job["status"] not in ("cancelling", "cancelled", "failed") and not lacking
+
+
+def _content(client: httpx.Client, path: str, files: Sequence[File], fields: Mapping[str, object]) -> str:
+    """sha256 of all that a job's result follows from."""
+    models = answer_of(client, "GET", "/models").json()["items"]
+    weights = [model["sha256"] for model in models if model["name"] == fields.get("model")]
+    pool = f"/pools/{quote(str(fields['pool']), safe='')}" if "pool" in fields else None
+    images = answer_of(client, "GET", pool, also=(404,)).text if pool else ""  # their number: none can be removed
+    sent = [[field, name, hashlib.sha256(file.read_bytes()).hexdigest()] for field, name, file in files]
+    return hashlib.sha256(json.dumps([path, sent, dict(fields), weights, images]).encode()).hexdigest()
+
+
+def submit(
+    client: httpx.Client, path: str, files: Sequence[File], fields: Mapping[str, object], key: str | None = None
+) -> Json:
     """POST a form; the job. The key makes the repetition after a lost answer harmless."""
     timeout = httpx.Timeout(60.0, connect=10.0, read=600.0 + 2.0 * len(files))  # all are decoded before the answer
     data = {name: _text(value) for name, value in fields.items()}
-    headers = {"Idempotency-Key": uuid4().hex}
+    headers = {"Idempotency-Key": key or uuid4().hex}
 
     def post() -> Json:
         parts = [(field, (_sendable(name), Unopened(file))) for field, name, file in files]
@@ -172,6 +202,7 @@ def saying_where(client: httpx.Client, job: Json) -> Iterator[None]:
     """Says where the job is when Ctrl-C, as Interrupted, or a service that is away ends the command."""
     verb = "is" if job["status"] in ENDED else "goes on"
     where = f"the job {verb} at {str(client.base_url).rstrip('/')}{job['links']['self']}"
+    where += "; the same command again takes it up" if job["kind"] != "pool_import" else ""
     try:
         yield
     except KeyboardInterrupt:

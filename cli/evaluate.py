@@ -36,7 +36,10 @@ def evaluate(
     url: Url = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Tell what synthetic images add in Dice, with an interval."""
+    """Tell what synthetic images add in Dice, with an interval.
+
+    The same command again goes on with the jobs that it began.
+    """
     from cli.client import connect
     from cli.verdict import verdict
 
@@ -100,12 +103,12 @@ def _check_images(real: list[Pair], test: list[Pair], show: Show) -> None:
 
 
 def _synthesis(client: "httpx.Client", real: list[Pair], fields: dict[str, object], show: Show) -> str:
-    from cli.client import submit, wait
+    from cli.client import begin, wait
 
     def show_setting(done: int, total: int, label: str) -> None:
         show(done, total, f"top {fields['top_k']} {fields['preset']}, {label}")
 
-    job = submit(client, "/synthesize", labeled_files(real), fields)
+    job = begin(client, "/synthesize", labeled_files(real), fields)
     done: str = wait(client, job, show_setting)["id"]
     return done
 
@@ -120,10 +123,10 @@ def _report(
     show: Show,
 ) -> dict[str, Any]:
     """Evaluate, and download every form of the report into `out`."""
-    from cli.client import download, saying_where, submit, wait
+    from cli.client import begin, download, saying_where, wait
 
     fields = {"synthesis": ",".join(syntheses), "arms": "real,real+synthetic", **training}
-    job = submit(client, "/evaluations", labeled_files(real, "real_") + labeled_files(test, "test_"), fields)
+    job = begin(client, "/evaluations", labeled_files(real, "real_") + labeled_files(test, "test_"), fields)
     job = wait(client, job, show)
     with saying_where(client, job), filled(out) as folder:
         for link, name in FORMS.items():

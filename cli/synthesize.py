@@ -74,7 +74,7 @@ def synthesize(
 ) -> None:
     """Submit labeled radiographs and download their dataset.
 
-    What is not given of --steps to --align is the preset's.
+    What is not given of --steps to --align is the preset's. The same command again goes on with the job that it began.
     """
     from cli.client import connect
     from cli.dataset import verify
@@ -112,9 +112,9 @@ def fetch_dataset(
     client: "httpx.Client", guides: Sequence[Pair], fields: Mapping[str, object], out: Path, show: Show
 ) -> dict[str, Any]:
     """Submit, wait, download into `out`; the job. Raises Interrupted."""
-    from cli.client import download, saying_where, submit, wait
+    from cli.client import begin, download, saying_where, wait
 
-    job = wait(client, submit(client, "/synthesize", labeled_files(guides), fields), show)
+    job = wait(client, begin(client, "/synthesize", labeled_files(guides), fields), show)
     with saying_where(client, job):
         download(client, job["links"]["dataset"], out, lambda done, total: show(done, total, "bytes"))
     return job

@@ -176,7 +176,7 @@ def test_a_form_may_have_more_files_than_a_process_may_open(tmp_path: Path, brok
 
 
 def test_ctrl_c_says_where_the_job_goes_on() -> None:
-    job = {"id": "7", "status": "running", "links": {"self": "/jobs/7"}}
+    job = {"id": "7", "kind": "synthesis", "status": "running", "links": {"self": "/jobs/7"}}
 
     def press(*_: object) -> None:
         raise KeyboardInterrupt
@@ -185,13 +185,13 @@ def test_ctrl_c_says_where_the_job_goes_on() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=body))
     with (
         httpx.Client(base_url="http://pans:8000", transport=transport) as client,
-        pytest.raises(Interrupted, match=r"the job goes on at http://pans:8000/jobs/7$"),
+        pytest.raises(Interrupted, match=r"goes on at http://pans:8000/jobs/7; the same command again"),
     ):
         wait(client, job, press)
 
 
 def test_a_job_that_makes_samples_anew_is_seen_to_move() -> None:
-    job = {"id": "7", "status": "running", "stage": "sampling", "links": {"self": "/jobs/7"}}
+    job = {"id": "7", "kind": "synthesis", "status": "running", "stage": "sampling", "links": {"self": "/jobs/7"}}
     job |= {"progress": {"done": 0, "total": 3}}
     bodies = iter([job | {"quality_summary": {"redrawn": n}} for n in (0, 3, 6)] + [job | {"status": "succeeded"}])
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=next(bodies)))
@@ -208,7 +208,7 @@ def test_a_service_that_stays_away_does_not_take_the_jobs_address_with_it(monkey
         httpx.Client(base_url="http://pans:8000", transport=transport) as client,
         pytest.raises(Failure, match=r"status 503, 'starting'; the job goes on at http://pans:8000/jobs/7$"),
     ):
-        wait(client, {"id": "7", "status": "running", "links": {"self": "/jobs/7"}}, quiet)
+        wait(client, {"id": "7", "kind": "pool_import", "status": "running", "links": {"self": "/jobs/7"}}, quiet)
 
 
 def test_a_download_whose_content_is_not_what_was_promised_is_thrown_away(tmp_path: Path) -> None:

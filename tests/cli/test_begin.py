@@ -1,0 +1,118 @@
+"""A command given twice: the real API tells whether the second goes on with the job of the first."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from app import jobs, pools
+from app.records import NewImage
+from app.settings import Settings
+from app.tables import PoolImage
+from cli.client import File, begin
+from tests.serving import Served, claim, fill_pool, guide_files, make_sample, plan, serving, write_weights
+
+FIELDS = {"pool": "clinic", "top_k": 2, "model": "default"}
+
+
+@pytest.fixture
+def served(tmp_path: Path, broker_url: str) -> Iterator[Served]:
+    write_weights(tmp_path / "weights")
+    settings = Settings(data_dir=tmp_path / "data", broker_url=broker_url, weights_dir=tmp_path / "weights")
+    with serving(settings) as served:
+        fill_pool(served.service, "clinic", 2)
+        yield served
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[File]:
+    files = []
+    for field, (name, data, _) in guide_files():
+        (tmp_path / name).write_bytes(data)
+        files.append((field, name, tmp_path / name))
+    return files
+
+
+def begun(served: Served, files: list[File], **fields: object) -> str:
+    job: str = begin(served.client, "/synthesize", files, {**FIELDS, **fields})["id"]
+    return job
+
+
+def test_the_same_command_goes_on_with_the_job(served: Served, files: list[File]) -> None:
+    assert begun(served, files) == begun(served, files)
+    assert len(served.client.get("/jobs").json()["items"]) == 1
+
+
+def test_a_job_that_has_succeeded_is_there_for_the_same_command(served: Served, files: list[File]) -> None:
+    first = begun(served, files)
+    end(served, failed=0)
+    assert begun(served, files) == first
+
+
+def end(served: Served, failed: int) -> None:
+    """The job, of two samples, succeeds; as many of them could not be made."""
+    plan(served.service, "clinic", 2)
+    sampling = claim(served.service)
+    for position in range(2):
+        if position < failed:
+            with served.service.database.write() as session:
+                jobs.fail_sample(session, sampling, position=position, detail="no numbers")
+        else:
+            make_sample(served.service, sampling, position)
+    with served.service.database.write() as session:
+        jobs.sampled(session, sampling)
+    packaging = claim(served.service)
+    with served.service.database.write() as session:
+        jobs.packaged(session, packaging, sha256="0" * 64, size=1)
+
+
+def cancel(served: Served, _: list[File]) -> None:
+    job = served.client.get("/jobs").json()["items"][0]
+    served.client.post(job["links"]["cancel"]).raise_for_status()
+
+
+def fail(served: Served, _: list[File]) -> None:
+    indexing = claim(served.service)
+    with served.service.database.write() as session:
+        jobs.fail(session, indexing, "the weights are gone")
+
+
+def lack_a_sample(served: Served, _: list[File]) -> None:
+    end(served, failed=1)
+
+
+def grow_the_pool(served: Served, _: list[File]) -> None:
+    with served.service.database.write() as session:
+        home = pools.find(session, "clinic").id
+        image = NewImage("new.png", 600, 300, "1" * 64)
+        session.add(PoolImage(pool_id=home, created_at=datetime.now(UTC), **asdict(image)))
+
+
+def train_anew(served: Served, _: list[File]) -> None:
+    folder = served.service.settings.weights_dir
+    assert folder is not None
+    shutil.rmtree(folder)
+    write_weights(folder, networks=("vae", "denoiser", "another"))
+
+
+def change_the_guide(_: Served, files: list[File]) -> None:
+    files[0][2].write_bytes(guide_files(2)[2][1][1])
+    files[1][2].write_bytes(guide_files(2)[3][1][1])
+
+
+@pytest.mark.parametrize("change", [cancel, fail, lack_a_sample, grow_the_pool, train_anew, change_the_guide])
+def test_a_job_that_would_not_give_what_is_asked_for_is_not_gone_on_with(
+    served: Served, files: list[File], change: Callable[[Served, list[File]], None]
+) -> None:
+    first = begun(served, files)
+    change(served, files)
+    second = begun(served, files)
+    assert second != first
+    assert begun(served, files) == second
+
+
+def test_other_fields_are_another_job(served: Served, files: list[File]) -> None:
+    assert begun(served, files) != begun(served, files, seed=1)
