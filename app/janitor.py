@@ -61,26 +61,27 @@ def tidy(database: Database, blobs: Blobs, retention_days: float | None, now: da
 
 
 def remove_old_jobs(database: Database, blobs: Blobs, moment: datetime) -> int:
-    """Delete the jobs that ended before `moment`, the zips first: they take the most room."""
+    """Delete the jobs that ended before `moment`; of their blobs the zips first: they take the most room."""
     removed = 0
     while True:
         with database.read() as session:
             expired = queries.ended_before(session, moment)
-        blobs.delete(*map(keys.dataset, expired))
-        deleted = sum(remove_job(database, blobs, job_id) for job_id in expired)
-        removed += deleted
-        if not deleted:
+        gone = [job_id for job_id in expired if remove_rows(database, job_id)]
+        blobs.delete(*map(keys.dataset, gone))
+        for job_id in gone:
+            blobs.delete_prefix(f"jobs/{job_id}/")
+        removed += len(gone)
+        if not gone:
             return removed
 
 
-def remove_job(database: Database, blobs: Blobs, job_id: str) -> bool:
-    """Whether it was there, has ended and is not in use."""
+def remove_rows(database: Database, job_id: str) -> bool:
+    """Whether a job's are gone now. If not, somebody was faster, or an evaluation that just came in trains on it."""
     try:
         with database.write() as session:
-            prefix = jobs.delete_job(session, job_id)
+            jobs.delete_job(session, job_id)
     except (JobNotFound, JobRunning, JobInUse):
         return False
-    blobs.delete_prefix(prefix)
     return True
 
 

@@ -1,5 +1,6 @@
 """app/janitor.py: leftovers of killed processes go, everything a row names stays."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import httpx
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from app import jobs, keys
+from app import jobs, keys, queries
 from app.access import api_keys
 from app.blobs import Blobs
 from app.database import Database
@@ -191,6 +193,23 @@ def test_a_synthesis_past_its_retention_stays_while_an_evaluation_trains_on_it(
     assert client.get(f"/jobs/{synthesis}/dataset").status_code == 200
     assert client.post(evaluation["links"]["cancel"]).json()["status"] == "cancelled"
     assert tidied(service, late, 7) == {"jobs past their retention": 2}
+
+
+def test_a_synthesis_past_its_retention_stays_whole_for_an_evaluation_that_comes_in_meanwhile(
+    client: httpx.Client, service: Service, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthesis = finished_synthesis(client, service, pool)
+    found = queries.ended_before
+
+    def then_evaluated(session: Session, moment: datetime) -> Sequence[str]:
+        expired = found(session, moment)
+        if synthesis in expired:
+            assert send(client, synthesis).status_code == 202
+        return expired
+
+    monkeypatch.setattr(queries, "ended_before", then_evaluated)
+    assert tidied(service, datetime.now(UTC) + timedelta(days=8), 7) == {}
+    assert client.get(f"/jobs/{synthesis}/dataset").status_code == 200
 
 
 def test_halves_of_files_left_by_a_killed_writer_go(tmp_path: Path, db: Database) -> None:
