@@ -34,7 +34,7 @@ ACCEPTED: Responses = {
     200: {"model": JobBody, "description": "This Idempotency-Key was used before: its job", "headers": JOB_HEADERS},
     **problems(
         {
-            413: "More bytes than the service takes",
+            413: "More bytes than the service takes at once, or the key on a day",
             422: "Some fields or files are not as they should be; `errors` names them all",
         }
     ),

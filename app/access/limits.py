@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.access.callers import Caller
 from app.errors import LimitReached
-from app.problems import Problem
+from app.problems import FieldError, Problem
 from app.queries import is_repeated
 from app.tables import ACTIVE, Job, KeyUsage
 
@@ -31,7 +31,10 @@ class Allowance:
     def check(self, size: int) -> None:
         """A body has this size, or so much of it has come. Raises Problem 413, LimitReached."""
         if size > self.max_upload_bytes:
-            raise too_large(self.max_upload_bytes)
+            raise too_large(f"{self.max_upload_bytes} bytes, the limit of this service; send less in one request")
+        if self.max_bytes_per_day is not None and size > self.max_bytes_per_day:
+            remedy = "send less in one request, or ask for a key with higher limits"
+            raise too_large(f"{self.max_bytes_per_day} bytes, the max_bytes_per_day of this key; {remedy}")
         used = self.used_bytes + size
         _check_day("max_bytes_per_day", "uploaded bytes", used, self.max_bytes_per_day, self.asked_at)
 
@@ -47,9 +50,18 @@ def allowance(
     return Allowance(max_upload_bytes, now, usage.bytes if usage else 0, allowed)
 
 
-def too_large(max_bytes: int) -> Problem:
-    detail = f"the upload is larger than {max_bytes} bytes, the limit of this service; send less in one request"
-    return Problem(413, "upload-too-large", detail)
+def too_large(limit_and_remedy: str) -> Problem:
+    return Problem(413, "upload-too-large", f"the upload is larger than {limit_and_remedy}")
+
+
+def wrong_top_k(caller: Caller, top_k: int, guides: int) -> list[FieldError]:
+    """What is wrong with making more samples at once than the key may on any day; tomorrow it would be the same."""
+    allowed = caller.limits.max_samples_per_day
+    if allowed is None or top_k * guides <= allowed:
+        return []
+    remedy = "choose a smaller one, send fewer guides, or ask for a key with higher limits"
+    asked = f"is {top_k}, which makes {top_k * guides} samples, and max_samples_per_day of this key is {allowed}"
+    return [FieldError("top_k", f"{asked}; {remedy}")]
 
 
 def charge(session: Session, caller: Caller, job: Job, upload_bytes: int, now: datetime) -> None:

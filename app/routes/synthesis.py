@@ -8,6 +8,7 @@ from fastapi import Request, Response
 from sqlalchemy.orm import Session
 
 from app import jobs, pools, queries
+from app.access.limits import wrong_top_k
 from app.errors import PoolNotFound
 from app.openapi import ACCEPTED
 from app.presets import PRESETS, Preset
@@ -45,7 +46,7 @@ async def synthesize(request: Request, service: ServiceDep, idempotency_key: Ide
     allowance = await to_thread.run_sync(upload_allowance, service, idempotency_key)
     async with read_form(request, allowance) as form:
         parameters, webhook = parse_synthesis(form, service.settings.webhook_hosts)
-        await to_thread.run_sync(check_named, service, parameters, idempotency_key)
+        await to_thread.run_sync(check_named, service, parameters, len(form.files["image"]), idempotency_key)
         guides = await read_guides(form, service.decoder, service.decoding, parameters["region"] == CROP)
         parameters["guides"] = [guide.row.name for guide in guides]
         known = (idempotency_key, fingerprint(parameters, guides, webhook)) if idempotency_key else None
@@ -54,8 +55,8 @@ async def synthesize(request: Request, service: ServiceDep, idempotency_key: Ide
         return await to_thread.run_sync(take_in, service, put, form.size, webhook, known, submit)
 
 
-def check_named(service: Service, parameters: dict[str, Any], idempotency_key: str | None) -> None:
-    """The pool and the model exist, and the pool is large enough; raises Problem 422 naming what is not so.
+def check_named(service: Service, parameters: dict[str, Any], guides: int, idempotency_key: str | None) -> None:
+    """The pool and the model exist, pool and key are large enough; raises Problem 422 naming what is not so.
 
     `jobs.submit_synthesis` has the last word on the pool; this spares the client one error after the other.
     """
@@ -63,7 +64,8 @@ def check_named(service: Service, parameters: dict[str, Any], idempotency_key: s
         if queries.is_repeated(session, idempotency_key):
             return  # the first request was accepted; what has become of its pool does not matter
         wrong = wrong_pool(session, parameters["pool"], parameters["top_k"])
-    if wrong := wrong + wrong_model(service, parameters):
+    wrong += wrong_top_k(service.caller, parameters["top_k"], guides) + wrong_model(service, parameters)
+    if wrong:
         raise invalid(wrong)
 
 

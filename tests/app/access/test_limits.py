@@ -103,19 +103,37 @@ def test_an_upload_that_the_day_has_no_room_for_is_refused_before_anything_is_se
 
 def test_an_upload_of_unknown_size_is_refused_as_soon_as_the_day_has_no_room_for_it(guarded: Served) -> None:
     part = b'--xyz\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n' + bytes(1000)
-    with (
-        holder_of(guarded, make_key(guarded.service, max_bytes_per_day=1000)) as client,
-        begun(guarded, client, "Transfer-Encoding: chunked") as connection,
-    ):
-        connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
-        answer = answer_of(connection)  # though the body has not ended
+    with holder_of(guarded, make_key(guarded.service, max_bytes_per_day=1500)) as client:
+        assert client.send(upload(client, 500)).status_code == 202
+        with begun(guarded, client, "Transfer-Encoding: chunked") as connection:
+            connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+            answer = answer_of(connection)  # though the body has not ended
     assert answer.startswith("HTTP/1.1 429 ") and "max_bytes_per_day" in answer
 
 
 def test_each_way_of_uploading_asks_what_the_key_has_left(guarded: Served) -> None:
-    with holder_of(guarded, make_key(guarded.service, max_bytes_per_day=10)) as client:
+    once = len(upload(guarded.client, 1).read())
+    with holder_of(guarded, make_key(guarded.service, max_bytes_per_day=once)) as client:
+        assert client.send(upload(client, 1)).status_code == 202
         for path in ("/synthesize", "/evaluations", "/pools/default/images"):
             refused(client.post(path, files={"images": ("a.png", b"x")}), "max_bytes_per_day")
+
+
+def test_an_upload_for_which_no_day_has_room_is_not_told_to_come_tomorrow(guarded: Served) -> None:
+    with holder_of(guarded, make_key(guarded.service, max_bytes_per_day=1000)) as client:
+        answer = client.send(upload(client, 1000))
+    assert answer.status_code == 413 and "Retry-After" not in answer.headers
+    assert "larger than 1000 bytes, the max_bytes_per_day of this key; send less" in answer.json()["detail"]
+
+
+def test_more_samples_than_a_key_makes_on_any_day_are_refused_with_the_remedy(guarded: Served) -> None:
+    fill_pool(as_of(guarded.service, "clinic"), "held", 3)
+    with holder_of(guarded, make_key(guarded.service, max_samples_per_day=5)) as client:
+        answer = client.post("/synthesize", data={"pool": "held", "top_k": "3"}, files=guide_files(2))
+    assert answer.status_code == 422 and "Retry-After" not in answer.headers
+    (wrong,) = answer.json()["errors"]
+    assert wrong["field"] == "top_k"
+    assert wrong["detail"].startswith("is 3, which makes 6 samples, and max_samples_per_day of this key is 5; choose")
 
 
 def test_what_the_service_takes_at_once_holds_for_a_key_that_may_more(guarded: Served) -> None:
