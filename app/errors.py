@@ -79,6 +79,9 @@ class IdempotencyConflict(PansynthError):
 class BadCursor(PansynthError):
     """A list's cursor that this service did not give out."""
 
+    def __init__(self, cursor: str) -> None:
+        super().__init__(f"cursor {cursor!r} is not one of this list's; take `next` of the page before, unchanged")
+
 
 class DecoderAway(PansynthError):
     """The process that decodes uploads cannot be started."""

@@ -214,15 +214,11 @@ def _job_place(cursor: str) -> tuple[datetime, str]:
     try:
         return EPOCH + timedelta(microseconds=number_of(microseconds)), job_id
     except OverflowError as error:
-        raise _bad(cursor) from error
+        raise BadCursor(cursor) from error
 
 
 def number_of(cursor: str) -> int:
     """A cursor that is a whole number, as those of most lists. Raises BadCursor."""
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
-        raise _bad(cursor)
+        raise BadCursor(cursor)
     return int(cursor)
-
-
-def _bad(cursor: str) -> BadCursor:
-    return BadCursor(f"cursor {cursor!r} is not one of this list's; take `next` of the page before, unchanged")

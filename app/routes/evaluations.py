@@ -32,7 +32,7 @@ REFUSALS = {404: "There is no such job, or it is not an evaluation", 409: "The e
     openapi_extra=openapi_body(evaluation_schema()),
     responses=ACCEPTED,
 )
-async def evaluate(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
+async def evaluate(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey) -> Response:
     """Train a segmenter on real, synthetic and real+synthetic images, and compare them on a test set."""
     allowance = await to_thread.run_sync(upload_allowance, service, idempotency_key)
     async with read_form(request, allowance) as form:

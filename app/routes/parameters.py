@@ -3,10 +3,10 @@
 import re
 from typing import Annotated
 
-from fastapi import Depends, Header, Path, Query
+from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator
 
-from app.errors import JobNotFound
+from app.errors import BadCursor, JobNotFound
 from app.problems import FieldError, invalid
 
 
@@ -20,14 +20,23 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most"
 PoolName = Annotated[str, Path(description="the pool's name")]
 ImageId = Annotated[int, Path(description="`id` in the list of images")]
 SampleIndex = Annotated[int, Path(description="`index` in the list of samples")]
-IdempotencyKey = Annotated[
-    Annotated[str, AfterValidator(checked_key)] | None,
-    Header(
-        alias="Idempotency-Key",
-        description="1 to 255 ASCII characters without spaces; sent again with the same content, the answer is the "
-        "first job, even if that has failed, until it is deleted or 30 days old; with other content it is 422",
-    ),
-]
+
+
+def idempotency_key_of(
+    request: Request,
+    idempotency_key: Annotated[
+        Annotated[str, AfterValidator(checked_key)] | None,
+        Header(
+            alias="Idempotency-Key",
+            description="1 to 255 ASCII characters without spaces; sent again with the same content, the answer is the "
+            "first job, even if that has failed, until it is deleted or 30 days old; with other content it is 422",
+        ),
+    ] = None,
+) -> str | None:
+    """One of two could be the one that the client repeats, and nobody knows which."""
+    if (given := len(request.headers.getlist("Idempotency-Key"))) > 1:
+        raise invalid([FieldError("Idempotency-Key", f"is given {given} times; give it once")])
+    return idempotency_key
 
 
 def job_id_of(job_id: Annotated[str, Path(description="the job's `id`")]) -> str:
@@ -41,9 +50,10 @@ def cursor_of(
     cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
 ) -> str | None:
     if cursor is not None and not cursor.isprintable():
-        raise invalid([FieldError("cursor", "is not one of this list's; take `next` of the page before, unchanged")])
+        raise BadCursor(cursor)
     return cursor
 
 
+IdempotencyKey = Annotated[str | None, Depends(idempotency_key_of)]
 JobId = Annotated[str, Depends(job_id_of)]
 Cursor = Annotated[str | None, Depends(cursor_of)]

@@ -93,7 +93,7 @@ def get_pool_image(name: PoolName, image_id: ImageId, request: Request, service:
     responses=ACCEPTED | NO_POOL,
 )
 async def import_images(
-    name: PoolName, request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None
+    name: PoolName, request: Request, service: ServiceDep, idempotency_key: IdempotencyKey
 ) -> Response:
     """Add images, each in a field `images`, or one zip in `archive`. The job reports bad files one by one."""
     await to_thread.run_sync(require_pool, service, name)

@@ -41,7 +41,7 @@ def list_presets() -> dict[str, Preset]:
     openapi_extra=openapi_body(synthesis_schema()),
     responses=ACCEPTED,
 )
-async def synthesize(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey = None) -> Response:
+async def synthesize(request: Request, service: ServiceDep, idempotency_key: IdempotencyKey) -> Response:
     """Submit labeled radiographs; the job makes `top_k` synthetic ones from each."""
     allowance = await to_thread.run_sync(upload_allowance, service, idempotency_key)
     async with read_form(request, allowance) as form:

@@ -58,6 +58,12 @@ def test_lists_go_on_at_their_cursor(client: httpx.Client, service: Service) -> 
     assert second["next"] is None
 
 
+@pytest.mark.parametrize("cursor", ["y", "\0", "9" * 30])
+def test_a_cursor_of_nobodys_is_refused_as_one_whatever_it_looks_like(client: httpx.Client, cursor: str) -> None:
+    answer = client.get("/pools/default/images", params={"cursor": cursor})
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:pansynth:problem:bad-cursor")
+
+
 @pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"cursor": "\0"}, {"cursor": "y"}])
 def test_a_bad_limit_or_cursor_is_refused_by_its_field(client: httpx.Client, pool: str, query: dict[str, str]) -> None:
     answer = client.get(f"/pools/{pool}/images", params=query)

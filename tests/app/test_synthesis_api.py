@@ -11,7 +11,7 @@ from app.service import Service
 from app.settings import Settings
 from models import pixels
 from tests import bad_files
-from tests.serving import fill_pool, guide_files, stored, submit, write_weights
+from tests.serving import fill_pool, guide_files, refused, stored, submit, write_weights
 
 Part = tuple[str, tuple[str, bytes, str]]
 
@@ -303,6 +303,12 @@ def test_a_key_of_another_form_is_refused(client: httpx.Client, pool: str, key: 
     answer = client.post("/synthesize", data={"pool": pool}, files=guide_files(), headers=headers)
     assert refused_fields(answer) == ["Idempotency-Key"]
     assert "without spaces" in answer.json()["detail"]
+
+
+def test_two_keys_on_one_request_are_refused(client: httpx.Client, pool: str) -> None:
+    headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "other")]
+    answer = client.post("/synthesize", headers=headers, data={"pool": pool, "top_k": "1"}, files=guide_files())
+    assert refused(answer) == {"Idempotency-Key": "is given 2 times; give it once"}
 
 
 def test_a_full_queue_asks_to_come_back(client: httpx.Client, service: Service, pool: str) -> None:
