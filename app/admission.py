@@ -1,14 +1,13 @@
 """Whether a new job may come in, and the row that every kind of job begins with."""
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.access.tenants import tenant_of
-from app.database import insert_new
+from app.database import clock, insert_new
 from app.errors import IdempotencyConflict, QueueFull
 from app.leases import latest_turn
 from app.tables import ACTIVE, IdempotencyKey, Job, Pool
@@ -47,7 +46,7 @@ def new_job(
     session: Session, job_id: str, kind: str, parameters: Mapping[str, Any], total: int, pool: Pool | None = None
 ) -> Job:
     job = Job(id=job_id, kind=kind, status="queued", parameters=dict(parameters), total=total)
-    job.created_at, job.tenant = datetime.now(UTC), tenant_of(session)
+    job.created_at, job.tenant = clock(session), tenant_of(session)
     job.pool_id = pool.id if pool else None
     job.turn = latest_turn(session)  # behind those that wait, before those that have a turn after it
     session.add(job)
@@ -59,7 +58,7 @@ def under_key(session: Session, idempotency: Idempotency, job: Job) -> Job:
     """The new job, found by its key from now on; or the job of another request with this key, which was faster."""
     key, fingerprint = idempotency
     row = {"tenant": tenant_of(session), "key": key, "fingerprint": fingerprint, "job_id": job.id}
-    while not insert_new(session, IdempotencyKey, [row | {"created_at": datetime.now(UTC)}]):
+    while not insert_new(session, IdempotencyKey, [row | {"created_at": job.created_at}]):
         if (first := first_with_key(session, idempotency)) is not None:  # else it was deleted a moment ago
             session.execute(delete(Job).where(Job.id == job.id))
             return first

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -10,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app import pools
 from app.admission import new_job
+from app.database import clock
 from app.errors import PoolNotFound
 from app.jobs import step_done
 from app.leases import add_step, add_steps, count_done, hold
@@ -65,7 +65,7 @@ def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latent
     these = Upload.position.in_([outcome.position for outcome in outcomes])
     uploads = {row.position: row for row in session.scalars(select(Upload).where(Upload.job_id == job.id, these))}
     known = pools.known(session, pool.id, [image.sha256 for _, image, _ in outcomes if image is not None])
-    home = {"pool_id": pool.id, "created_at": datetime.now(UTC)}
+    home = {"pool_id": pool.id, "created_at": clock(session)}
     new: list[dict[str, Any]] = []
     for position, image, detail in outcomes:
         upload = uploads[position]

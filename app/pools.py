@@ -4,7 +4,6 @@ import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from uuid import uuid4
 
 from sqlalchemy import Select, func, select
@@ -12,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.access.tenants import NAME, tenant_of
-from app.database import insert_new
+from app.database import clock, insert_new
 from app.errors import ImageNotFound, PoolExists, PoolInUse, PoolNotFound
 from app.queries import number_of, page
 from app.records import NewLatent
@@ -23,7 +22,7 @@ DEFAULT_POOL = "default"
 
 def create(session: Session, name: str) -> Pool:
     """Make an empty pool. Raises PoolExists. The name's form is the caller's to check."""
-    pool = Pool(id=uuid4().hex, tenant=tenant_of(session), name=name, created_at=datetime.now(UTC))
+    pool = Pool(id=uuid4().hex, tenant=tenant_of(session), name=name, created_at=clock(session))
     try:
         with session.begin_nested():
             session.add(pool)

@@ -1,7 +1,7 @@
 """The figures of GET /metrics: this process's counters, and what SQL has at the scrape of jobs and of workers."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import product
 from typing import get_args
 
@@ -70,11 +70,12 @@ class AtScrape(Collector):
         self.session = session
 
     def collect(self) -> Iterable[Metric]:
-        yield from of_jobs(self.session)
-        yield from of_workers(live_workers(self.session, clock(self.session)))
+        now = clock(self.session)
+        yield from of_jobs(self.session, now)
+        yield from of_workers(live_workers(self.session, now))
 
 
-def of_jobs(session: Session) -> Iterator[Metric]:
+def of_jobs(session: Session, now: datetime) -> Iterator[Metric]:
     by_status = GaugeMetricFamily("pansynth_jobs", "Jobs by kind and status", labels=["kind", "status"])
     depth = GaugeMetricFamily("pansynth_queue_depth", "Jobs that wait, by kind", labels=["kind"])
     counts = counts_by_status(session)
@@ -85,7 +86,7 @@ def of_jobs(session: Session) -> Iterator[Metric]:
     yield by_status
     yield depth
     oldest = session.scalar(select(func.min(Job.created_at)).where(Job.status == "queued"))
-    age = max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else 0.0
+    age = max(0.0, (now - oldest).total_seconds()) if oldest else 0.0
     yield GaugeMetricFamily("pansynth_oldest_queued_seconds", "Age of the oldest job that waits", value=age)
     yield GaugeMetricFamily(
         "pansynth_steps_to_do", "Steps of 10 to 30 s that a worker does or could do now", value=steps_to_do(session)

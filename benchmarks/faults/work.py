@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -116,6 +117,9 @@ class Client:
         job = self.wait(job_id)
         if job["status"] != "succeeded":
             raise Broken(f"the job has {job['status']}: {job['error']}")
+        times = [datetime.fromisoformat(job[name]) for name in ("created_at", "started_at", "finished_at")]
+        if times != sorted(times):
+            raise Broken(f"the job was created, begun and ended at {', '.join(map(str, times))}")
         digest = hashlib.sha256()
         if self.kind == IMPORT:
             digest.update(json.dumps([job[name] for name in ("stored", "duplicates", "rejected", "progress")]).encode())

@@ -1,5 +1,6 @@
 import hashlib
-from datetime import timedelta
+import re
+from datetime import datetime, timedelta, tzinfo
 
 import httpx
 import pytest
@@ -44,6 +45,24 @@ def test_the_remaining_time_does_not_climb_while_a_batch_is_made(
         times = {"started_at": now - timedelta(seconds=90), "progressed_at": now - timedelta(seconds=80)}
         session.execute(update(Job).where(Job.id == job["id"]).values(times))
     assert client.get(job["links"]["self"]).json()["eta_seconds"] == 20, "two samples at 10 s each, as 80 s ago"
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_jobs_times_are_of_one_clock_whatever_the_apis_own_says(
+    client: httpx.Client, service: Service, pool: str, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Wrong":
+            return super().now(tz) + timedelta(hours=hours)
+
+    for module in ("admission", "pools", "monitoring.metrics"):
+        monkeypatch.setattr(f"app.{module}.datetime", Wrong, raising=False)
+    submitted = datetime.fromisoformat(submit(client, pool)["created_at"])
+    with service.database.read() as session:
+        assert timedelta() <= clock(session) - submitted < timedelta(minutes=10)
+    waits = re.findall(r"^pansynth_oldest_queued_seconds (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    assert 0 <= float(*waits) < 600
 
 
 def test_a_finished_job_has_a_dataset(client: httpx.Client, finished: str) -> None:
