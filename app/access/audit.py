@@ -6,7 +6,6 @@ ids and routes; never a file's name, a parameter or a body.
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from anyio import to_thread
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.browsers import SAFE_METHODS
 from app.access.callers import Caller
+from app.database import clock
 from app.queries import number_of, page
 from app.service import Service
 from app.tables import AuditEntry
@@ -49,7 +49,6 @@ class Audit:
         place = Headers(raw=start["headers"]).get("location", "") if scope["method"] == "POST" else ""
         named = place.removeprefix("/") or "/".join(map(str, scope.get("path_params", {}).values()))
         entry = AuditEntry(
-            at=datetime.now(UTC),
             api_key=caller.key,
             tenant=caller.tenant,
             action=f"{scope['method']} {route}",
@@ -68,13 +67,14 @@ def is_worth_a_row(method: str, route: str, status: int) -> bool:
 
 def write(service: Service, entry: AuditEntry) -> None:
     with service.database.write() as session:
+        entry.at = clock(session)
         session.add(entry)
 
 
 def by_command(session: Session, action: str, tenant: str, prefix: str) -> None:
     """The same for the command line, in the transaction of what it does."""
-    now = datetime.now(UTC)
-    session.add(AuditEntry(at=now, api_key="", tenant=tenant, action=action, object=f"keys/{prefix}", status=200))
+    named = f"keys/{prefix}"
+    session.add(AuditEntry(at=clock(session), api_key="", tenant=tenant, action=action, object=named, status=200))
 
 
 def list_(session: Session, *, limit: int = 100, cursor: str | None = None) -> tuple[Sequence[AuditEntry], str | None]:

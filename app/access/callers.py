@@ -8,7 +8,7 @@ from functools import cached_property
 from app.access import api_keys, tickets
 from app.access.api_keys import SCOPES, Limits, Scope
 from app.access.secret import secret_of
-from app.database import Database
+from app.database import Database, clock
 from app.problems import Problem
 from app.settings import Settings
 from app.tables import DEFAULT_TENANT, ApiKey
@@ -67,6 +67,11 @@ class Callers:
         row = self._look_up(caller.key) if caller.key else None
         return not caller.key or (row is not None and api_keys.is_active(row, datetime.now(UTC)))
 
+    def now(self) -> datetime:
+        """By the clock that all APIs share, or one might take another's ticket for late. Blocking."""
+        with self.database.read() as session:
+            return clock(session)
+
     def _by_token(self, token: str) -> ApiKey:
         row = self._look_up(api_keys.prefix_of(token))
         if not api_keys.matches(self.secret, token, row) or row is None:
@@ -74,7 +79,7 @@ class Callers:
         return self._used(row)
 
     def _by_ticket(self, ticket: str, path: str) -> ApiKey:
-        prefix = tickets.holder(self.secret, ticket, path, datetime.now(UTC))
+        prefix = tickets.holder(self.secret, ticket, path, self.now())
         row = self._look_up(prefix) if prefix else None
         if row is None:
             raise _unauthorized("the ticket is not for this address or has run out; POST /tickets gives another")

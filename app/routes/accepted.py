@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from uuid import uuid4
 
 from fastapi.responses import JSONResponse
@@ -14,6 +13,7 @@ from starlette.background import BackgroundTask
 from app import broker, keys
 from app.access.limits import Allowance, allowance, charge
 from app.admission import Idempotency, admit
+from app.database import clock
 from app.schemas import JobBody
 from app.service import Service
 from app.tables import Job
@@ -28,7 +28,7 @@ RETRY_AFTER_SECONDS = 2
 def upload_allowance(service: Service, idempotency_key: str | None = None) -> Allowance:
     """How large the request's body may be; asked before it is read."""
     with service.database.read() as session:
-        given = service.caller, service.settings.max_upload_bytes, datetime.now(UTC)
+        given = service.caller, service.settings.max_upload_bytes, clock(session)
         return allowance(session, *given, idempotency_key)
 
 
@@ -53,7 +53,7 @@ def take_in(
             queued = service.settings.max_queued_jobs
             job = admit(session, queued, idempotency, lambda: submit(session, job_id))
             if job.id == job_id:
-                charge(session, service.caller, job, upload_bytes, datetime.now(UTC))
+                charge(session, service.caller, job, upload_bytes, clock(session))
                 outbox.order(session, job, webhook)
     except BaseException as error:
         if not (isinstance(error, DBAPIError) and error.connection_invalidated):

@@ -1,7 +1,7 @@
 """What concerns keys: tickets for downloads, and the audit. Keys are made on the command line, never over HTTP."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
 from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -57,7 +57,7 @@ def make_ticket(request: TicketRequest, service: ServiceDep) -> Ticket:
     """An address that a browser can save from, for a minute; the caller's key must be good for it then, too."""
     if not service.caller.key:
         return Ticket(href=request.path, expires_at=None)
-    ticket, expires_at = ticket_for(service.callers.secret, service.caller.key, request.path, datetime.now(UTC))
+    ticket, expires_at = ticket_for(service.callers.secret, service.caller.key, request.path, service.callers.now())
     return Ticket(href=f"{request.path}?ticket={ticket}", expires_at=expires_at)
 
 

@@ -1,6 +1,6 @@
 import hashlib
 import re
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -10,6 +10,7 @@ from app import jobs
 from app.database import clock
 from app.service import Service
 from app.tables import Job
+from tests.clocks import set_clock
 from tests.serving import claim, make_sample, plan, stored, submit
 
 
@@ -51,13 +52,7 @@ def test_the_remaining_time_does_not_climb_while_a_batch_is_made(
 def test_a_jobs_times_are_of_one_clock_whatever_the_apis_own_says(
     client: httpx.Client, service: Service, pool: str, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
-    class Wrong(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> "Wrong":
-            return super().now(tz) + timedelta(hours=hours)
-
-    for module in ("admission", "pools", "monitoring.metrics"):
-        monkeypatch.setattr(f"app.{module}.datetime", Wrong, raising=False)
+    set_clock(monkeypatch, timedelta(hours=hours), "admission", "pools", "monitoring.metrics")
     submitted = datetime.fromisoformat(submit(client, pool)["created_at"])
     with service.database.read() as session:
         assert timedelta() <= clock(session) - submitted < timedelta(minutes=10)

@@ -7,8 +7,10 @@ import pytest
 from sqlalchemy import func, select, text
 
 from app.access import api_keys
+from app.database import clock
 from app.janitor import FORGET_AUDIT, tidy
 from app.tables import AuditEntry
+from tests.clocks import set_clock
 from tests.key_holders import as_of, holder_of, make_key
 from tests.serving import Served, fill_pool, finish, submit
 
@@ -41,6 +43,15 @@ def test_what_changes_something_or_is_refused_or_takes_results_out_leaves_a_row(
         ("GET /metrics", "", 403),
         ("DELETE /pools/{name}", "held", 204),
     ]
+
+
+def test_rows_tell_when_by_the_databases_clock(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, timedelta(hours=1), "access.audit")
+    with holder_of(guarded, make_key(guarded.service)) as client:
+        client.delete("/pools/x")
+    with guarded.service.database.read() as session:
+        (entry,) = session.scalars(select(AuditEntry))
+        assert timedelta() <= clock(session) - entry.at < timedelta(minutes=10)
 
 
 def test_a_row_names_no_file_and_no_content(guarded: Served) -> None:

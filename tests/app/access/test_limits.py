@@ -15,9 +15,10 @@ from app import imports
 from app.access import api_keys, limits
 from app.access.api_keys import Limits
 from app.access.callers import Caller
-from app.database import Database
+from app.database import Database, clock
 from app.errors import LimitReached
 from app.tables import Job, KeyUsage
+from tests.clocks import set_clock
 from tests.job_life import make_pool
 from tests.key_holders import as_of, holder_of, make_key
 from tests.serving import Served, answer_of, fill_pool, guide_files, head, stored, submit
@@ -181,6 +182,17 @@ def test_the_next_day_is_a_new_one_and_the_refusal_says_when(db: Database) -> No
         take_in(db, caller, "b", size=1)
     assert reached.value.retry_seconds == 12 * 3600 + 1
     take_in(db, caller, "c", now=NOON + timedelta(seconds=reached.value.retry_seconds), size=1)
+
+
+def test_the_day_is_the_databases_whatever_the_clock_of_the_api_says(
+    guarded: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, timedelta(days=1), "routes.accepted")
+    with holder_of(guarded, make_key(guarded.service)) as client:
+        assert client.send(upload(client, 1)).status_code == 202
+    with guarded.service.database.read() as session:
+        days = session.scalars(select(KeyUsage.day)).all()
+        assert days == [clock(session).date()]
 
 
 def test_of_many_requests_at_once_no_more_come_in_than_may(db: Database) -> None:

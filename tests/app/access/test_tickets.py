@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from app.access import api_keys, tickets
+from tests.clocks import set_clock
 from tests.key_holders import as_of, holder_of, make_key
 from tests.serving import Served, fill_pool, finish, refused, submit
 
@@ -48,6 +49,19 @@ def test_a_ticket_runs_out_and_cannot_be_stretched() -> None:
     for forged in (f"{prefix}.{int(until) + 9}.{signature}", f"fedcba987654.{until}.{signature}", "", "x.y.z"):
         assert tickets.holder(secret, forged, "/x", now) is None
     assert tickets.holder(b"t" * 32, ticket, "/x", now) is None
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_ticket_of_an_api_is_good_at_another_whose_clock_is_off(
+    guarded: Served, holder: httpx.Client, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    path = dataset(holder)
+    right = holder.post("/tickets", json={"path": path}).json()["href"]
+    with monkeypatch.context() as its:
+        set_clock(its, timedelta(hours=hours), "routes.access")
+        wrong = holder.post("/tickets", json={"path": path}).json()["href"]
+    set_clock(monkeypatch, timedelta(hours=hours), "access.callers")
+    assert [guarded.client.get(href).status_code for href in (right, wrong)] == [200, 200]
 
 
 def test_a_ticket_ends_with_its_key(guarded: Served, holder: httpx.Client) -> None:
