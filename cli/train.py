@@ -63,13 +63,15 @@ def train_vae(
 ) -> None:
     """Train the VAE. Killed, it continues where it was when the same command is given again."""
     from models.training import vae
+    from models.training.ranks import first_alone
     from models.weights import check_place, save_vae
 
     with in_words(), joined(device) as own, _progress("vae") as show:
         check_place(out)
         plan = _plan(steps, minutes, batch, learning_rate, seed)
         judges = _labeled(labeled, show)
-        images, checked = _images(data, out, [*(exclude or []), *([labeled] if labeled else [])], show)
+        with first_alone(own):
+            images, checked = _images(data, out, [*(exclude or []), *([labeled] if labeled else [])], show)
         trained, facts = vae.train_vae(
             images.pixels,
             plan,
@@ -103,6 +105,7 @@ def train_denoiser(
     """Train the denoiser on the latents of the VAE in --out. Killed, it continues as `train vae` does."""
     from models.training import denoiser
     from models.training.latents import describe_latents, open_latents, vae_sha256
+    from models.training.ranks import first_alone
     from models.weights import WeightsError, load_vae, save_denoiser
 
     try:
@@ -111,8 +114,9 @@ def train_denoiser(
         raise Failure(f"{error}; the VAE comes first: pansynth train vae --data {data} --out {out}") from None
     with in_words(), joined(device) as own, _progress("denoiser") as show:
         plan = _plan(steps, minutes, batch, learning_rate, seed)
-        images, checked = _images(data, out, exclude or [], show)
-        latents = open_latents(vae, images, beside(out) / "cache", own, partial(show, label="latents"))
+        with first_alone(own):
+            images, checked = _images(data, out, exclude or [], show)
+            latents = open_latents(vae, images, beside(out) / "cache", own, partial(show, label="latents"))
         vae = vae.to(own)
         trained, facts = denoiser.train_denoiser(
             latents,
@@ -193,7 +197,7 @@ def _first() -> bool:
 def _progress(label: str) -> Iterator[Show]:
     """Progress of process 0; the others are silent."""
     if not _first():
-        yield lambda *_: None
+        yield lambda *_, **__: None
         return
     with progress(label) as show:
         yield show

@@ -4,6 +4,7 @@ Alone, every answer is trivial. Several processes are started by `torchrun`, and
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -31,6 +32,16 @@ def mean_over_ranks(figures: list[float], device: torch.device) -> list[float]:
     dist.all_reduce(shared)
     found: list[float] = (shared / ranks()).tolist()
     return found
+
+
+@contextmanager
+def first_alone(device: torch.device) -> Iterator[None]:
+    """What process 0 does before the others, and tells of; they find what it has made."""
+    if rank() > 0:
+        mean_over_ranks([0.0], device)
+    yield
+    if rank() == 0:
+        mean_over_ranks([0.0], device)
 
 
 class Objective(nn.Module):

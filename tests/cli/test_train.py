@@ -138,12 +138,23 @@ def test_a_gpu_that_is_not_there_is_no_traceback(data: Path, tmp_path: Path) -> 
 
 # What torchrun does, with processes that are forked from one that has loaded torch: that takes longer than all they do.
 TORCHRUN = """
-import sys
+import os, sys, time
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-import models.training.vae
+import models.training.denoiser
 from cli.main import app
+from models.training import images
+from tests.tiny import tiny_unet
+
+models.training.denoiser.build_unet = tiny_unet
+image_paths = images.image_paths
+
+def late(folder):
+    time.sleep(0.5)
+    return image_paths(folder)
 
 def run(arguments):
+    if os.environ["RANK"] == "0":
+        images.image_paths = late
     app(arguments, standalone_mode=False)
 
 config = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork")
@@ -151,17 +162,21 @@ elastic_launch(config, run)(sys.argv[1:])
 """
 
 
-def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: Path, tmp_path: Path) -> None:
-    judges = write_labeled(tmp_path / "judges", 40, 3)
-    out = tmp_path / "own"
-    options = ["--steps", "2", "--batch", "2", "--device", "cpu", "--labeled", str(judges), "--exclude", str(judges)]
+def run_in_two(kind: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-c", TORCHRUN, "train", "vae", "--data", str(data), "--out", str(out), *options],
+        [sys.executable, "-c", TORCHRUN, "train", kind, "--steps", "2", "--batch", "2", "--device", "cpu", *options],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: Path, tmp_path: Path) -> None:
+    judges = write_labeled(tmp_path / "judges", 40, 3)
+    out = tmp_path / "own"
+    done = run_in_two("vae", "--data", data, "--out", out, "--labeled", judges, "--exclude", judges)
     assert done.stdout.count("VAE in ") == 1
     assert done.stdout.endswith(f"next: pansynth train denoiser --data {data} --out {out}\n")
     assert done.stderr.count("done; last figures and sheet") == 1
@@ -169,6 +184,15 @@ def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: P
     assert facts["steps"] == 2 and facts["not_among"] == 3 and "canal_retention" in facts
     with Image.open(tmp_path / "own.training" / "vae" / "sheets" / "0000002.png") as sheet:
         assert sheet.size == (3 * 512, (2 * 2 + 2) * (256 + 16))
+
+
+def test_two_processes_train_a_denoiser_and_the_first_reads_for_both(data: Path, tmp_path: Path) -> None:
+    out = make_tiny_weights(tmp_path / "own")
+    done = run_in_two("denoiser", "--data", data, "--out", out)
+    for told in ("reading 9/9", "latents 9/9", "done; last figures and sheet"):
+        assert done.stderr.count(told) == 1
+    assert done.stdout.count("denoiser in ") == 1
+    assert json.loads((out / "manifest.json").read_text())["training"]["denoiser"]["latents"] == 18
 
 
 def test_a_process_that_fails_does_not_wait_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
