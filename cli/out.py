@@ -8,11 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cli.failure import Failure
+from cli.held import held
 
 
 def beside(out: Path) -> Path:
     """The folder of caches, checkpoints and curves: beside the weights, never among them."""
     return out.with_name(f"{out.name}.training")
+
+
+@contextmanager
+def only_training(out: Path) -> Iterator[None]:
+    """Keep other trainings out of `beside(out)`: they would overwrite these checkpoints. Raises Failure."""
+    folder = beside(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with held(folder / "lock", "another training", f"is at work for --out {out}: stop it, or choose another --out"):
+        yield
 
 
 def check_new(out: Path) -> None:

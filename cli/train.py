@@ -11,7 +11,7 @@ import typer
 
 from cli.failure import Failure
 from cli.labeled import labeled_pairs
-from cli.out import beside, in_a_line, next_command, serving
+from cli.out import beside, in_a_line, next_command, only_training, serving
 from cli.processes import Device, in_words, joined
 from cli.progress import Show, progress, seldom
 from cli.train_region import train_region
@@ -66,7 +66,7 @@ def train_vae(
     from models.training.ranks import first_alone
     from models.weights import check_place, save_vae
 
-    with in_words(), joined(device) as own, _progress("vae") as show:
+    with in_words(), joined(device) as own, _at_work("vae", out) as show:
         check_place(out)
         plan = _plan(steps, minutes, batch, learning_rate, seed)
         judges = _labeled(labeled, show)
@@ -112,7 +112,7 @@ def train_denoiser(
         vae, schedule = load_vae(out)
     except WeightsError as error:
         raise Failure(f"{error}; the VAE comes first: pansynth train vae --data {data} --out {out}") from None
-    with in_words(), joined(device) as own, _progress("denoiser") as show:
+    with in_words(), joined(device) as own, _at_work("denoiser", out) as show:
         plan = _plan(steps, minutes, batch, learning_rate, seed)
         with first_alone(own):
             images, checked = _images(data, out, exclude or [], show)
@@ -194,12 +194,12 @@ def _first() -> bool:
 
 
 @contextmanager
-def _progress(label: str) -> Iterator[Show]:
-    """Progress of process 0; the others are silent."""
+def _at_work(label: str, out: Path) -> Iterator[Show]:
+    """Progress of process 0, which keeps other trainings out; the others are silent."""
     if not _first():
         yield lambda *_, **__: None
         return
-    with progress(label) as show:
+    with only_training(out), progress(label) as show:
         yield show
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.labeled import labeled_pairs
-from cli.out import beside, in_a_line, serving
+from cli.out import beside, in_a_line, only_training, serving
 from cli.processes import in_words, only_device
 from cli.progress import progress, seldom
 
@@ -27,7 +27,7 @@ def train_region(
     from models.weights import check_place
 
     own = only_device(device)
-    with in_words(), progress("region") as show:
+    with in_words(), only_training(out), progress("region") as show:
         check_place(out, KIND)
         plan = region.region_plan(steps, batch, learning_rate, seed)
         labeled = region.read_regions(labeled_pairs(data, "regions"), show)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.labeled import labeled_pairs
-from cli.out import beside, check_new_folder, filled, in_a_line, next_command
+from cli.out import beside, check_new_folder, filled, in_a_line, next_command, only_training
 from cli.processes import in_words, only_device
 from cli.progress import Show, progress, seldom
 
@@ -37,7 +37,7 @@ def train_segmenter(
 
     check_new_folder(out)
     own = only_device(device)
-    with in_words(), progress("segmenter") as show:
+    with in_words(), only_training(out), progress("segmenter") as show:
         plan = SegmenterPlan(backbone, steps, batch, learning_rate, seed)
         labeled = read_labeled(labeled_pairs(data), "images", show)
         checkpoint = Checkpoint.of(labeled, plan, beside(out) / "segmenter")

@@ -11,6 +11,7 @@ import typer
 
 from cli.failure import Failure
 from cli.fleet import DataDir, Host, guarded, migrate_tables, settings_for
+from cli.held import held
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -87,28 +88,13 @@ def _environment(settings: "Settings", workers: int) -> dict[str, str]:
 
 @contextmanager
 def _only_one(data_dir: Path) -> Iterator[None]:
-    """Hold the data folder's lock, which ends with this process, kill -9 or not."""
-    import fcntl
-
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (data_dir / "up.lock").open("a+")
+        (lock := data_dir / "up.lock").touch()
     except OSError as error:
         raise Failure(f"--data-dir {data_dir}: {error.strerror}; choose a folder that can be written") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise Failure(
-                f"`pansynth up` (process {lock.read().strip()}) already runs on {data_dir}: stop it first, "
-                "or choose another --data-dir"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+    with held(lock, "`pansynth up`", f"already runs on {data_dir}: stop it first, or choose another --data-dir"):
         yield
-        lock.truncate(0)
 
 
 @contextmanager

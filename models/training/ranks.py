@@ -36,9 +36,15 @@ def mean_over_ranks(figures: list[float], device: torch.device) -> list[float]:
 
 @contextmanager
 def first_alone(device: torch.device) -> Iterator[None]:
-    """What process 0 does before the others, and tells of; they find what it has made."""
+    """What process 0 does before the others, and tells of; they find what it has made.
+
+    Raises ValueError in the others where it ended instead, so that its own words are not lost among their tracebacks.
+    """
     if rank() > 0:
-        mean_over_ranks([0.0], device)
+        try:
+            mean_over_ranks([0.0], device)
+        except RuntimeError:
+            raise ValueError("the first process has ended; it tells why") from None
     yield
     if rank() == 0:
         mean_over_ranks([0.0], device)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -163,20 +164,19 @@ elastic_launch(config, run)(sys.argv[1:])
 
 
 def run_in_two(kind: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", TORCHRUN, "train", kind, "--steps", "2", "--batch", "2", "--device", "cpu", *options],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: Path, tmp_path: Path) -> None:
     judges = write_labeled(tmp_path / "judges", 40, 3)
     out = tmp_path / "own"
     done = run_in_two("vae", "--data", data, "--out", out, "--labeled", judges, "--exclude", judges)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.count("VAE in ") == 1
     assert done.stdout.endswith(f"next: pansynth train denoiser --data {data} --out {out}\n")
     assert done.stderr.count("done; last figures and sheet") == 1
@@ -189,10 +189,18 @@ def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: P
 def test_two_processes_train_a_denoiser_and_the_first_reads_for_both(data: Path, tmp_path: Path) -> None:
     out = make_tiny_weights(tmp_path / "own")
     done = run_in_two("denoiser", "--data", data, "--out", out)
+    assert done.returncode == 0, done.stderr
     for told in ("reading 9/9", "latents 9/9", "done; last figures and sheet"):
         assert done.stderr.count(told) == 1
     assert done.stdout.count("denoiser in ") == 1
     assert json.loads((out / "manifest.json").read_text())["training"]["denoiser"]["latents"] == 18
+
+
+def test_of_two_processes_the_first_tells_what_is_wrong_with_the_images(tmp_path: Path) -> None:
+    done = run_in_two("vae", "--data", write(tmp_path / "data", 0, 3), "--out", tmp_path / "own")
+    assert done.returncode == 1
+    assert "holds 3 readable radiographs" in done.stderr
+    assert "Connection closed" not in done.stderr
 
 
 def test_a_process_that_fails_does_not_wait_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,6 +283,35 @@ def test_a_denoiser_of_another_vae_is_not_gone_on_with(data: Path, tmp_path: Pat
     torch.save({"step": 1, "seconds": 0.0, "subject": "latents of VAE 0123456789ab"}, checkpoint)
     with pytest.raises(Failure, match="is of a run on latents of VAE 0123456789ab, this one is on latents of VAE"):
         run("train", "denoiser", "--data", data, "--out", tmp_path / "own", "--steps", "1", "--batch", "2")
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from cli.out import only_training
+
+with only_training(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_trainings_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    out = make_tiny_weights(tmp_path / "own")
+    trainings = [("vae", out), ("denoiser", out), ("segmenter", tmp_path / "new"), ("region", tmp_path / "new")]
+
+    def refused(words: str) -> None:
+        for kind, folder in trainings:
+            with pytest.raises(Failure, match=words):
+                run("train", kind, "--data", tmp_path / "missing", "--out", folder)
+
+    with ExitStack() as others:
+        for folder in (out, tmp_path / "new"):
+            command = [sys.executable, "-c", HOLDER, str(folder)]
+            other = others.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            assert other.stdout is not None and other.stdout.readline() == b"held\n"
+        refused(r"another training \(process \d+\) is at work for --out .*: stop it, or choose another --out")
+    refused("missing")  # their data
 
 
 def segmenter(data: Path, out: Path, *more: str | Path) -> str:
