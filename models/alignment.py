@@ -229,7 +229,11 @@ def _middle(weights: Tensor, x: Tensor) -> Tensor:
 
 
 def _terms(images: Tensor, pixel: int = 1) -> Tensor:
-    """The polynomial's terms at every `pixel` pixels of (B, 1, H, W): (10, h, w), the coefficients' reach included."""
+    """The polynomial's terms at every `pixel` pixels of (B, 1, H, W): (10, h, w), the coefficients' reach included.
+
+    The corners of a reduced picture count as those of the whole one, though they lie a little inside: after the last
+    stage a movement goes 0.2 % too far across and 0.4 % too far down.
+    """
     height, width = (side // pixel for side in images.shape[-2:])
     y, x = torch.meshgrid(
         torch.linspace(-1, 1, height, device=images.device),
