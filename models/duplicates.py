@@ -2,7 +2,8 @@
 
 A signature has 512 bits: in the image shrunk to 33 x 16, is each pixel brighter than its left neighbour (a difference
 hash, Krawetz 2013)? Any change of brightness that keeps the order of gray levels leaves it as it is, and compression,
-noise, a stamp or another size changes few bits. A crop, a turn or a mirror image is another image to it.
+noise, a stamp or another size changes few bits. A mirror image has the same bits, each the other way and in the other
+order of its row: networks are trained on mirror images, too, so it is a copy. A crop or a turn is another image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,17 +32,36 @@ def signature(image: NDArray[np.uint8]) -> Signatures:
 
 
 def near_pairs(first: Signatures, second: Signatures) -> Iterator[tuple[int, int]]:
-    """All (row, row) of signatures (N, 64) and (M, 64) that differ in at most NEAR_BITS bits, in order of the first."""
-    words = SIGNATURE_BYTES // 8
-    left, right = (np.ascontiguousarray(rows).view(np.uint64).reshape(len(rows), words) for rows in (first, second))
+    """All (row, row) of signatures (N, 64) and (M, 64) that differ in at most NEAR_BITS bits, in order of the first.
+
+    As they are, or one of them mirrored.
+    """
+    left, left_mirrored, right = map(_words, (first, mirrored(first), second))
     step = max(1, _BLOCK // max(1, len(right)))
     for start in range(0, len(left), step):
-        block = left[start : start + step]
-        distance = np.zeros((len(block), len(right)), np.uint16)
-        for word in range(words):
-            distance += np.bitwise_count(block[:, None, word] ^ right[None, :, word])
-        for row, other in np.argwhere(distance <= NEAR_BITS):
+        these = slice(start, start + step)
+        nearer = np.minimum(_distances(left[these], right), _distances(left_mirrored[these], right))
+        for row, other in np.argwhere(nearer <= NEAR_BITS):
             yield start + int(row), int(other)
+
+
+def mirrored(signatures: Signatures) -> Signatures:
+    """The signatures (N, 64) of the mirror images; but for neighbours of the same gray, whose bit would stay 0."""
+    bits = np.unpackbits(signatures, axis=1).reshape(-1, 16, 32)
+    found: Signatures = np.packbits(1 - bits[:, :, ::-1], axis=2)
+    return found.reshape(len(signatures), SIGNATURE_BYTES)
+
+
+def _words(signatures: Signatures) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(signatures).view(np.uint64).reshape(len(signatures), SIGNATURE_BYTES // 8)
+
+
+def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """How many bits differ, for each pair of rows."""
+    distances = np.zeros((len(left), len(right)), np.uint16)
+    for word in range(SIGNATURE_BYTES // 8):
+        distances += np.bitwise_count(left[:, None, word] ^ right[None, :, word])
+    return distances
 
 
 def groups(signatures: Signatures) -> list[list[int]]:

@@ -38,14 +38,16 @@ def mean_over_ranks(figures: list[float], device: torch.device) -> list[float]:
 def first_alone(device: torch.device) -> Iterator[None]:
     """What process 0 does before the others, and tells of; they find what it has made.
 
-    Raises ValueError in the others where it ended instead, so that its own words are not lost among their tracebacks.
+    Raises ValueError in the others where it raises, so that its own words are not lost among their tracebacks.
     """
-    if rank() > 0:
-        try:
-            mean_over_ranks([0.0], device)
-        except RuntimeError:
-            raise ValueError("the first process has ended; it tells why") from None
-    yield
+    if rank() > 0 and mean_over_ranks([0.0], device) != [0.0]:
+        raise ValueError("the first process has ended; it tells why")
+    try:
+        yield
+    except Exception:
+        if rank() == 0:
+            mean_over_ranks([1.0], device)
+        raise
     if rank() == 0:
         mean_over_ranks([0.0], device)
 

@@ -203,11 +203,17 @@ def test_of_two_processes_the_first_tells_what_is_wrong_with_the_images(tmp_path
     assert "Connection closed" not in done.stderr
 
 
-def test_a_process_that_fails_does_not_wait_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With NCCL it would for ever: leaving the group waits for processes that wait for this one."""
+@pytest.fixture
+def group_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torchrun tells a process that it starts alone."""
     alone = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     for name, value in ({"TORCHELASTIC_RUN_ID": "none"} | alone).items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("group_of_one")
+def test_a_process_that_fails_does_not_wait_for_the_others() -> None:
+    """With NCCL it would for ever: leaving the group waits for processes that wait for this one."""
     with pytest.raises(OSError, match="no room"), joined("cpu"):
         raise OSError("no room")
     assert torch.distributed.is_initialized()
@@ -238,12 +244,14 @@ def test_weights_that_have_no_room_are_no_traceback(tmp_path: Path) -> None:
         save_file({"weights": torch.zeros(1000)}, tmp_path / "weights.safetensors")
 
 
+@pytest.mark.usefixtures("group_of_one")
 def test_a_batch_that_cannot_be_shared_is_no_traceback(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("models.training.ranks.ranks", lambda: 2)
     with pytest.raises(Failure, match="a batch of 5 rows cannot be shared by 2 processes"):
         vae(data, tmp_path / "out", "--batch", "5")
+    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("kind", ["vae", "segmenter"])

@@ -43,6 +43,8 @@ COPIES: dict[str, Callable[[Pixels], Pixels]] = {
     "another gamma": lambda image: (255 * (image / 255) ** 0.6).astype(np.uint8),
     "noise": lambda image: np.clip(image + RANDOM.normal(0, 5, image.shape), 0, 255).astype(np.uint8),
     "a stamp in the corner": stamped,
+    "mirrored": lambda image: np.ascontiguousarray(image[:, ::-1]),
+    "mirrored, JPEG of quality 30": lambda image: resaved(np.ascontiguousarray(image[:, ::-1]), 30),
 }
 
 
@@ -84,7 +86,7 @@ def test_near_of_near_are_one_group() -> None:
     bits = np.zeros((4, 512), bool)
     for row in range(3):
         bits[row, : 50 * row] = True
-    bits[3] = True
+    bits[3, ::2] = True
     assert groups(np.packbits(bits, axis=1)) == [[0, 1, 2], [3]]
 
 
