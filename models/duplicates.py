@@ -18,7 +18,7 @@ from models.pixels import sha256
 SIGNATURE_BYTES = 64
 # Measured (docs/training.md): copies differ in at most 0.11 of the bits, different patients in at least 0.21.
 NEAR_BITS = round(0.14 * 8 * SIGNATURE_BYTES)
-_BLOCK = 1 << 22  # pairs compared at once: 32 MB for each word of the signature
+_BLOCK = 1 << 22  # pairs compared at once: 16 MB for each of their figures
 
 Signatures = NDArray[np.uint8]
 
@@ -34,34 +34,23 @@ def signature(image: NDArray[np.uint8]) -> Signatures:
 def near_pairs(first: Signatures, second: Signatures) -> Iterator[tuple[int, int]]:
     """All (row, row) of signatures (N, 64) and (M, 64) that differ in at most NEAR_BITS bits, in order of the first.
 
-    As they are, or one of them mirrored.
+    As they are, or one of them mirrored; of neighbours of the same gray the bit is then wrong.
     """
-    left, left_mirrored, right = map(_words, (first, mirrored(first), second))
-    step = max(1, _BLOCK // max(1, len(right)))
-    for start in range(0, len(left), step):
-        these = slice(start, start + step)
-        nearer = np.minimum(_distances(left[these], right), _distances(left_mirrored[these], right))
-        for row, other in np.argwhere(nearer <= NEAR_BITS):
+    bits = 8 * SIGNATURE_BYTES
+    right = _signs(second).reshape(-1, bits).T
+    step = max(1, _BLOCK // max(1, len(second)))
+    for start in range(0, len(first), step):
+        left = _signs(first[start : start + step])
+        mirrored = -left[:, :, ::-1]
+        # Of bits as 1 and -1 the product is how many agree less how many differ.
+        alike = np.maximum(left.reshape(-1, bits) @ right, mirrored.reshape(-1, bits) @ right)
+        for row, other in np.argwhere(alike >= bits - 2 * NEAR_BITS):
             yield start + int(row), int(other)
 
 
-def mirrored(signatures: Signatures) -> Signatures:
-    """The signatures (N, 64) of the mirror images; but for neighbours of the same gray, whose bit would stay 0."""
-    bits = np.unpackbits(signatures, axis=1).reshape(-1, 16, 32)
-    found: Signatures = np.packbits(1 - bits[:, :, ::-1], axis=2)
-    return found.reshape(len(signatures), SIGNATURE_BYTES)
-
-
-def _words(signatures: Signatures) -> NDArray[np.uint64]:
-    return np.ascontiguousarray(signatures).view(np.uint64).reshape(len(signatures), SIGNATURE_BYTES // 8)
-
-
-def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """How many bits differ, for each pair of rows."""
-    distances = np.zeros((len(left), len(right)), np.uint16)
-    for word in range(SIGNATURE_BYTES // 8):
-        distances += np.bitwise_count(left[:, None, word] ^ right[None, :, word])
-    return distances
+def _signs(signatures: Signatures) -> NDArray[np.float32]:
+    """Signatures (N, 64) -> (N, 16, 32), 1 for a bit that is set and -1 for one that is not."""
+    return np.unpackbits(signatures, axis=1).reshape(-1, 16, 32) * np.float32(2) - np.float32(1)
 
 
 def groups(signatures: Signatures) -> list[list[int]]:
