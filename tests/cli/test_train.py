@@ -158,7 +158,8 @@ def run(arguments):
         images.image_paths = late
     app(arguments, standalone_mode=False)
 
-config = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork")
+once = {"max_restarts": 0, "start_method": "fork"}
+config = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", **once)
 elastic_launch(config, run)(sys.argv[1:])
 """
 
