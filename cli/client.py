@@ -144,10 +144,12 @@ def _is_of_use(job: Json) -> bool:
 
 def _content(client: httpx.Client, path: str, files: Sequence[File], fields: Mapping[str, object]) -> str:
     """sha256 of all that a job's result follows from."""
-    models = answer_of(client, "GET", "/models").json()["items"]
+    models = _patiently(partial(answer_of, client, "GET", "/models")).json()["items"]
     weights = [model["sha256"] for model in models if model["name"] == fields.get("model")]
-    pool = f"/pools/{quote(str(fields['pool']), safe='')}" if "pool" in fields else None
-    images = answer_of(client, "GET", pool, also=(404,)).text if pool else ""  # their number: none can be removed
+    images = ""
+    if "pool" in fields:  # says how many images it has; none can be removed
+        pool = f"/pools/{quote(str(fields['pool']), safe='')}"
+        images = _patiently(partial(answer_of, client, "GET", pool, also=(404,))).text
     sent = [[field, name, hashlib.sha256(file.read_bytes()).hexdigest()] for field, name, file in files]
     return hashlib.sha256(json.dumps([path, sent, dict(fields), weights, images]).encode()).hexdigest()
 
