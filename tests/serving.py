@@ -156,13 +156,15 @@ def make_sample(service: Service, sampling: Claim, position: int, mask: bytes | 
     return sha256
 
 
-def finish(service: Service, pool: str, top_k: int, dataset: bytes) -> str:
-    """Bring the oldest job, of one guide, to its end. Returns its id."""
+def finish(service: Service, pool: str, top_k: int, dataset: bytes, failed: int = 0) -> str:
+    """Bring the oldest job, of one guide, to its end; its first `failed` samples cannot be made. Returns its id."""
     plan(service, pool, top_k)
     sampling = claim(service)
-    for position in range(top_k):
+    for position in range(failed, top_k):
         make_sample(service, sampling, position)
     with service.database.write() as session:
+        for position in range(failed):
+            jobs.fail_sample(session, sampling, position=position, detail="no numbers")
         jobs.sampled(session, sampling)
     packaging = claim(service)
     service.blobs.put(keys.dataset(packaging.job_id), dataset)

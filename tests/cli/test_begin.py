@@ -13,7 +13,7 @@ from app.records import NewImage
 from app.settings import Settings
 from app.tables import PoolImage
 from cli.client import File, begin
-from tests.serving import Served, claim, fill_pool, guide_files, make_sample, plan, serving, write_weights
+from tests.serving import Served, claim, fill_pool, finish, guide_files, serving, write_weights
 
 FIELDS = {"pool": "clinic", "top_k": 2, "model": "default"}
 
@@ -48,25 +48,8 @@ def test_the_same_command_goes_on_with_the_job(served: Served, files: list[File]
 
 def test_a_job_that_has_succeeded_is_there_for_the_same_command(served: Served, files: list[File]) -> None:
     first = begun(served, files)
-    end(served, failed=0)
+    finish(served.service, "clinic", 2, b"a dataset")
     assert begun(served, files) == first
-
-
-def end(served: Served, failed: int) -> None:
-    """The job, of two samples, succeeds; as many of them could not be made."""
-    plan(served.service, "clinic", 2)
-    sampling = claim(served.service)
-    for position in range(2):
-        if position < failed:
-            with served.service.database.write() as session:
-                jobs.fail_sample(session, sampling, position=position, detail="no numbers")
-        else:
-            make_sample(served.service, sampling, position)
-    with served.service.database.write() as session:
-        jobs.sampled(session, sampling)
-    packaging = claim(served.service)
-    with served.service.database.write() as session:
-        jobs.packaged(session, packaging, sha256="0" * 64, size=1)
 
 
 def cancel(served: Served, _: list[File]) -> None:
@@ -81,7 +64,7 @@ def fail(served: Served, _: list[File]) -> None:
 
 
 def lack_a_sample(served: Served, _: list[File]) -> None:
-    end(served, failed=1)
+    finish(served.service, "clinic", 2, b"a dataset", failed=1)
 
 
 def grow_the_pool(served: Served, _: list[File]) -> None:
