@@ -109,7 +109,7 @@ def claim(
         step.leased_until, step.attempts = now + timedelta(seconds=lease_seconds), step.attempts + 1
         job.turn = latest_turn(session) + 1
         if job.status == "queued":
-            job.status, job.started_at = "running", now
+            job.status, job.started_at = "running", clock(session)  # `now` was read before the job was found
             job.stage = FIRST_STAGE.get(job.kind)
             job.version += 1
         session.flush()

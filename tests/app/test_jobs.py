@@ -43,7 +43,8 @@ def test_a_synthesis_goes_from_queued_to_succeeded(db: Database) -> None:
     do(db, jobs.packaged, claimed, sha256="d" * 64, size=99)
     ended = look(db, job.id)
     assert (ended.status, ended.stage, ended.error, ended.dataset_bytes) == ("succeeded", None, None, 99)
-    assert ended.finished_at is not None
+    assert ended.started_at is not None and ended.finished_at is not None
+    assert ended.created_at <= ended.started_at <= ended.finished_at  # the claims' NOW is years off
     assert do(db, lambda session: session.scalars(select(Step)).all()) == []
 
 
