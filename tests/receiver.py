@@ -24,10 +24,14 @@ class Received:
 
 @dataclass
 class Receiver:
-    """`answers`: the statuses to answer with, in order; after them what `judge` says. None: hold the connection."""
+    """`answers`: the statuses to answer with, in order; after them what `judge` says. None: hold the connection.
+
+    `headers` come with every answer.
+    """
 
     port: int
     answers: list[int | None] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
     judge: Callable[[Received], int] = lambda _: 204
     received: list[Received] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
@@ -52,6 +56,8 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
             self.send_header("Location", f"http://127.0.0.1:{receiver.port}/elsewhere")
             self.send_header("Set-Cookie", "session=of-another-tenant")
             self.send_header("Content-Length", "0")
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
             self.end_headers()
 
         do_GET = do_POST

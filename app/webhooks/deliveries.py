@@ -39,6 +39,7 @@ class Failure:
 
     reason: str
     lasting: bool = False
+    asked_seconds: float = 0.0  # for which the receiver wants to be left alone
 
 
 async def keep_delivering(service: Service) -> None:
@@ -80,16 +81,17 @@ def write_down(service: Service, due: Due, failure: Failure | None) -> str:
     with service.database.write() as session:
         if failure is None:
             return outbox.delivered(session, due)
-        return outbox.not_delivered(session, due, failure.reason, now=clock(session), lasting=failure.lasting)
+        now, asked = clock(session), failure.asked_seconds
+        return outbox.not_delivered(session, due, failure.reason, now=now, lasting=failure.lasting, asked_seconds=asked)
 
 
 async def attempt(client: httpx.AsyncClient, due: Due, key: bytes) -> Failure | None:
-    """Post the message once; of the answer only the status is read. None: the receiver has it."""
+    """Post the message once; of the answer only the head is read. None: the receiver has it."""
     headers = signed(key, due.message_id, int(time.time()), due.body)
     try:
         async with asyncio.timeout(ATTEMPT_SECONDS):
             async with client.stream("POST", due.url, content=due.body, headers=headers) as answer:
-                status = answer.status_code
+                status, retry_after = answer.status_code, answer.headers.get("retry-after", "")
     except TimeoutError:
         return Failure(f"no answer within {ATTEMPT_SECONDS:g} s")
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last of a host that no IDNA encodes
@@ -98,7 +100,8 @@ async def attempt(client: httpx.AsyncClient, due: Due, key: bytes) -> Failure | 
         return Failure(f"{type(error).__name__}: {error}"[:200])
     if 200 <= status < 300:
         return None
-    return Failure(f"the receiver answered {status}", lasting=status == GONE)
+    asked = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0  # a date is not read
+    return Failure(f"the receiver answered {status}", lasting=status == GONE, asked_seconds=asked)
 
 
 def signed(key: bytes, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:

@@ -67,12 +67,18 @@ def delivered(session: Session, due: Due) -> str:
     return "delivered"
 
 
-def not_delivered(session: Session, due: Due, reason: str, *, now: datetime, lasting: bool) -> str:
-    """An attempt failed: try again later, longer each time; where that is of no use, give up. -> what was done."""
+def not_delivered(
+    session: Session, due: Due, reason: str, *, now: datetime, lasting: bool, asked_seconds: float = 0.0
+) -> str:
+    """An attempt failed: try again later, longer each time; where that is of no use, give up. -> what was done.
+
+    asked_seconds: the pause that the receiver asks for. It lengthens ours, up to the longest.
+    """
     if lasting or due.attempt >= MAX_ATTEMPTS:
         _change(session, due.job_id, due.attempt, {"status": "given_up", "last_error": reason})
         return "given_up"
-    due_at = now + timedelta(seconds=pause_seconds(due.attempt) * random.uniform(0.8, 1.2))
+    pause = max(pause_seconds(due.attempt), min(asked_seconds, LONGEST_PAUSE_SECONDS))
+    due_at = now + timedelta(seconds=pause * random.uniform(1.0, 1.2))
     _change(session, due.job_id, due.attempt, {"due_at": due_at, "last_error": reason})
     return "failed"
 

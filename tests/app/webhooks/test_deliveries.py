@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from standardwebhooks.webhooks import Webhook
 
 from app import jobs, sweeper
+from app.database import clock
 from app.settings import Settings
+from app.tables import Delivery
 from app.webhooks import deliveries
 from tests.evaluations import both_sets, finished_synthesis, send
 from tests.receiver import SECRET, Receiver, make_due, receiving
@@ -59,6 +61,7 @@ def api(running: Served, receiver: Receiver) -> Iterator[Served]:
     """The API as on its first start, with a pool; the receiver has had nothing."""
     receiver.received.clear()
     receiver.answers.clear()
+    receiver.headers.clear()
     fill_pool(running.service, "held", 3)
     yield running
     empty(running.service)
@@ -134,6 +137,22 @@ def test_a_receiver_in_trouble_is_tried_again_under_the_same_id(
     assert {received.headers["webhook-id"] for received in receiver.received} == {f"msg_{job['id']}"}
     for received in receiver.received:
         Webhook(SECRET).verify(received.body, received.headers)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "least", "most"),
+    [("3600", 3600, 4320), ("1", 5, 6), ("9" * 400, 4 * 3600, 4.8 * 3600), ("Fri, 31 Dec 2049 23:59:59 GMT", 5, 6)],
+)
+def test_a_receiver_that_asks_for_a_pause_gets_it(
+    api: Served, receiver: Receiver, retry_after: str, least: float, most: float
+) -> None:
+    receiver.answers[:] = [429]
+    receiver.headers["Retry-After"] = retry_after
+    job = cancelled(api, receiver.url)
+    webhook_when(api, job, "pending", 1, "answered 429")
+    with api.service.database.read() as session:
+        pause = (session.get_one(Delivery, job["id"]).due_at - clock(session)).total_seconds()
+    assert least - 2 < pause < most
 
 
 def test_what_a_receiver_sets_for_one_job_is_not_sent_with_another(api: Served, receiver: Receiver) -> None:
