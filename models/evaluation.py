@@ -76,11 +76,14 @@ def score_images(
     return rows
 
 
-def build_report(results: Sequence[ArmResult], facts: Mapping[str, Any]) -> dict[str, Any]:
+def build_report(
+    results: Sequence[ArmResult], facts: Mapping[str, Any], before_arm: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """Every arm's summary and its comparison with `real`, as JSON; arms in the order of their first result.
 
     All arms need the same seeds and test images. `gap_closed` is the arm's Dice above real's as a share of the
     oracle's; None where there is no oracle, or its interval does not lie above real. Raises ValueError.
+    before_arm: called before each arm is compared, which may take seconds; what it raises ends the call.
     """
     by_arm: dict[str, dict[int, ArmResult]] = {}
     for result in results:
@@ -91,7 +94,10 @@ def build_report(results: Sequence[ArmResult], facts: Mapping[str, Any]) -> dict
             raise ValueError(f"arm {arm!r} has the seeds {sorted(found)}, the first arm {seeds}; finish every arm")
     values = {arm: {name: _values(found, seeds, name) for name in METRICS} for arm, found in by_arm.items()}
     gap = _gap(values)
-    arms = [_arm_body(arm, by_arm[arm][seeds[0]], values, gap) for arm in by_arm]
+    arms = []
+    for arm, found in by_arm.items():
+        before_arm()
+        arms.append(_arm_body(arm, found[seeds[0]], values, gap))
     return {
         **facts,
         "seeds": seeds,

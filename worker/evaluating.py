@@ -73,9 +73,11 @@ def write_report(place: Workplace, lease: Lease) -> int:
     """The step `report`: every arm is done; the report in all its forms."""
     with place.database.read() as session:
         job = queries.find_job(session, lease.claim.job_id)
-    stored = [place.blobs.get(keys.arm(job.id, position)) for position in range(job.total)]
-    results = [ArmResult(**json.loads(data)) for data in stored]
-    report = build_report(results, {"parameters": job.parameters})
+    results = []
+    for position in range(job.total):
+        lease.check()
+        results.append(ArmResult(**json.loads(place.blobs.get(keys.arm(job.id, position)))))
+    report = build_report(results, {"parameters": job.parameters}, lease.check)
     forms = {
         "json": (json.dumps(report, indent=2) + "\n").encode(),
         "csv": report_csv(results).encode(),

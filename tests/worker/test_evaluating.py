@@ -19,6 +19,7 @@ from app.blobs import Blobs
 from app.errors import LeaseLost
 from app.records import NewGuide
 from models import evaluation, pixels
+from models.metrics import METRICS
 from models.phantoms import Phantom
 from tests.worker_service import GoingOn, claim, ends_after, failure, look, submit, work_off
 from worker import evaluating, reading
@@ -185,11 +186,9 @@ def test_workers_that_are_told_to_end_hand_their_arms_back_as_far_as_they_got(
     assert report(place, disturbed) == undisturbed
 
 
-def test_the_lease_is_asked_for_again_and_again_while_images_are_read_and_scored(
-    place: Workplace, radiographs: Sequence[Phantom], synthesis: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    evaluate(place, radiographs, synthesis)
-    assert work(place)  # the arm `real`; the next reads samples, too
+@pytest.fixture
+def story(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a worker does: " " it asks for its lease, "r" it reads a blob, "s" it scores an image, "c" it compares."""
     done: list[str] = []
 
     def noted(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -202,11 +201,34 @@ def test_the_lease_is_asked_for_again_and_again_while_images_are_read_and_scored
     monkeypatch.setattr(Lease, "over", noted(" ", Lease.over))
     monkeypatch.setattr(Blobs, "get", noted("r", Blobs.get))
     monkeypatch.setattr(evaluation, "scores", noted("s", evaluation.scores))
+    monkeypatch.setattr(evaluation, "compare", noted("c", evaluation.compare))
+    return done
+
+
+def test_the_lease_is_asked_for_again_and_again_while_images_are_read_and_scored(
+    place: Workplace, radiographs: Sequence[Phantom], synthesis: str, story: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(place, radiographs, synthesis)
+    assert work(place)  # the arm `real`; the next reads samples, too
+    story.clear()
     monkeypatch.setattr(reading, "READ_AHEAD", 2)
     assert work(place)
-    story = "".join(done)
-    assert story.count("r") > 6 and story.count("s") == 2
-    assert max(map(len, story.split())) <= 2, "one that reads or scores thousands would be taken to hang"
+    told = "".join(story)
+    assert told.count("r") > 6 and told.count("s") == 2
+    assert max(map(len, told.split())) <= 2, "one that reads or scores thousands would be taken to hang"
+
+
+def test_the_lease_is_asked_for_again_and_again_while_arms_are_compared(
+    place: Workplace, radiographs: Sequence[Phantom], synthesis: str, story: list[str]
+) -> None:
+    evaluate(place, radiographs, synthesis)
+    for _ in evaluations.KINDS:
+        assert work(place)
+    story.clear()
+    assert work(place)
+    told = "".join(story)
+    assert (told.count("r"), told.count("c")) == (3, 2 * len(METRICS))
+    assert max(map(len, told.split())) <= len(METRICS), "a report on many arms would be taken to hang"
 
 
 def test_arms_of_one_evaluation_are_shared_out(
