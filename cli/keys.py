@@ -43,7 +43,7 @@ def create(
     ] = None,
     expires_days: Annotated[float | None, typer.Option(min=0, max=36_500, help="Default: never.")] = None,
     max_queued_jobs: Annotated[
-        int | None, typer.Option(min=0, max=MOST, help="That wait or run at once. Default: the service's limit.")
+        int | None, typer.Option(min=1, max=MOST, help="That wait or run at once. Default: the service's limit.")
     ] = None,
     max_bytes_per_day: Annotated[
         int | None, typer.Option(min=0, max=MOST_PER_DAY, help="Of uploads. Default: no limit.")
@@ -93,10 +93,11 @@ def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if not keys:
         typer.echo("there is no key yet; `pansynth keys create NAME` makes one", err=True)
     for key in keys:
-        used = f"last used {key['last_used_at'][:16]}" if key["last_used_at"] else "never used"
-        typer.echo(
-            f"{key['prefix']}  {key['state']:8}  {key['tenant']}  {','.join(key['scopes'])}  {used}  {key['name']}"
-        )
+        used = f"last used {_minute(key['last_used_at'])}" if key["last_used_at"] else "never used"
+        bounds = [f"until {_minute(key['expires_at'])}"] if key["expires_at"] else []
+        bounds += [f"{limit} {key[limit]}" for limit in vars(api_keys.Limits()) if key[limit] is not None]
+        columns = (key["prefix"], f"{key['state']:8}", key["tenant"], ",".join(key["scopes"]), used, key["name"])
+        typer.echo("  ".join(columns) + (f" ({', '.join(bounds)})" if bounds else ""))
 
 
 @app.command()
@@ -135,6 +136,10 @@ def _database(settings: "Settings") -> "Iterator[Database]":
         yield database
     finally:
         database.dispose()
+
+
+def _minute(time: str) -> str:
+    return f"{time[:16]} UTC"
 
 
 def _check(name: str, tenant: str) -> None:

@@ -59,6 +59,21 @@ def test_a_key_has_what_it_was_given() -> None:
     assert made["key"].startswith(listed["prefix"])
 
 
+def test_the_list_tells_people_of_limits_and_of_the_end_too() -> None:
+    keys("create", "laptop", "--expires-days", "2", "--max-queued-jobs", "3", "--max-bytes-per-day", "0")
+    keys("create", "desk")
+    end = read("list")[0]["expires_at"][:16]
+    bounded, unbounded = keys("list").stdout.splitlines()
+    assert bounded.endswith(f"never used  laptop (until {end} UTC, max_queued_jobs 3, max_bytes_per_day 0)")
+    assert unbounded.endswith("never used  desk")
+
+
+def test_a_key_that_may_never_submit_is_one_without_the_scope() -> None:
+    refused = keys("create", "laptop", "--max-queued-jobs", "0")
+    assert refused.exit_code == 2 and "Invalid value" in refused.stderr
+    assert read("list") == []
+
+
 @pytest.mark.parametrize(
     "limit", [("--max-queued-jobs", 2**31), ("--max-bytes-per-day", 2**63), ("--max-samples-per-day", 2**63)]
 )
