@@ -110,6 +110,14 @@ def queries() -> dict[str, BadRequest]:
         found[f"cursor of jobs: {what}"] = BadRequest("GET", f"/jobs?cursor={cursor}", field="cursor")
     for name, value in (("kind", "all"), ("status", "done"), ("status", "%00"), ("kind", "Synthesis")):
         found[f"{name} {value!r}"] = BadRequest("GET", f"/jobs?{name}={value}", field=name)
+    for path, name in {
+        "/pools": "name",
+        "/pools/held/images": "offset",
+        "/jobs": "state",
+        f"/jobs/{'0' * 32}/samples": "page",
+        "/audit": "api_key",
+    }.items():  # ignored, each would let a client take a list for another
+        found[f"unknown parameter of {path[:20]}"] = BadRequest("GET", f"{path}?{name}=failed", field=name)
     found["an event id of 201 characters"] = BadRequest(
         "GET", f"/jobs/{'0' * 32}/events", headers={"Last-Event-ID": "1" * 201}, statuses=(404, 422)
     )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.access import audit
 from app.access.tickets import ticket_for
-from app.routes.parameters import Cursor, Limit
+from app.routes.parameters import PageOf
 from app.routes.router import Router
 from app.service import HouseDep, ServiceDep, admin, reader
 
@@ -62,8 +62,8 @@ def make_ticket(request: TicketRequest, service: ServiceDep) -> Ticket:
 
 
 @router.get("/audit", dependencies=[Depends(admin)])
-def list_audit(house: HouseDep, cursor: Cursor, limit: Limit = 100) -> AuditList:
+def list_audit(house: HouseDep, page: PageOf) -> AuditList:
     """Who did what, newest first, of every tenant."""
     with house.database.read() as session:
-        rows, following = audit.list_(session, limit=limit, cursor=cursor)
+        rows, following = audit.list_(session, limit=page.limit, cursor=page.cursor)
     return AuditList(items=[AuditBody.model_validate(row, from_attributes=True) for row in rows], next=following)

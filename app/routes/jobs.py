@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import Field
 
 from app import events, jobs, keys, queries
 from app.database import clock
@@ -12,7 +13,7 @@ from app.labels import label
 from app.openapi import JOB_HEADERS, Responses, file_answers, problems
 from app.problems import Problem
 from app.routes.accepted import job_answer
-from app.routes.parameters import Cursor, JobId, Limit, SampleIndex
+from app.routes.parameters import JobId, Page, PageOf, SampleIndex
 from app.routes.router import Router
 from app.schemas import REASONS_IN_LIST, JobBody, JobList, Kind, SampleBody, SampleList, Status
 from app.service import ServiceDep
@@ -40,17 +41,18 @@ DATASET: Responses = {
 SAMPLE = {404: "There is no such job or sample, or the sample failed or was dropped", 409: "It is not made"}
 
 
+class PageOfJobs(Page):
+    kind: Literal[Kind, ""] = Field("", description="jobs of this kind alone; empty: of every")
+    status: Literal[Status, ""] = Field("", description="jobs of this status alone; empty: of every")
+
+
 @router.get("/jobs")
-def list_jobs(
-    service: ServiceDep,
-    cursor: Cursor,
-    limit: Limit = 100,
-    kind: Annotated[Literal[Kind, ""], Query(description="jobs of this kind alone; empty: of every")] = "",
-    status: Annotated[Literal[Status, ""], Query(description="jobs of this status alone; empty: of every")] = "",
-) -> JobList:
+def list_jobs(service: ServiceDep, page: Annotated[PageOfJobs, Query()]) -> JobList:
     """Jobs, the newest first."""
     with service.database.read() as session:
-        rows, following = queries.list_jobs(session, kind=kind, status=status, limit=limit, cursor=cursor)
+        rows, following = queries.list_jobs(
+            session, kind=page.kind, status=page.status, limit=page.limit, cursor=page.cursor
+        )
         return JobList(items=[JobBody.of(session, job, REASONS_IN_LIST) for job in rows], next=following)
 
 
@@ -117,10 +119,10 @@ def follow_job(
 
 
 @router.get("/jobs/{job_id}/samples", responses=NO_JOB, response_model_exclude_unset=True)
-def list_samples(job_id: JobId, service: ServiceDep, cursor: Cursor, limit: Limit = 100) -> SampleList:
+def list_samples(job_id: JobId, service: ServiceDep, page: PageOf) -> SampleList:
     """The samples made so far."""
     with service.database.read() as session:
-        rows, following = queries.list_samples(session, job_id, limit=limit, cursor=cursor)
+        rows, following = queries.list_samples(session, job_id, limit=page.limit, cursor=page.cursor)
         guides = queries.guides(session, job_id)
     return SampleList(items=[SampleBody.of(sample, guides[sample.guide]) for sample in rows], next=following)
 

@@ -1,10 +1,11 @@
 """The query and path parameters that several routes share."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.errors import BadCursor, JobNotFound
 from app.problems import FieldError, invalid
@@ -16,7 +17,6 @@ def checked_key(key: str) -> str:
     return key
 
 
-Limit = Annotated[int, Query(ge=1, le=1000, description="how many items at most")]
 PoolName = Annotated[str, Path(description="the pool's name")]
 ImageId = Annotated[int, Path(description="`id` in the list of images")]
 SampleIndex = Annotated[int, Path(description="`index` in the list of samples")]
@@ -46,14 +46,27 @@ def job_id_of(job_id: Annotated[str, Path(description="the job's `id`")]) -> str
     return job_id
 
 
-def cursor_of(
-    cursor: Annotated[str | None, Query(max_length=200, description="`next` of the page before")] = None,
-) -> str | None:
-    if cursor is not None and not cursor.isprintable():
-        raise BadCursor(cursor)
-    return cursor
+class Page(BaseModel):
+    """Which part of a list. A parameter that is misspelt is refused: ignored, it would leave the list unfiltered."""
+
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(100, ge=1, le=1000, description="how many items at most")
+    cursor: str | None = Field(None, max_length=200, description="`next` of the page before")
+
+    @model_validator(mode="before")
+    @classmethod
+    def without_ticket(cls, given: Mapping[str, object]) -> dict[str, object]:
+        """By which the caller came in."""
+        return {name: value for name, value in given.items() if name != "ticket"}
+
+    @field_validator("cursor")
+    @classmethod
+    def may_be_ours(cls, cursor: str | None) -> str | None:
+        if cursor is not None and not cursor.isprintable():
+            raise BadCursor(cursor)
+        return cursor
 
 
 IdempotencyKey = Annotated[str | None, Depends(idempotency_key_of)]
 JobId = Annotated[str, Depends(job_id_of)]
-Cursor = Annotated[str | None, Depends(cursor_of)]
+PageOf = Annotated[Page, Query()]

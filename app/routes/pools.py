@@ -14,7 +14,7 @@ from app.downloads import REVALIDATE, Download, serve
 from app.openapi import ACCEPTED, Responses, file_answers, header, problems
 from app.problems import FieldError, invalid
 from app.routes.accepted import take_in, upload_allowance
-from app.routes.parameters import Cursor, IdempotencyKey, ImageId, Limit, PoolName
+from app.routes.parameters import IdempotencyKey, ImageId, PageOf, PoolName
 from app.routes.router import Router
 from app.schemas import JobBody, PoolBody, PoolImageBody, PoolImageList, PoolList, PoolRequest
 from app.service import Service, ServiceDep
@@ -38,10 +38,10 @@ def create_pool(request: PoolRequest, service: ServiceDep, response: Response) -
 
 
 @router.get("/pools")
-def list_pools(service: ServiceDep, cursor: Cursor, limit: Limit = 100) -> PoolList:
+def list_pools(service: ServiceDep, page: PageOf) -> PoolList:
     """The pools by name."""
     with service.database.read() as session:
-        rows, following = pools.list_(session, limit=limit, cursor=cursor)
+        rows, following = pools.list_(session, limit=page.limit, cursor=page.cursor)
         counts = pools.image_counts(session, rows)
     return PoolList(items=[PoolBody.of(pool, counts[pool.id]) for pool in rows], next=following)
 
@@ -65,10 +65,10 @@ def delete_pool(name: PoolName, service: ServiceDep) -> None:
 
 
 @router.get("/pools/{name}/images", responses=NO_POOL)
-def list_pool_images(name: PoolName, service: ServiceDep, cursor: Cursor, limit: Limit = 100) -> PoolImageList:
+def list_pool_images(name: PoolName, service: ServiceDep, page: PageOf) -> PoolImageList:
     """A pool's images in the order they came."""
     with service.database.read() as session:
-        rows, following = pools.images(session, name, limit=limit, cursor=cursor)
+        rows, following = pools.images(session, name, limit=page.limit, cursor=page.cursor)
     return PoolImageList(items=[PoolImageBody.of(image, name) for image in rows], next=following)
 
 

@@ -39,6 +39,11 @@ def test_a_ticket_downloads_from_its_address_and_no_other(guarded: Served, holde
     assert guarded.client.post(cancel).status_code == 401
 
 
+def test_a_ticket_lists_too(guarded: Served, holder: httpx.Client) -> None:
+    href = holder.post("/tickets", json={"path": "/jobs"}).json()["href"]
+    assert guarded.client.get(href).json() == holder.get("/jobs").json()
+
+
 def test_a_ticket_runs_out_and_cannot_be_stretched() -> None:
     secret, now = b"s" * 32, datetime(2030, 1, 1, tzinfo=UTC)
     ticket, expires_at = tickets.ticket_for(secret, "0123456789ab", "/x", now)
