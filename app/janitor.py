@@ -5,10 +5,12 @@ is younger than GRACE is left alone: a request or a step under way may be about 
 many processes at once.
 """
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from obstore.exceptions import BaseError as BlobError
 from sqlalchemy import CursorResult, delete, select
 from sqlalchemy.orm import Session
 
@@ -30,6 +32,8 @@ from app.tables import (
     Sample,
     Worker,
 )
+
+log = logging.getLogger(__name__)
 
 GRACE = timedelta(days=1)  # far longer than any request or step lives, also where a clock is an hour ahead
 FORGET_WORKERS = timedelta(days=1)
@@ -58,6 +62,14 @@ def tidy(database: Database, blobs: Blobs, retention_days: float | None, now: da
     removed["blobs of jobs"] = remove_blobs_of_jobs(database, blobs, now - GRACE)
     removed["blobs of pools"] = remove_blobs_of_pools(database, blobs, now - GRACE)
     return removed
+
+
+def remove_now(blobs: Blobs, prefix: str) -> None:
+    """Remove the blobs of what is gone. That is done whether they go now or, where the store is away, by `tidy`."""
+    try:
+        blobs.delete_prefix(prefix)
+    except (BlobError, OSError) as error:
+        log.warning("blobs are left to be tidied up: %r", error)
 
 
 def remove_old_jobs(database: Database, blobs: Blobs, moment: datetime) -> int:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
 
-from app import broker, keys
+from app import broker, janitor, keys
 from app.access.limits import Allowance, allowance, charge
 from app.admission import Idempotency, admit
 from app.database import clock
@@ -57,10 +57,10 @@ def take_in(
                 outbox.order(session, job, webhook)
     except BaseException as error:
         if not (isinstance(error, DBAPIError) and error.connection_invalidated):
-            service.blobs.delete_prefix(f"jobs/{job_id}/")
+            janitor.remove_now(service.blobs, f"jobs/{job_id}/")
         raise
     if job.id != job_id:
-        service.blobs.delete_prefix(f"jobs/{job_id}/")
+        janitor.remove_now(service.blobs, f"jobs/{job_id}/")
         return job_answer(service, job, 200)
     service.metrics.accepted(job.kind)
     return job_answer(service, job, 202, wake=True)

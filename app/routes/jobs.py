@@ -6,7 +6,7 @@ from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from app import events, jobs, keys, queries
+from app import events, janitor, jobs, keys, queries
 from app.database import clock
 from app.downloads import IMMUTABLE, REVALIDATE, Download, redirect, serve
 from app.labels import label
@@ -86,7 +86,7 @@ def delete_job(job_id: JobId, service: ServiceDep) -> None:
     """Remove a job that has ended, with all it made."""
     with service.database.write() as session:
         prefix = jobs.delete_job(session, job_id)
-    service.blobs.delete_prefix(prefix)
+    janitor.remove_now(service.blobs, prefix)
 
 
 @router.get("/jobs/{job_id}/events", response_class=StreamingResponse, responses=EVENTS | NO_JOB)

@@ -9,7 +9,7 @@ from functools import partial
 from anyio import to_thread
 from fastapi import Request, Response
 
-from app import imports, keys, pools
+from app import imports, janitor, keys, pools
 from app.downloads import REVALIDATE, Download, serve
 from app.openapi import ACCEPTED, Responses, file_answers, header, problems
 from app.problems import FieldError, invalid
@@ -61,7 +61,7 @@ def delete_pool(name: PoolName, service: ServiceDep) -> None:
     """Remove a pool and its images; the datasets made from it stay."""
     with service.database.write() as session:
         prefix = pools.delete(session, name)
-    service.blobs.delete_prefix(prefix)
+    janitor.remove_now(service.blobs, prefix)
 
 
 @router.get("/pools/{name}/images", responses=NO_POOL)

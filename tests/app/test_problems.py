@@ -128,6 +128,22 @@ def test_a_job_is_accepted_while_the_broker_is_away(
         assert served.client.get(answer.headers["Location"]).json()["status"] == "queued"
 
 
+def test_what_is_deleted_while_the_blob_store_is_away_is_gone_and_not_to_be_deleted_again(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "ENDPOINT_URL": "http://127.0.0.1:1"}
+    for name, value in (given | {"REGION": "us-east-1", "ALLOW_HTTP": "true"}).items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    change = {"blob_url": "s3://away/prefix", "data_dir": tmp_path_factory.mktemp("away")}
+    with serving(settings.model_copy(update=change)) as served:
+        served.client.post("/pools", json={"name": "held"})
+        upload = served.client.post("/pools/held/images", files={"images": ("a.png", b"x")})
+        deletion = served.client.delete("/pools/held")
+        assert served.client.get("/pools/held").status_code == 404
+    assert (upload.status_code, deletion.status_code) == (503, 204)
+    assert "the blob store does not answer" in upload.json()["detail"]
+
+
 def test_a_mistake_of_the_service_says_nothing_of_its_inside(
     settings: Settings, tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
