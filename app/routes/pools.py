@@ -9,7 +9,7 @@ from functools import partial
 from anyio import to_thread
 from fastapi import Request, Response
 
-from app import imports, janitor, keys, pools
+from app import imports, janitor, keys, pools, queries
 from app.downloads import REVALIDATE, Download, serve
 from app.openapi import ACCEPTED, Responses, file_answers, header, problems
 from app.problems import FieldError, invalid
@@ -96,16 +96,18 @@ async def import_images(
     name: PoolName, request: Request, service: ServiceDep, idempotency_key: IdempotencyKey
 ) -> Response:
     """Add images, each in a field `images`, or one zip in `archive`. The job reports bad files one by one."""
-    await to_thread.run_sync(require_pool, service, name)
+    await to_thread.run_sync(require_pool, service, name, idempotency_key)
     allowance = await to_thread.run_sync(upload_allowance, service, idempotency_key)
     async with read_form(request, allowance) as form:
         given = parse_import(form, service.settings.webhook_hosts)
         return await to_thread.run_sync(take_in_files, service, name, form, given, idempotency_key)
 
 
-def require_pool(service: Service, name: str) -> None:
+def require_pool(service: Service, name: str, idempotency_key: str | None) -> None:
+    """Raises PoolNotFound. What has become of the pool of a request that is sent again does not matter."""
     with service.database.read() as session:
-        pools.find(session, name)
+        if not queries.is_repeated(session, idempotency_key):
+            pools.find(session, name)
 
 
 def take_in_files(service: Service, name: str, form: Form, given: ImportForm, idempotency_key: str | None) -> Response:

@@ -112,6 +112,18 @@ def test_the_same_import_under_the_same_key_is_one_job(client: httpx.Client, ser
     assert stored(service) == after_first
 
 
+def test_an_import_sent_again_is_the_first_one_whatever_has_become_of_its_pool(client: httpx.Client, pool: str) -> None:
+    def send() -> httpx.Response:
+        path = f"/pools/{pool}/images"
+        return client.post(path, files={"images": ("a.png", b"one")}, headers={"Idempotency-Key": "once"})
+
+    first = send().json()
+    client.post(first["links"]["cancel"])
+    client.delete(f"/pools/{pool}")
+    again = send()
+    assert (again.status_code, again.json()["id"]) == (200, first["id"])
+
+
 def test_a_zip_sent_as_an_image_and_then_as_an_archive_is_other_content(client: httpx.Client) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
