@@ -7,7 +7,7 @@ import unicodedata
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import PurePosixPath
+from pathlib import PureWindowsPath
 from typing import BinaryIO
 
 from app.errors import LastingError
@@ -51,8 +51,13 @@ def open_archive(file: BinaryIO, max_upload_bytes: int) -> Iterator[tuple[zipfil
 
 
 def _is_clutter(entry: zipfile.ZipInfo) -> bool:
-    path = PurePosixPath(entry.filename)
-    return entry.is_dir() or "__MACOSX" in path.parts or path.name.startswith(".")
+    path = _path(entry)
+    return entry.filename.endswith(("/", "\\")) or "__MACOSX" in path.parts or path.name.startswith(".")
+
+
+def _path(entry: zipfile.ZipInfo) -> PureWindowsPath:
+    """With / or \\ between its parts: PowerShell 5 packs folders with the latter, though the format forbids it."""
+    return PureWindowsPath(entry.filename)
 
 
 def _check_size(entries: list[zipfile.ZipInfo], packed: int, max_upload_bytes: int) -> None:
@@ -68,8 +73,8 @@ def _check_size(entries: list[zipfile.ZipInfo], packed: int, max_upload_bytes: i
 
 def why_not(entry: zipfile.ZipInfo, max_bytes: int) -> str | None:
     """What is wrong with a file of an archive, as its table of contents has it."""
-    path = PurePosixPath(entry.filename)
-    if path.is_absolute() or ".." in path.parts or "\\" in entry.filename:
+    path = _path(entry)
+    if path.root or ".." in path.parts:
         return "the name leads out of the archive; pack the images under plain names"
     if any(_is_control(character) for character in entry.filename):
         return "the name has control characters; rename the file"

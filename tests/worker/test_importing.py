@@ -107,6 +107,21 @@ def test_an_archive_brings_its_images_and_nothing_else(place: Workplace, radiogr
     assert list(place.blobs.list(f"jobs/{job_id}")) == []
 
 
+def test_an_archive_whose_folders_end_with_backslashes_brings_its_images(
+    place: Workplace, radiographs: Sequence[Phantom]
+) -> None:
+    make_pool(place)
+    entries: list[tuple[str | zipfile.ZipInfo, bytes]] = [
+        ("set\\deep\\", b""),
+        ("set\\deep\\a.png", png(radiographs[0])),
+        ("set\\.DS_Store", b"clutter"),
+    ]
+    job_id = send_archive(place, archive(entries))
+    work_off(place)
+    found = outcome(place, job_id)
+    assert (found.stored, found.rejected) == (1, [])
+
+
 def failed(place: Workplace, job_id: str) -> str:
     work_off(place)
     return failure(place, job_id)
