@@ -56,7 +56,10 @@ class Blobs:
     def get(self, key: str, sha256: str | None = None) -> bytes:
         """Read a blob whose bytes have this sha256, where one is given. Raises BlobMissing, BlobDamaged."""
         with _not_found_is(_missing(key)):
-            data = bytes(obstore.get(self._store, key).bytes())
+            found = obstore.get(self._store, key)
+        # A file does not break off, and in pieces it takes five times as long.
+        in_one = self._folder is not None
+        data = bytes(found.bytes()) if in_one else b"".join(self._pieces(key, found, *found.range))
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
             raise BlobDamaged(f"the store's blob {key} is not what was written ({len(data):,} bytes came)")
         return data

@@ -4,6 +4,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -105,7 +106,10 @@ def test_many_blobs_are_listed_and_deleted(store: Blobs) -> None:
 
 @pytest.fixture
 def asked(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The methods of the requests that reach the bucket; each store opened now goes by this way."""
+    """The methods of the requests that reach the bucket; each store opened now goes by this way.
+
+    With the word "slowly" among them a megabyte takes 0.8 s.
+    """
     requests: list[str] = []
 
     class Between(BaseHTTPRequestHandler):
@@ -120,7 +124,10 @@ def asked(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
                 if name in answer.headers:
                     self.send_header(name, answer.headers[name])
             self.end_headers()
-            self.wfile.write(answer.content)
+            with suppress(OSError):  # who asked may have no more patience
+                for start in range(0, len(answer.content), PIECE):
+                    self.wfile.write(answer.content[start : start + PIECE])
+                    time.sleep(0.8 if "slowly" in requests else 0)
 
         do_DELETE = do_GET = do_HEAD = do_PUT = do_POST
 
@@ -140,6 +147,17 @@ def test_many_blobs_of_a_bucket_are_deleted_by_one_request(s3_url: str, asked: l
     store.delete(*(f"many/{n}" for n in range(100)))
     assert asked == ["POST"]
     assert list(store.list()) == []
+
+
+def test_a_whole_blob_may_take_longer_than_a_request_to_the_bucket(
+    s3_url: str, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Blobs(s3_url).put("big", content := bytes(range(256)) * (4 * PIECE // 256))
+    monkeypatch.setenv("AWS_TIMEOUT", "2s")
+    monkeypatch.setitem(RETRIES, "retry_timeout", timedelta(seconds=1))
+    asked[:] = ["slowly"]
+    assert Blobs(s3_url).get("big") == content
+    assert asked.count("GET") > 1
 
 
 def test_a_part_of_a_blob_is_one_request_to_the_bucket(s3_url: str, asked: list[str]) -> None:
