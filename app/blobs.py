@@ -1,6 +1,7 @@
 """The blob store: bytes by key (`app.keys`) in a local folder or an S3-compatible bucket."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -153,10 +154,11 @@ class Blobs:
         if self._folder is None:
             return 0
         removed = 0
-        for file in self._folder.rglob("*#*"):
-            if _STAGED.search(file.name) and _untouched_since(file, moment):
-                file.unlink(missing_ok=True)
-                removed += 1
+        for folder, _, names in os.walk(self._folder):  # `rglob` fails where a folder goes meanwhile
+            for file in (Path(folder, name) for name in names if _STAGED.search(name)):
+                if _untouched_since(file, moment):
+                    file.unlink(missing_ok=True)
+                    removed += 1
         return removed
 
 

@@ -1,5 +1,6 @@
 """app/janitor.py: leftovers of killed processes go, everything a row names stays."""
 
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app import jobs, keys, queries
 from app.access import api_keys
-from app.blobs import Blobs
+from app.blobs import Blobs, _untouched_since
 from app.database import Database
 from app.janitor import GRACE, remove_old_jobs, tidy
 from app.service import Service
@@ -222,3 +223,22 @@ def test_halves_of_files_left_by_a_killed_writer_go(tmp_path: Path, db: Database
     assert tidy(db, blobs, None, LATER)["unfinished files"] == 1
     assert not half.exists()
     assert list(blobs.list()) == [], "nor is there a job 1"
+
+
+def test_folders_that_go_while_it_looks_for_unfinished_files_are_passed_over(
+    blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halves = [tmp_path / "blobs" / "jobs" / job / "dataset.zip#1" for job in ("1", "2", "3")]
+    for half in halves:
+        half.parent.mkdir(parents=True)
+        half.write_bytes(b"half")
+    looked = _untouched_since
+
+    def look_while_others_go(file: Path, moment: datetime) -> bool:
+        for other in {half.parent for half in halves} - {file.parent}:
+            shutil.rmtree(other, ignore_errors=True)
+        return looked(file, moment)
+
+    monkeypatch.setattr("app.blobs._untouched_since", look_while_others_go)
+    assert blobs.remove_unfinished(LATER) == 1
+    assert not any(half.exists() for half in halves)
