@@ -1,6 +1,6 @@
 """A job's samples, read from the database a page at a time: memory does not grow with the dataset."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy import func, or_, select
 
@@ -18,9 +18,13 @@ class MadeSamples:
     May be iterated over any number of times.
     """
 
-    def __init__(self, database: Database, job: Job) -> None:
-        """Raises LastingError unless every sample is made, was dropped, or could not be made."""
+    def __init__(self, database: Database, job: Job, before_page: Callable[[], None]) -> None:
+        """before_page: may stop an iteration by raising, which takes minutes over a million.
+
+        Raises LastingError unless every sample is made, was dropped, or could not be made.
+        """
         self._database = database
+        self._before_page = before_page
         self._made = queries.made(job.id)
         outcomes = (Sample.image_sha256, Sample.dropped, Sample.failure)
         settled = or_(*(outcome.is_not(None) for outcome in outcomes))
@@ -44,5 +48,6 @@ class MadeSamples:
             last = page[-1].position
 
     def _page(self, last: int) -> Sequence[Sample]:
+        self._before_page()
         with self._database.read() as session:
             return session.scalars(self._made.where(Sample.position > last).limit(PAGE)).all()

@@ -39,7 +39,7 @@ def package(place: Workplace, lease: Lease) -> int:
     with place.database.read() as session:
         job = queries.find_job(session, lease.claim.job_id)
         guides = queries.guides(session, job.id)
-    samples = MadeSamples(place.database, job)
+    samples = MadeSamples(place.database, job, lease.check)
     if not len(samples):
         raise LastingError(_none_kept(place, job))
     with tempfile.TemporaryDirectory(dir=place.cache) as folder:

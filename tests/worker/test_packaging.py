@@ -34,8 +34,9 @@ from tests.worker_service import (
     work_off_impatiently,
     work_until,
 )
-from worker import packaging
+from worker import made_samples, packaging
 from worker.lease import Lease
+from worker.made_samples import MadeSamples
 from worker.manifest import COLUMNS
 from worker.preview import OUTLINE, coloured, outlined
 from worker.tasks import work
@@ -189,7 +190,7 @@ def test_an_outline_leaves_the_canal_to_be_seen() -> None:
     assert (outlined(image, mask) == 99).all()
 
 
-def test_the_lease_is_asked_for_with_every_file_and_while_the_zip_is_sent(
+def test_the_lease_is_asked_for_with_every_file_and_page_of_samples_and_while_the_zip_is_sent(
     place: Workplace, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     story = ""
@@ -203,11 +204,14 @@ def test_the_lease_is_asked_for_with_every_file_and_while_the_zip_is_sent(
         return call
 
     monkeypatch.setattr(Lease, "check", noted("?", Lease.check))
+    monkeypatch.setattr(made_samples, "PAGE", 2)
+    monkeypatch.setattr(MadeSamples, "_page", noted("p", MadeSamples._page))
     monkeypatch.setattr(zipfile.ZipFile, "writestr", noted("w", zipfile.ZipFile.writestr))
     monkeypatch.setattr(Blobs, "put_file", noted("s", Blobs.put_file))
     assert work(place)
     writing, sending = story.split("s")
     assert writing.count("w") == len(members(dataset(place, job_id)))
+    assert "pp" not in writing, "a worker that lists a million samples would be taken to hang"
     assert "ww" not in writing and "?" in sending, "else a job that was cancelled would be packed to its end"
 
 
