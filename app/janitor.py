@@ -65,7 +65,7 @@ def tidy(database: Database, blobs: Blobs, retention_days: float | None, now: da
 
 
 def remove_now(blobs: Blobs, prefix: str) -> None:
-    """Remove the blobs of what is gone. That is done whether they go now or, where the store is away, by `tidy`."""
+    """Remove the blobs of a job or pool whose rows are gone; where the store is away they are left to `tidy`."""
     try:
         blobs.delete_prefix(prefix)
     except (BlobError, OSError) as error:

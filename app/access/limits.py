@@ -40,7 +40,7 @@ class Allowance:
 
 
 def allowance(
-    session: Session, caller: Caller, max_upload_bytes: int, now: datetime, idempotency_key: str | None = None
+    session: Session, caller: Caller, max_upload_bytes: int, now: datetime, idempotency_key: str | None
 ) -> Allowance:
     """What a request may bring. One that is sent again is not charged again, so the day's limit does not matter."""
     allowed = caller.limits.max_bytes_per_day

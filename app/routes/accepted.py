@@ -25,11 +25,10 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_SECONDS = 2
 
 
-def upload_allowance(service: Service, idempotency_key: str | None = None) -> Allowance:
+def upload_allowance(service: Service, idempotency_key: str | None) -> Allowance:
     """How large the request's body may be; asked before it is read."""
     with service.database.read() as session:
-        given = service.caller, service.settings.max_upload_bytes, clock(session)
-        return allowance(session, *given, idempotency_key)
+        return allowance(session, service.caller, service.settings.max_upload_bytes, clock(session), idempotency_key)
 
 
 def take_in(
