@@ -1,5 +1,7 @@
 """Keeps a set of child processes alive and ends them together."""
 
+import os
+import shutil
 import signal
 import sys
 import time
@@ -19,6 +21,7 @@ HEALTHY_SECONDS = 60.0  # a child that lived this long has not crashed at its st
 LONGEST_PAUSE_SECONDS = 30.0
 TRIES_TO_START = 3  # quick deaths in a row that end everything, as long as it was never ready
 GRACE_SECONDS = 8.0
+LARGEST_LOG_BYTES = 10_000_000
 
 
 @dataclass
@@ -52,6 +55,15 @@ class Child:
             self.deaths = 0
         self.put_off()
         return status
+
+    def keep_log_small(self) -> None:
+        """Put aside what a large log holds. Its writer appends, and so goes on at the beginning of the emptied file."""
+        with suppress(OSError):  # there is none yet
+            if self.log.stat().st_size <= LARGEST_LOG_BYTES:
+                return
+            with suppress(OSError):  # on a full disk there is no room for it
+                shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+            os.truncate(self.log, 0)
 
     def put_off(self) -> None:
         """It ended too soon, or could not be started: plan the next start, at once after the first time."""
@@ -94,6 +106,7 @@ class Supervisor:
                 self._mourn(child, status)
             if child.process is None and time.monotonic() >= child.due and not self.asked:
                 self._start(child)
+            child.keep_log_small()
 
     def _start(self, child: Child) -> None:
         try:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from cli.supervisor import Child
 
-LARGEST_LOG_BYTES = 10_000_000
-
 
 def up(
     host: Host = "127.0.0.1",
@@ -150,11 +148,9 @@ def _valkey() -> Path:
 
 
 def _log(data_dir: Path, name: str) -> Path:
-    """The log file of a child; a large one of earlier days is put aside."""
+    """The log file of a child."""
     path = data_dir.resolve() / "logs" / f"{name}.log"
     path.parent.mkdir(exist_ok=True)
-    if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
     return path
 
 

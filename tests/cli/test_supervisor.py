@@ -164,6 +164,15 @@ time.sleep(60)
     until_ended(orphan)
 
 
+def test_a_childs_log_stays_small_while_it_runs(supervise, tmp_path: Path) -> None:
+    supervise(f"head -c 11000000 /dev/zero; until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo later; exec sleep 60")
+    log, aside = tmp_path / "0.log", tmp_path / "0.log.1"
+    until(lambda: aside.exists() and log.stat().st_size == 0)
+    assert aside.stat().st_size == 11_000_000
+    (tmp_path / "go").touch()
+    until(lambda: log.read_bytes() == b"later\n")
+
+
 def test_it_says_once_that_it_is_ready(supervise, tmp_path: Path) -> None:
     process = supervise(f"echo $$ >> {tmp_path}/pids; exec sleep 60")
     pids(tmp_path / "pids")
