@@ -118,12 +118,12 @@ def words_of(answer: httpx.Response) -> str:
         problem = answer.json()
     except ValueError:
         problem = None
-    if not isinstance(problem, dict):
+    if not isinstance(problem, dict) or "detail" not in problem:  # a proxy's, perhaps
         return f"status {answer.status_code}, {answer.text[:200]!r}"
     errors = problem.get("errors") or []
     if len(errors) > 1:
         return "\n".join([str(problem["title"]), *(f"  {error['field']}: {error['detail']}" for error in errors)])
-    return str(problem.get("detail", problem))
+    return str(problem["detail"])
 
 
 def begin(client: httpx.Client, path: str, files: Sequence[File], fields: Mapping[str, object]) -> Json:

@@ -280,3 +280,5 @@ def test_a_problem_is_told_field_by_field() -> None:
     assert words_of(httpx.Response(502, text="Bad gateway")) == "status 502, 'Bad gateway'"
     assert words_of(httpx.Response(500, json=["odd"])) == "status 500, '[\"odd\"]'"
     assert words_of(httpx.Response(500, json={"detail": "odd", "errors": None})) == "odd"
+    proxys = httpx.Response(403, json={"errors": [{"code": 1}, {"code": 2}]})
+    assert words_of(proxys) == f"status 403, {proxys.text!r}"
