@@ -62,8 +62,13 @@ class Blobs:
         in_one = self._folder is not None
         data = bytes(found.bytes()) if in_one else b"".join(self._pieces(key, found, *found.range))
         if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-            raise BlobDamaged(f"the store's blob {key} is not what was written ({len(data):,} bytes came)")
+            raise _damaged(key, data)
         return data
+
+    def check_whole(self, key: str, data: bytes) -> None:
+        """Raises BlobDamaged where `get` without a sha256 gave less than the store holds."""
+        if len(data) != self.size(key):
+            raise _damaged(key, data)
 
     def stream(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes start <= i < end (default: to the end) in pieces of 1 MB or so. Raises BlobMissing."""
@@ -160,6 +165,10 @@ class Blobs:
                     file.unlink(missing_ok=True)
                     removed += 1
         return removed
+
+
+def _damaged(key: str, data: bytes) -> BlobDamaged:
+    return BlobDamaged(f"the store's blob {key} is not what was written ({len(data):,} bytes came)")
 
 
 def _missing(key: str) -> BlobMissing:

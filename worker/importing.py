@@ -96,9 +96,14 @@ def import_files(place: Workplace, lease: Lease) -> int:
 
 def _read(place: Workplace, job: Job, upload: Upload) -> tuple[NewImage, NDArray[np.uint8]]:
     """Decode an upload and write its pixels' blob. Raises ImageError."""
-    data = place.blobs.get(keys.upload(job.id, upload.position))
+    key = keys.upload(job.id, upload.position)
+    data = place.blobs.get(key)
     cropped = job.parameters.get("region") == regions.CROP
-    decoded = place.decoder.read_image([data], full_size=cropped)
+    try:
+        decoded = place.decoder.read_image([data], full_size=cropped)
+    except pixels.ImageError:
+        place.blobs.check_whole(key, data)  # or a good file would be refused as cut short
+        raise
     image, crop = decoded.pixels, None
     if cropped:
         original = pixels.from_levels(decoded.pixels)

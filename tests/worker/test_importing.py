@@ -1,11 +1,13 @@
 """worker/importing.py: files and archives into a pool."""
 
 import io
+import os
 import stat
 import tempfile
 import tracemalloc
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
@@ -15,10 +17,22 @@ from app.blobs import Blobs
 from app.queries import ImportOutcome
 from app.settings import Settings
 from app.tables import PoolImage, PoolLatent
+from benchmarks.faults.proxy import Proxy
 from models import pixels
 from models.phantoms import Phantom
 from tests import bad_archives
-from tests.worker_service import claim, dataset, failure, look, make_pool, send_archive, send_files, submit, work_off
+from tests.worker_service import (
+    claim,
+    dataset,
+    failure,
+    look,
+    make_pool,
+    send_archive,
+    send_files,
+    submit,
+    work_off,
+    work_off_impatiently,
+)
 from worker import archives, importing
 from worker.lease import Lease
 from worker.tasks import release_leases, work
@@ -54,6 +68,23 @@ def test_good_files_come_in_and_bad_ones_are_named(place: Workplace, radiographs
     for image, (name, data) in zip(images(place), good, strict=True):
         assert (image.name, image.sha256) == (name, pixels.sha256(data))
         assert place.blobs.get(keys.pool_image(pool_id, image.sha256)) == data
+
+
+def test_a_good_file_of_which_the_bucket_gives_half_is_read_again(
+    place: Workplace, radiographs: Sequence[Phantom], s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Proxy(os.environ["AWS_ENDPOINT_URL"], seed=1)
+    monkeypatch.setattr("benchmarks.faults.proxy.SOMETIMES", 1.0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    place = replace(place, blobs=Blobs(s3_url))
+    make_pool(place)
+    job_id = send_files(place, [("a.png", png(radiographs[0])), ("b.png", png(radiographs[1]))])
+    proxy.mood = "truncated"
+    assert work(place) and proxy.injected
+    proxy.mood = "well"
+    work_off_impatiently(place)
+    proxy.close()
+    assert (outcome(place, job_id).stored, outcome(place, job_id).rejected) == (2, [])
 
 
 def test_uploads_leave_nothing_behind(place: Workplace, radiographs: Sequence[Phantom]) -> None:
