@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 FORM = "multipart/form-data; boundary=xyz"
@@ -52,8 +52,9 @@ def jsons() -> dict[str, BadRequest]:
         "json: two values": _pool(b'{"name": "a"} {"name": "b"}', None),
         "json: not utf-8": _pool(b'{"name": "\xff"}', None, status=400),
         "json: utf-16": _pool('{"name": "A"}'.encode("utf-16")),
-        "json: 30,000 lists deep": _pool(deep, None, status=400),
-        "json: 10,000 objects deep": _pool(b'{"a":' * 10_000, None, status=400),
+        # How deep JSON may be differs between Pythons.
+        "json: 30,000 lists deep": replace(_pool(deep, None), statuses=(400, 422)),
+        "json: 10,000 objects deep": replace(_pool(b'{"a":' * 10_000, None), statuses=(400, 422)),
         "json: a number of 5,000 digits": _pool(b'{"name": ' + b"9" * 5000 + b"}", None, status=400),
         "json: 100 kB": _pool(b'{"name": "' + b"a" * 100_000 + b'"}', None, status=413),
         "json: as a text": _pool(b'{"name": "a"}', "Content-Type", "text/plain", 415),

@@ -55,6 +55,7 @@ def test_a_client_is_not_told_to_send_a_null_where_there_is_none(running: Served
                 assert schema.get("type"), f"{name} of {path} is {schema}"
 
 
+@pytest.mark.filterwarnings("ignore:It looks like `register_random`")  # of hypothesis itself, on Python 3.14
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_every_answer_is_as_the_document_says(running: Served, finished: str, mode: GenerationMode) -> None:
     document = schemathesis.openapi.from_url(f"http://127.0.0.1:{running.port}/openapi.json")
