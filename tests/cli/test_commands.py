@@ -77,7 +77,10 @@ def test_phantoms_come_as_images_masks_and_regions_of_the_same_names(tmp_path: P
 
 def test_ctrl_c_while_phantoms_are_drawn_is_no_traceback(tmp_path: Path) -> None:
     command = pansynth("phantoms", "--out", str(tmp_path), "--count", "128")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as drawing:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell has it ignored in the background
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heard
+    ) as drawing:
         until(lambda: any(imports_numpy(child) for child in psutil.Process(drawing.pid).children()))
         os.killpg(drawing.pid, signal.SIGINT)
         assert drawing.communicate()[1] == ""
