@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 FORM = "multipart/form-data; boundary=xyz"
@@ -37,8 +37,19 @@ def _named(name: object) -> BadRequest:
     return _pool(json.dumps({"name": name}).encode())
 
 
+def status_of_deep(content: bytes) -> int:
+    """400 where this Python's reader gives up on JSON so deep, 422 where it reads on and what it finds is refused."""
+    try:
+        json.loads(content)
+    except RecursionError:
+        return 400
+    except ValueError:
+        pass
+    return 422
+
+
 def jsons() -> dict[str, BadRequest]:
-    deep = b"[" * 30_000
+    lists, objects = b"[" * 30_000, b'{"a":' * 10_000
     return {
         "json: none": _pool(b"", "body"),
         "json: cut short": _pool(b'{"name": "a', None),
@@ -52,9 +63,8 @@ def jsons() -> dict[str, BadRequest]:
         "json: two values": _pool(b'{"name": "a"} {"name": "b"}', None),
         "json: not utf-8": _pool(b'{"name": "\xff"}', None, status=400),
         "json: utf-16": _pool('{"name": "A"}'.encode("utf-16")),
-        # How deep JSON may be differs between Pythons.
-        "json: 30,000 lists deep": replace(_pool(deep, None), statuses=(400, 422)),
-        "json: 10,000 objects deep": replace(_pool(b'{"a":' * 10_000, None), statuses=(400, 422)),
+        "json: 30,000 lists deep": _pool(lists, None, status=status_of_deep(lists)),
+        "json: 10,000 objects deep": _pool(objects, None, status=status_of_deep(objects)),
         "json: a number of 5,000 digits": _pool(b'{"name": ' + b"9" * 5000 + b"}", None, status=400),
         "json: 100 kB": _pool(b'{"name": "' + b"a" * 100_000 + b'"}', None, status=413),
         "json: as a text": _pool(b'{"name": "a"}', "Content-Type", "text/plain", 415),

@@ -7,6 +7,7 @@ from app import errors
 from app.problems import DOMAIN_ERRORS, from_domain
 from app.service import Service
 from app.settings import Settings
+from tests.bad_requests import status_of_deep
 from tests.serving import fill_pool, guide_files, refused, serving
 
 
@@ -59,17 +60,13 @@ def test_json_that_is_not_as_asked_is_refused_in_plain_words(client: httpx.Clien
         "name": "is missing",
         "nme": "is no field of this request; leave it out",
     }
-    kind = {"Content-Type": "application/json"}
-    answer = client.post("/pools", content=b'{"name": "\xff"}', headers=kind)
-    assert answer.status_code == 400
-    assert answer.json()["detail"] == "the body is not JSON in UTF-8, or it is nested too deeply"
-
-
-@pytest.mark.parametrize("depth", [3_000, 30_000])
-def test_json_that_is_nested_deeply_is_refused(client: httpx.Client, depth: int) -> None:
-    content = b'{"name": ' + depth * b"[" + depth * b"]" + b"}"
-    answer = client.post("/pools", content=content, headers={"Content-Type": "application/json"})
-    assert answer.status_code in (400, 422)  # some Pythons read it, and find a list
+    for content in (b'{"name": "\xff"}', *(b'{"name": ' + n * b"[" + n * b"]" + b"}" for n in (3000, 30_000))):
+        answer = client.post("/pools", content=content, headers={"Content-Type": "application/json"})
+        if b"[" in content and status_of_deep(content) == 422:
+            assert list(refused(answer)) == ["name"]
+        else:
+            assert answer.status_code == 400
+            assert answer.json()["detail"] == "the body is not JSON in UTF-8, or it is nested too deeply"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"{}", b'{"name": "a", "nme": "b"}', b"\xff"])
@@ -136,12 +133,10 @@ def test_a_job_is_accepted_while_the_broker_is_away(
 
 
 def test_what_is_deleted_while_the_blob_store_is_away_is_gone_and_not_to_be_deleted_again(
-    settings: Settings, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, s3_url: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "ENDPOINT_URL": "http://127.0.0.1:1"}
-    for name, value in (given | {"REGION": "us-east-1", "ALLOW_HTTP": "true"}).items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    change = {"blob_url": "s3://away/prefix", "data_dir": tmp_path_factory.mktemp("away")}
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    change = {"blob_url": s3_url, "data_dir": tmp_path_factory.mktemp("away")}
     with serving(settings.model_copy(update=change)) as served:
         served.client.post("/pools", json={"name": "held"})
         upload = served.client.post("/pools/held/images", files={"images": ("a.png", b"x")})
