@@ -2,6 +2,7 @@
 
 import logging
 from collections import OrderedDict
+from math import ceil
 
 import torch
 
@@ -95,3 +96,9 @@ def check_same_weights(weights: Weights, sha256: str | None) -> None:
 def batch_size(device: torch.device) -> int:
     """Images to a call of the networks: always the same, see `models.batches`. With 64 an H100 waits for its CPU."""
     return 1 if device.type == "cpu" else 128
+
+
+def for_all_cores(least: int, rounds: int = 1) -> int:
+    """`least` samples or more, so that every core of a CPU gets as many, and `rounds` or more: one core makes one."""
+    cores = torch.get_num_threads()
+    return cores * max(rounds, ceil(least / cores))

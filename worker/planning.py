@@ -19,6 +19,7 @@ from models.matching import Match, better, latent_ssim, random_selection
 from models.synthesis import sample_seed
 from worker.index import PoolIndex, encode, images_without_latent, keep_shard, open_index
 from worker.lease import Lease, TurnOver
+from worker.networks import for_all_cores
 from worker.reading import read_ahead
 from worker.region import crop_guides
 from worker.workplace import Workplace
@@ -27,7 +28,7 @@ LOOKED_UP = 512  # images in one go: the database looks through the whole pool f
 INDEX_BATCH = 32  # images encoded to a shard
 INDEX_SECONDS = 20.0  # after which another step may have its turn
 PLAN_SECONDS = 15.0  # likewise; opening the index of 100,000 images takes seconds, too
-CHUNK_CPU = 8  # samples to a step: 10 to 30 s
+CHUNK_CPU = 8  # samples to a step, 10 to 30 s; more where there are more cores
 CHUNK_CUDA = 256
 
 
@@ -72,7 +73,7 @@ def plan(place: Workplace, lease: Lease) -> int:
     else:
         chosen = _drawn(job, guides, latents, found)
     samples = _samples(job, guides, found, chosen)
-    chunk = CHUNK_CPU if networks.device.type == "cpu" else CHUNK_CUDA
+    chunk = for_all_cores(CHUNK_CPU, rounds=2) if networks.device.type == "cpu" else CHUNK_CUDA
     with place.database.write() as session:
         made = jobs.plan_done(session, lease.claim, samples, chunk)
     place.blobs.delete(keys.matches(job.id, lease.claim.first))

@@ -24,10 +24,10 @@ from models.tensors import to_images
 from models.weights import Networks
 from worker.index import encode
 from worker.lease import Lease, TurnOver
-from worker.networks import batch_size
+from worker.networks import batch_size, for_all_cores
 from worker.workplace import Workplace
 
-TURN_CPU = 4  # samples made and counted together
+TURN_CPU = 4  # samples made and counted together; more where there are more cores
 TURN_CUDA = 128
 CPU = torch.device("cpu")
 STEP_SECONDS = 60.0  # after which the rest is another step's: one that a GPU's worker planned takes a CPU many minutes
@@ -76,7 +76,7 @@ def make_samples(place: Workplace, lease: Lease) -> int:
             .order_by(Sample.position)
         ).all()
     networks = place.networks.get(job.parameters["model"], job.parameters["model_sha256"])
-    turn = TURN_CPU if networks.device.type == "cpu" else TURN_CUDA
+    turn = for_all_cores(TURN_CPU) if networks.device.type == "cpu" else TURN_CUDA
     if lease.claim.attempt > 1:
         turn = 1  # so that a further failure is one sample's: `app.failures` counts on that, and on their order
     left = [row for row in rows if row.failure is None and row.dropped is None and not _is_made(place, row)]

@@ -11,6 +11,8 @@ import hmac
 import logging
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
@@ -100,8 +102,19 @@ async def attempt(client: httpx.AsyncClient, due: Due, key: bytes) -> Failure | 
         return Failure(f"{type(error).__name__}: {error}"[:200])
     if 200 <= status < 300:
         return None
-    asked = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0  # a date is not read
-    return Failure(f"the receiver answered {status}", lasting=status == GONE, asked_seconds=asked)
+    pause = pause_asked_for(retry_after)
+    return Failure(f"the receiver answered {status}", lasting=status == GONE, asked_seconds=pause)
+
+
+def pause_asked_for(retry_after: str) -> float:
+    """Seconds: RFC 9110 lets a receiver write a number of them, or a date. 0 where it asks for none."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after)
+    try:
+        until = parsedate_to_datetime(retry_after)
+        return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):  # no date, or one without a zone
+        return 0.0
 
 
 def signed(key: bytes, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from models.metrics import dice
 from models.phantoms import Phantom, phantoms
 from models.region import ASPECTS, Box, crop_box, find_region, load_region, reduce_region, save_region
 from models.segmenter import Segmenter, build_segmenter
 from models.weights import WeightsError
+from tests.threads import threads
 
 SHIPPED = Path(__file__).parents[2] / "models" / "weights" / "region"
 
@@ -55,12 +55,10 @@ def test_a_radiograph_of_any_size_has_the_same_region(finder: Segmenter, radiogr
 
 
 def test_the_same_region_is_found_on_any_number_of_threads(finder: Segmenter, radiographs: Sequence[Phantom]) -> None:
-    before = torch.get_num_threads()
     found = []
-    for threads in (1, 3):
-        torch.set_num_threads(threads)
-        found.append(find_region(finder, unit(radiographs[1])))
-    torch.set_num_threads(before)
+    for count in (1, 3):
+        with threads(count):
+            found.append(find_region(finder, unit(radiographs[1])))
     assert found[0] is not None and found[1] is not None
     assert (found[0] == found[1]).all()
 

@@ -1,8 +1,7 @@
 """Jobs with `align`: every sample brings its own mask, wherever samples' masks are used; jobs without are as before."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
@@ -23,6 +21,7 @@ from app.tables import Sample
 from app.trust import quality_summary
 from models import pixels
 from models.phantoms import Phantom
+from tests.threads import threads
 from tests.worker.test_evaluating import evaluate
 from tests.worker_service import (
     GoingOn,
@@ -47,14 +46,6 @@ from worker.workplace import Workplace
 pytestmark = pytest.mark.usefixtures("quick_alignment")
 
 OLDER = ("unpack", "import", "index", "plan", "sample", "package", "report")  # steps of versions without align
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    yield
-    torch.set_num_threads(before)
 
 
 def finished(place: Workplace, radiographs: Sequence[Phantom], **parameters: Any) -> str:
@@ -141,6 +132,7 @@ def test_who_moves_which_guide_and_how_many_at_once_leaves_no_trace(
     monkeypatch.setattr(planning, "CHUNK_CPU", 3)
     monkeypatch.setattr(sampling, "TURN_CPU", 2)
     together = submit(place, radiographs[:2], align=True, method="paste", top_k=2)
+    work_until(place, together, "sampling")
     with threads(2):
         work_off(second_place, place)
     assert dataset(place, together) == undisturbed

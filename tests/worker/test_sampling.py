@@ -13,6 +13,7 @@ from app import jobs, keys
 from app.monitoring.figures import Figures
 from models.phantoms import Phantom
 from models.weights import load_networks, save_denoiser
+from tests.threads import threads
 from tests.tiny import make_tiny_weights
 from tests.worker_service import claim, dataset, failure, look, manifest, submit, work_off, work_until
 from worker import sampling
@@ -97,19 +98,34 @@ def test_a_step_that_takes_long_is_handed_on_and_what_it_made_is_kept(
     assert manifest(dataset(place, job_id)) == manifest(dataset(place, at_once))
 
 
-def test_progress_is_counted_as_samples_are_made(
-    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sampling, "TURN_CPU", 1)
-    job_id = submit(place, radiographs[:1])
-    work_until(place, job_id, "sampling")
+def progress(place: Workplace, job_id: str) -> list[tuple[int, int]]:
+    """Of a job's next step of samples: how many were made together, and how many the job counted then."""
     seen = []
 
     class Looking(Figures):
         def samples_made(self, count: int) -> None:
             seen.append((count, look(place, job_id).done))
 
+    work_until(place, job_id, "sampling")
     assert work(replace(place, figures=Looking()))
-    assert seen == [(1, 1), (1, 2), (1, 3)]
+    return seen
+
+
+def test_progress_is_counted_as_samples_are_made(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "TURN_CPU", 1)
+    job_id = submit(place, radiographs[:1])
+    assert progress(place, job_id) == [(1, 1), (1, 2), (1, 3)]
     assert claim(place).kind == "package"
     assert len(list(place.blobs.list(keys.sample(job_id, "x").rsplit("/", 1)[0]))) == 3
+
+
+def test_every_core_makes_a_sample_at_once(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    few = submit(place, radiographs[:2], top_k=6)
+    with threads(2):
+        assert progress(place, few) == [(4, 4), (4, 8)]
+    work_off(place)
+    many = submit(place, radiographs[:2], top_k=6)
+    with threads(6):
+        assert progress(place, many) == [(6, 6), (6, 12)]

@@ -141,7 +141,14 @@ def test_a_receiver_in_trouble_is_tried_again_under_the_same_id(
 
 @pytest.mark.parametrize(
     ("retry_after", "least", "most"),
-    [("3600", 3600, 4320), ("1", 5, 6), ("9" * 400, 4 * 3600, 4.8 * 3600), ("Fri, 31 Dec 2049 23:59:59 GMT", 5, 6)],
+    [
+        ("3600", 3600, 4320),
+        ("1", 5, 6),
+        ("9" * 400, 4 * 3600, 4.8 * 3600),
+        ("Fri, 31 Dec 2049 23:59:59 GMT", 4 * 3600, 4.8 * 3600),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 5, 6),
+        ("soon", 5, 6),
+    ],
 )
 def test_a_receiver_that_asks_for_a_pause_gets_it(
     api: Served, receiver: Receiver, retry_after: str, least: float, most: float
