@@ -78,7 +78,7 @@ def open_stores() -> None:
 
 def end(**_: Any) -> None:
     if place := app.conf.get("pansynth_place"):
-        place.decoder.close()
+        place.decoders.close()
     if heartbeat := app.conf.get("pansynth_heartbeat"):
         heartbeat.stop()
 

@@ -1,7 +1,9 @@
 """Unlabeled images into a pool: read, put on the common grid, encoded once."""
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from typing import BinaryIO
 
 import numpy as np
@@ -76,17 +78,11 @@ def import_files(place: Workplace, lease: Lease) -> int:
             Upload.outcome.is_(None),
         )
         uploads = session.scalars(query.order_by(Upload.position)).all()
-    outcomes: list[Outcome] = []
-    images: dict[str, NDArray[np.uint8]] = {}
-    for upload in uploads:
-        lease.check()
-        try:
-            row, image = _read(place, job, upload)
-        except pixels.ImageError as error:
-            outcomes.append(Outcome(upload.position, None, str(error)))
-        else:
-            outcomes.append(Outcome(upload.position, row))
-            images[row.sha256] = image
+    at_once = len(place.decoders) if lease.claim.attempt == 1 else 1  # several large files may have been too many
+    with ThreadPoolExecutor(at_once) as threads:
+        read = list(threads.map(partial(_read, place, lease, job), uploads))
+    outcomes = [outcome for outcome, _ in read]
+    images = {row.sha256: image for (_, row, _), image in read if row is not None and image is not None}
     latents = _encode_new(place, lease, job, images)
     with place.database.write() as session:
         imports.imported(session, lease.claim, outcomes, latents)
@@ -94,13 +90,23 @@ def import_files(place: Workplace, lease: Lease) -> int:
     return 0
 
 
-def _read(place: Workplace, job: Job, upload: Upload) -> tuple[NewImage, NDArray[np.uint8]]:
+def _read(place: Workplace, lease: Lease, job: Job, upload: Upload) -> tuple[Outcome, NDArray[np.uint8] | None]:
+    """What becomes of a file, and its pixels (256, 512) if it is to be kept."""
+    lease.check()
+    try:
+        row, image = _decode(place, job, upload)
+    except pixels.ImageError as error:
+        return Outcome(upload.position, None, str(error)), None
+    return Outcome(upload.position, row), image
+
+
+def _decode(place: Workplace, job: Job, upload: Upload) -> tuple[NewImage, NDArray[np.uint8]]:
     """Decode an upload and write its pixels' blob. Raises ImageError."""
     key = keys.upload(job.id, upload.position)
     data = place.blobs.get(key)
     cropped = job.parameters.get("region") == regions.CROP
     try:
-        decoded = place.decoder.read_image([data], full_size=cropped)
+        decoded = place.decoders.read_image([data], full_size=cropped)
     except pixels.ImageError:
         place.blobs.check_whole(key, data)  # or a good file would be refused as cut short
         raise

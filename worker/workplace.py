@@ -11,7 +11,7 @@ from app.blobs import Blobs
 from app.database import Database
 from app.monitoring.figures import Figures
 from app.settings import Settings
-from app.uploads.decoder import Decoder
+from worker.decoders import Decoders
 from worker.networks import WarmNetworks
 
 
@@ -23,7 +23,7 @@ class Workplace:
     blobs: Blobs
     celery: Celery
     networks: WarmNetworks
-    decoder: Decoder
+    decoders: Decoders
     told_to_end: Callable[[], bool]  # whether the worker is to let go of its step
     figures: Figures = field(default_factory=Figures)
 
@@ -44,6 +44,6 @@ def open_workplace(settings: Settings, name: str, told_to_end: Callable[[], bool
         blobs=Blobs(settings.blobs()),
         celery=broker.celery_app(settings),
         networks=WarmNetworks(settings),
-        decoder=Decoder(settings.max_pixels),
+        decoders=Decoders(settings.max_pixels),
         told_to_end=told_to_end,
     )

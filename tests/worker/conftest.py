@@ -41,7 +41,7 @@ def going_on(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, broker
         data_dir = begun(beginning, tmp_path_factory.mktemp("begun"))
         place = open_workplace(settings_for(data_dir, weights_dir, broker_url), "earlier@test")
         yield place
-        place.decoder.close()
+        place.decoders.close()
         place.database.dispose()
 
     return opened
@@ -91,7 +91,7 @@ def settings(tmp_path: Path, beginning: Path, weights_dir: Path, broker_url: str
 def place(settings: Settings) -> Iterator[Workplace]:
     opened = open_workplace(settings, "one@test")
     yield opened
-    opened.decoder.close()
+    opened.decoders.close()
     opened.database.dispose()
 
 
@@ -107,5 +107,5 @@ def second_place(settings: Settings) -> Iterator[Workplace]:
     """Another worker of the same service."""
     opened = open_workplace(settings, "two@test")
     yield opened
-    opened.decoder.close()
+    opened.decoders.close()
     opened.database.dispose()

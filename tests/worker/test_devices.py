@@ -33,7 +33,7 @@ def test_a_worker_on_a_gpu_makes_a_dataset(
     job_id = submit(place, radiographs[:2], top_k=1, **preset)
     work_off(place)
     assert len(manifest(dataset(place, job_id))) == 2
-    place.decoder.close()
+    place.decoders.close()
     place.database.dispose()
 
 

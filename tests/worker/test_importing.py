@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import psutil
 import pytest
 from sqlalchemy import select
 
@@ -21,6 +22,7 @@ from benchmarks.faults.proxy import Proxy
 from models import pixels
 from models.phantoms import Phantom
 from tests import bad_archives
+from tests.threads import threads
 from tests.worker_service import (
     claim,
     dataset,
@@ -34,6 +36,7 @@ from tests.worker_service import (
     work_off_impatiently,
 )
 from worker import archives, importing
+from worker.decoders import Decoders
 from worker.lease import Lease
 from worker.tasks import release_leases, work
 from worker.workplace import Workplace, open_workplace
@@ -101,6 +104,26 @@ def test_an_image_that_is_there_is_not_encoded_again(place: Workplace, radiograp
         work_off(place)
     assert (outcome(place, job_id).stored, outcome(place, job_id).duplicates) == (0, 1)
     assert len(list(place.blobs.list(f"pools/{pool_id}/latents"))) == 1
+
+
+@pytest.mark.parametrize(("killed", "at_once"), [(False, 3), (True, 1)])
+def test_files_are_decoded_at_once_unless_that_was_too_much_and_come_in_their_order(
+    place: Workplace, radiographs: Sequence[Phantom], killed: bool, at_once: int
+) -> None:
+    make_pool(place)
+    files = [(f"{n}.png", png(radiographs[n])) for n in range(6)]
+    job_id = send_files(place, [*files[:2], ("cut.png", files[2][1][:1000]), *files[2:]])
+    if killed:
+        claim(place)
+        release_leases(place)
+    with threads(3):
+        place = replace(place, decoders=Decoders(place.settings.max_pixels))
+        before = psutil.Process().children()
+        work_off(place)
+        assert len(psutil.Process().children()) - len(before) == at_once
+        place.decoders.close()
+    assert [image.name for image in images(place)] == [name for name, _ in files]
+    assert [refusal["name"] for refusal in outcome(place, job_id).rejected] == ["cut.png"]
 
 
 def archive(entries: Sequence[tuple[str | zipfile.ZipInfo, bytes]]) -> bytes:
