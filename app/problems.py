@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import logging
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 MAX_SHOWN = 60  # characters of what a client sent, in an answer
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+# As the system says it through all libraries, and SQLite in words of its own.
+NO_ROOM_WORDS = (*map(os.strerror, NO_ROOM), "disk is full")
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,8 @@ async def on_disconnect(request: Request, error: Exception) -> Response:  # noqa
 
 def away(store: str, _request: Request, error: Exception) -> Problem:
     log.error("%s did not answer: %s", store, error)
+    if any(words in str(error) for words in NO_ROOM_WORDS):
+        return no_room()
     return unavailable(f"{store} does not answer; try again in a few seconds")
 
 
@@ -241,7 +246,11 @@ def from_system(request: Request, error: OSError) -> Problem:
     if error.errno not in NO_ROOM:
         return mistake(request, error)
     log.error("no room for an upload's temporary file: %s", error)
-    return unavailable("the service has no room for the upload now; try again later or send less")
+    return no_room()
+
+
+def no_room() -> Problem:
+    return unavailable("the service has no room for this now; try again later or send less")
 
 
 def mistake(request: Request, error: Exception) -> Problem:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import event
 
 from app import errors
 from app.problems import DOMAIN_ERRORS, from_domain
@@ -169,4 +170,17 @@ def test_an_upload_for_which_there_is_no_room_may_come_again(
     assert answer.status_code == 503
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert "Retry-After" in answer.headers
+    assert "no room" in answer.json()["detail"]
+
+
+def test_a_database_for_which_there_is_no_room_is_not_said_to_be_away(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with serving(settings.model_copy(update={"data_dir": tmp_path_factory.mktemp("full")})) as served:
+        engine = served.service.database.engine
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count=1"))
+        engine.dispose()  # the connections that there are may still grow the file
+        files = [("images", (f"{number:0200}.png", b"x")) for number in range(500)]
+        answer = served.client.post("/pools/default/images", files=files)
+    assert answer.status_code == 503
     assert "no room" in answer.json()["detail"]
