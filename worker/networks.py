@@ -3,6 +3,7 @@
 import logging
 from collections import OrderedDict
 from math import ceil
+from threading import Lock
 
 import torch
 
@@ -27,6 +28,7 @@ class WarmNetworks:
         self._settings = settings
         self._loaded: OrderedDict[str, Networks] = OrderedDict()  # by manifest sha256, the last used at the end
         self._region_finder: tuple[str, Segmenter] | None = None  # manifest sha256, the finder
+        self._finding = Lock()  # an import's threads would each load it
         self.device = choose_device(settings.device)
 
     def names(self) -> list[str]:
@@ -67,9 +69,10 @@ class WarmNetworks:
         """
         folder = region_folder(self._settings)
         sha256 = pixels.sha256((folder / "manifest.json").read_bytes())
-        if self._region_finder is None or self._region_finder[0] != sha256:
-            self._region_finder = sha256, load_region(folder)
-        return self._region_finder[1]
+        with self._finding:
+            if self._region_finder is None or self._region_finder[0] != sha256:
+                self._region_finder = sha256, load_region(folder)
+            return self._region_finder[1]
 
     def get(self, name: str, sha256: str | None = None) -> Networks:
         """The networks of these weights, loaded if need be. Raises LastingError, also if they changed."""
