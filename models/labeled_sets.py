@@ -1,7 +1,9 @@
 """The sets of a comparison: guides, pool and test images, from phantoms or from a user's folders."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -139,18 +141,27 @@ def _keep(phantoms: Iterator[Phantom], count: int, stored: Path) -> None:
 def read_labeled(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:
     """Radiographs and masks at 512x256, an empty mask where there is none. Raises ValueError naming the file."""
     images, masks = _room(len(pairs))
-    for number, (image, mask) in enumerate(pairs):
-        try:
-            radiograph = pixels.read_image(image.read_bytes())
-            images[number] = pixels.resize_image(radiograph)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, (image, mask) in enumerate(pool.map(_read_pair, pairs)):
+            images[number] = image
             if mask is not None:
-                anatomy = pixels.read_mask(mask.read_bytes())
-                pixels.check_same_size(radiograph.shape, anatomy.shape)
-                masks[number] = pixels.resize_mask(anatomy)
-        except pixels.ImageError as error:
-            raise ValueError(f"{image} or its mask: {error}") from error
-        show(number + 1, len(pairs), label)
+                masks[number] = mask
+            show(number + 1, len(pairs), label)
     return Labeled(images, masks, tuple(image.name for image, _ in pairs))
+
+
+def _read_pair(pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """Both (256, 512)."""
+    image, mask = pair
+    try:
+        radiograph = pixels.read_image(image.read_bytes())
+        if mask is None:
+            return pixels.resize_image(radiograph), None
+        anatomy = pixels.read_mask(mask.read_bytes())
+        pixels.check_same_size(radiograph.shape, anatomy.shape)
+    except pixels.ImageError as error:
+        raise ValueError(f"{image} or its mask: {error}") from error
+    return pixels.resize_image(radiograph), pixels.resize_mask(anatomy)
 
 
 def _room(count: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -1,6 +1,8 @@
 """Training of the region finder: a SegFormer on small radiographs, and regions that are known."""
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,12 @@ def read_regions(pairs: Sequence[tuple[Path, Path]], show: Callable[[int, int], 
     """
     if len(pairs) < 2:
         raise TrainingDataError(f"there is {len(pairs)} radiograph with its region; training needs at least 2")
-    images, regions = [], []
-    for number, pair in enumerate(pairs, start=1):
-        image, region = _read_pair(*pair)
-        images.append(reduce_image(image))
-        regions.append(reduce_region(region))
-        show(number, len(pairs))
+    read = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, both in enumerate(pool.map(_read_pair, pairs), start=1):
+            read.append(both)
+            show(number, len(pairs))
+    images, regions = zip(*read, strict=True)
     return Labeled(np.stack(images), np.stack(regions), tuple(path.name for path, _ in pairs))
 
 
@@ -65,10 +67,12 @@ def train_region(
     return training.best(), {**facts, "seed": plan.seed, **reached}
 
 
-def _read_pair(path: Path, mask: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _read_pair(pair: tuple[Path, Path]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Both (64, 128)."""
+    path, mask = pair
     try:
         image, region = pixels.read_image(path.read_bytes()), pixels.read_mask(mask.read_bytes())
         pixels.check_same_size(image.shape, region.shape)
     except (OSError, pixels.ImageError) as error:
         raise TrainingDataError(f"{path.name} or its region: {error}") from error
-    return image, region
+    return reduce_image(image), reduce_region(region)
