@@ -36,6 +36,7 @@ Object.assign(window, {
 addEventListener("unhandledrejection", (event) => errors.push(String(event.reason)));
 """
 
+STOP_TIMERS = "for (let timer = 1; timer < 1000; timer++) clearInterval(timer)"
 
 # Said to those whose page another one takes the place of while they ask it.
 LEFT = (

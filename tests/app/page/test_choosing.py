@@ -1,0 +1,138 @@
+"""Steps 1 to 3 of the page: pools and imports, guides, and the submission."""
+
+import base64
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+
+from tests.browser import STOP_TIMERS, Tab
+from tests.serving import guide_files
+
+CHOOSE_A_FILE = """(() => {
+  const files = new DataTransfer();
+  files.items.add(new File(["no image"], "a.png"));
+  const input = document.getElementById("pool-files");
+  input.files = files.files;
+  input.dispatchEvent(new Event("change"));
+})()"""
+
+
+def choose_guide(page: Tab) -> None:
+    for name, (file_name, content, kind) in guide_files():
+        raw = base64.b64encode(BytesIO(content).getvalue()).decode()
+        page.run(f"""(async () => {{
+          const files = new DataTransfer();
+          const bytes = Uint8Array.from(atob("{raw}"), (sign) => sign.charCodeAt(0));
+          files.items.add(new File([bytes], "{file_name}", {{ type: "{kind}" }}));
+          document.getElementById("{name}").files = files.files;
+        }})()""")
+    page.run("document.querySelector('[name=top_k]').value = 2")
+
+
+def test_only_the_last_import_is_followed(page: Tab, pool: str) -> None:
+    page.open("/")
+    page.until("document.getElementById('pool').value")
+    page.run(f"document.getElementById('pool').value = '{pool}'")
+    streams = "requests.filter(({ path }) => path.endsWith('/events'))"
+    for count in (1, 2, 3):
+        page.run(CHOOSE_A_FILE)
+        page.until(f"{streams}.length === {count}")
+    assert page.run(f"{streams}.filter(({{ signal }}) => !signal.aborted).length") == 1
+
+
+def test_an_import_that_nobody_has_begun_waits_in_words_and_among_the_recent_jobs(page: Tab) -> None:
+    page.open("/")
+    page.until("document.getElementById('pool').value && document.getElementById('recent').innerText")
+    page.run(STOP_TIMERS)
+    page.run(CHOOSE_A_FILE)
+    page.until("document.getElementById('import-words').innerText === 'Waiting for a worker ...'")
+    page.until("document.getElementById('recent').innerText.includes('Import into')")
+
+
+def test_files_for_no_pool_are_refused_in_words(page: Tab, client: httpx.Client) -> None:
+    client.delete("/pools/default").raise_for_status()
+    page.open("/")
+    page.until("document.getElementById('preset').value")
+    page.run(CHOOSE_A_FILE)
+    page.until("document.getElementById('pool-problem').innerText.includes('choose one in step 1')")
+
+
+def test_pools_that_others_make_or_delete_are_seen_when_the_page_is_looked_at_again(
+    page: Tab, client: httpx.Client, pool: str
+) -> None:
+    page.open("/")
+    page.until(f"[...document.getElementById('pool').options].some(({{ value }}) => value === '{pool}')")
+    page.until("document.getElementById('preset').value && document.getElementById('recent').innerText")
+    assert page.run("document.getElementById('pool').value") == "default"
+    page.run(f"document.getElementById('pool').value = '{pool}'")
+    client.post("/pools", json={"name": "later"}).raise_for_status()
+    page.run("dispatchEvent(new Event('focus'))")
+    page.until("[...document.getElementById('pool').options].some(({ value }) => value === 'later')")
+    assert page.run("document.getElementById('pool').value") == pool
+    client.delete(f"/pools/{pool}").raise_for_status()
+    page.run("dispatchEvent(new Event('focus'))")
+    page.until(f"[...document.getElementById('pool').options].every(({{ value }}) => value !== '{pool}')")
+    assert page.run("document.getElementById('pool').value") == ""
+
+
+def test_files_that_the_browser_kept_are_previewed_again(page: Tab, tmp_path: Path) -> None:
+    page.open("/")
+    page.run("addEventListener('unload', () => {})")  # so the page is loaded anew when the user comes back
+    for name, (_, content, _) in guide_files():
+        (tmp_path / f"{name}.png").write_bytes(content)
+        page.choose(f"#{name}", tmp_path / f"{name}.png")
+    page.until("document.querySelectorAll('#previews canvas').length === 1")
+    page.leave("document.querySelector('nav a').click()")
+    page.until("location.pathname === '/docs' && document.readyState === 'complete'")
+    page.leave("history.back()")
+    page.until("document.getElementById('image')?.files.length === 1")
+    page.until("document.querySelectorAll('#previews canvas').length === 1")
+
+
+def test_a_page_that_could_not_be_filled_refuses_to_submit_and_is_filled_later(
+    page: Tab, client: httpx.Client, pool: str
+) -> None:
+    page.open("/docs")
+    page.run("localStorage.trouble = '{\"/pools\": 503}'")
+    page.open("/")
+    page.until("document.getElementById('pool-problem').innerText.includes('refused by the test')")
+    choose_guide(page)
+    page.click("#submit")
+    page.until("!document.getElementById('problem').hidden")
+    page.run("release()")
+    page.until(f"[...document.getElementById('pool').options].some(({{ value }}) => value === '{pool}')")
+    page.until("document.getElementById('pool-problem').hidden")
+    assert client.get("/jobs").json()["items"] == []
+
+
+def test_a_service_without_pools_asks_for_one_in_words(page: Tab, client: httpx.Client) -> None:
+    client.delete("/pools/default").raise_for_status()
+    page.open("/")
+    page.until("document.getElementById('preset').value")
+    choose_guide(page)
+    page.click("#submit")
+    page.until("!document.getElementById('problem').hidden")
+    assert "choose one in step 1" in page.text("#problem")
+    assert page.run("document.getElementById('pool').getAttribute('aria-invalid')") == "true"
+
+
+def test_a_submission_whose_answer_was_lost_is_sent_again_as_the_same(
+    page: Tab, client: httpx.Client, pool: str
+) -> None:
+    page.open("/")
+    page.until("document.getElementById('pool').value && document.getElementById('preset').value")
+    page.run(f"document.getElementById('pool').value = '{pool}'")
+    choose_guide(page)
+    page.run("trouble = {'/synthesize': 'lose'}")
+    page.click("#submit")
+    page.until("!document.getElementById('problem').hidden")
+    page.run("trouble = {'limit=10': 503}")  # nor does the list's trouble make an accepted one fail
+    page.click("#submit")
+    page.until("document.getElementById('job-status').innerText === 'queued'")
+    assert page.run("document.getElementById('problem').hidden")
+    assert len(client.get("/jobs").json()["items"]) == 1
+    page.click("#submit")
+    page.until("requests.filter(({ path }) => path === '/synthesize').length === 3")
+    page.until("!document.getElementById('submit').disabled")
+    assert len(client.get("/jobs").json()["items"]) == 2

@@ -1,0 +1,175 @@
+"""The page's right side: one job with its samples, and the recent jobs."""
+
+import re
+
+import httpx
+
+from app import imports
+from app.records import Outcome
+from app.service import Service
+from tests.browser import STOP_TIMERS, Tab
+from tests.serving import claim, fill_pool, make_sample, plan, submit
+
+MOMENT = "new Promise((resolve) => setTimeout(resolve, 500))"
+GALLERY = "document.querySelectorAll('#gallery li')"
+VIEWER_PIXEL = "document.querySelector('#viewer canvas').getContext('2d').getImageData(2, 2, 1, 1).data[0]"
+
+
+def test_a_late_picture_does_not_paint_over_another_samples(page: Tab, finished: str) -> None:
+    page.open(f"/#{finished}")
+    page.until(f"{GALLERY}.length === 2")
+    page.run("trouble = {'samples/0/': 'hold'}")
+    page.click("#gallery li:nth-child(1) button")
+    page.click("#viewer button")
+    page.click("#gallery li:nth-child(2) button")
+    page.until(f"{VIEWER_PIXEL} === 101")
+    page.run("release()")
+    page.run(MOMENT)
+    assert page.text("#viewer-title") == "Sample 1"
+    assert page.run(VIEWER_PIXEL) == 101
+
+
+def test_a_sample_is_shown_with_its_whole_seed_and_without_null(page: Tab, client: httpx.Client, finished: str) -> None:
+    sample = re.search(r'"seed":(\d+)', client.get(f"/jobs/{finished}/samples").text)
+    assert sample and int(sample[1]) > 2**53
+    page.open(f"/#{finished}")
+    page.until(f"{GALLERY}.length === 2")
+    page.click("#gallery li:nth-child(1) button")
+    facts = page.text("#viewer-facts")
+    assert sample[1] in facts
+    assert "null" not in facts
+
+
+def test_a_picture_that_cannot_be_read_is_told(page: Tab, finished: str) -> None:
+    page.open("/")
+    page.run("trouble = {'/image$': 503}")
+    page.run(f"location.hash = '{finished}'")
+    page.until("document.querySelector('#gallery').innerText.includes('The picture cannot be read now.')")
+    assert page.run("errors") == []
+
+
+def test_an_import_opened_later_tells_why_files_were_refused(page: Tab, client: httpx.Client, service: Service) -> None:
+    fill_pool(service, "late", 1)
+    job = client.post("/pools/late/images", files={"images": ("a.png", b"no image")}).json()
+    importing = claim(service)
+    with service.database.write() as session:
+        imports.imported(session, importing, [Outcome(0, None, "the file is not an image")], [])
+    page.open(f"/#{job['id']}")
+    page.until("!document.getElementById('job-left-out').hidden")
+    page.click("#job-left-out summary")
+    assert "a.png: the file is not an image" in page.text("#job-left-out")
+
+
+def test_a_recent_job_has_the_status_that_the_result_shows(
+    page: Tab, client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = submit(client, pool)
+    page.open(f"/#{job['id']}")
+    page.until("document.querySelector('#recent .status')?.innerText === 'queued'")
+    page.run(STOP_TIMERS)
+    plan(service, pool, 2)
+    page.until("document.querySelector('#recent .status').innerText === 'running'")
+
+
+def test_older_jobs_are_listed_when_asked_for(page: Tab, client: httpx.Client, pool: str) -> None:
+    for _ in range(12):
+        client.post(submit(client, pool)["links"]["cancel"]).raise_for_status()
+    page.open("/")
+    jobs = "document.querySelectorAll('#recent li')"
+    page.until(f"{jobs}.length === 10 && !document.getElementById('older').hidden")
+    page.run("document.getElementById('older').focus()")
+    page.click("#older")
+    page.until(f"{jobs}.length === 12 && document.getElementById('older').hidden")
+    assert page.run(f"document.activeElement === {jobs}[11].firstElementChild")
+
+
+def test_a_recent_job_that_was_deleted_since_is_told_when_it_is_opened(
+    page: Tab, client: httpx.Client, finished: str
+) -> None:
+    page.open("/")
+    page.until(f"document.querySelector('[data-job=\"{finished}\"]')")
+    page.run("trouble = {'/jobs.limit': 503}")  # the list stays as it is
+    client.delete(f"/jobs/{finished}").raise_for_status()
+    page.click(f'[data-job="{finished}"]')
+    page.until("!document.getElementById('no-job-problem').hidden")
+    assert f"there is no job '{finished}'" in page.text("#no-job-problem")
+    assert page.run("document.getElementById('job-body').hidden")
+
+
+def test_a_job_of_which_no_more_is_told_does_not_stay_running(page: Tab, client: httpx.Client, pool: str) -> None:
+    job = submit(client, pool)
+    page.open("/")
+    page.run("trouble = {'/events$': 404}")
+    page.run(f"location.hash = '{job['id']}'")
+    page.until("document.getElementById('no-job-problem').innerText.includes('refused by the test')")
+
+
+def test_a_hidden_page_holds_no_stream_and_goes_on_where_it_was_when_it_is_shown(
+    page: Tab, client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = submit(client, pool)
+    page.open(f"/#{job['id']}")
+    page.until("document.getElementById('job-status').innerText === 'queued'")
+    words = "document.getElementById('job-words').innerText"
+    plan(service, pool, 2)
+    page.until(f"{words}.includes('sampling')")
+    streams = "requests.filter(({ path }) => path.endsWith('/events'))"
+    with page.hidden():
+        page.until(f"{streams}.every(({{ signal }}) => signal.aborted)")
+        make_sample(service, claim(service), 0)
+        page.run("new Promise((resolve) => setTimeout(resolve, 2000))")  # longer than the pause after a break
+        assert page.run(f"{streams}.length") == 1
+    page.until(f"{words}.includes('1 of 2')")
+    assert page.run(f"{streams}.map(({{ headers }}) => 'Last-Event-ID' in headers)") == [False, True]
+
+
+def test_another_job_in_the_address_is_opened(page: Tab, client: httpx.Client, pool: str, finished: str) -> None:
+    page.open(f"/#{finished}")
+    page.until("document.getElementById('job-status').innerText === 'succeeded'")
+    page.until("!document.getElementById('outline-toggle').hidden")
+    other = submit(client, pool)
+    page.run(f"location.hash = '{other['id']}'")
+    page.until("document.getElementById('job-status').innerText === 'queued'")
+    assert page.run("document.getElementById('outline-toggle').hidden")
+    assert page.run(f"{GALLERY}.length") == 0
+
+
+def test_the_list_of_recent_jobs_follows_and_keeps_the_focus(
+    page: Tab, client: httpx.Client, pool: str, finished: str
+) -> None:
+    page.open("/")
+    page.until(f"document.querySelector('[data-job=\"{finished}\"]')")
+    page.run(f"document.querySelector('[data-job=\"{finished}\"]').focus()")
+    other = submit(client, pool)
+    page.until(f"document.querySelector('[data-job=\"{other['id']}\"]')")
+    assert page.run("document.activeElement.dataset.job") == finished
+
+
+def test_samples_are_asked_for_once_while_many_are_finished(
+    page: Tab, client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = submit(client, pool, top_k=3)
+    plan(service, pool, 3)
+    page.open("/")
+    page.run("trouble = {'/samples.limit': 'hold'}")
+    page.run(f"location.hash = '{job['id']}'")
+    lists = "requests.filter(({ path }) => path.includes('/samples?')).length"
+    page.until(f"{lists} === 1")
+    sampling = claim(service)
+    for position in range(3):
+        make_sample(service, sampling, position)
+        page.until(f"document.getElementById('job-words').innerText.includes('{position + 1} of 3')")
+    page.run("release()")
+    page.until(f"{GALLERY}.length === 3")
+    page.run(MOMENT)
+    assert page.run(lists) == 2
+
+
+def test_a_focus_on_what_is_hidden_moves_on(page: Tab, client: httpx.Client, pool: str) -> None:
+    job = submit(client, pool)
+    page.open(f"/#{job['id']}")
+    page.until("document.getElementById('job-status').innerText === 'queued'")
+    page.run("document.getElementById('cancel').focus()")
+    page.click("#cancel")
+    page.until("document.getElementById('cancel').hidden")
+    assert page.run("document.activeElement.id") == "result"

@@ -1,0 +1,65 @@
+"""What the page says of its service: whether it is ready, what key it asks for, the reference of its API."""
+
+from tests.browser import Tab
+
+
+def test_a_service_that_is_away_is_told_with_its_name(page: Tab) -> None:
+    page.open("/")
+    page.run("trouble = {'/readyz': 'lose'}")
+    page.until("document.getElementById('ready').innerText === 'The service cannot be reached'")
+
+
+def test_a_kept_key_that_cannot_be_sent_is_asked_for_anew(guarded_page: Tab) -> None:
+    guarded_page.open("/docs")
+    guarded_page.run("sessionStorage.setItem('pansynth-key', 'pansynth_\\u200b1')")
+    guarded_page.open("/")
+    guarded_page.until("document.getElementById('key').open")
+    is_valid = (
+        "(document.getElementById('key-input').value = {!r}, document.querySelector('#key form').checkValidity())"
+    )
+    assert not guarded_page.run(is_valid.format("pansynth_1\u200b"))
+    assert guarded_page.run(is_valid.format(" pansynth_1-~! "))
+
+
+def test_a_key_that_was_declined_is_not_asked_for_every_few_seconds(guarded_page: Tab) -> None:
+    guarded_page.open("/")
+    guarded_page.until("document.getElementById('key').open")
+    guarded_page.click("#key button[value='']")
+    guarded_page.until("!document.getElementById('pool-problem').hidden")
+    seen = guarded_page.run("requests.filter(({ path }) => path === '/readyz').length")
+    guarded_page.until(f"requests.filter(({{ path }}) => path === '/readyz').length >= {seen} + 2")
+    assert not guarded_page.run("document.getElementById('key').open")
+
+
+def test_a_refusal_that_is_still_being_read_when_the_key_is_declined_asks_no_second_time(guarded_page: Tab) -> None:
+    guarded_page.open("/")
+    guarded_page.until("document.getElementById('key').open")
+    guarded_page.run("""(async () => {
+      const { fetchWithKey } = await import("/static/key.js");
+      const slow = new TransformStream();
+      window.fetch = async () => new Response(slow.readable, { status: 401 });
+      fetchWithKey("/jobs").then(() => { window.answered = true; });
+      window.finish = () => slow.writable.close();
+    })()""")
+    guarded_page.click("#key button[value='']")
+    guarded_page.until("!document.getElementById('pool-problem').hidden")
+    guarded_page.run("finish()")
+    guarded_page.until("window.answered || document.getElementById('key').open")
+    assert not guarded_page.run("document.getElementById('key').open")
+
+
+def test_the_reference_describes_what_answers_consist_of(page: Tab) -> None:
+    page.open("/docs#list_samples")
+    page.until("document.querySelector('#list_samples[open]')")
+    told = page.text("#list_samples")
+    assert [name for name in ("SampleList", "SampleBody", "QualityBody") if name not in told] == []
+    assert "string or null" in told
+    assert "above 1 it shows" in told
+
+
+def test_a_reference_that_cannot_be_drawn_says_so(page: Tab) -> None:
+    page.open("/docs")
+    page.until("document.querySelectorAll('#reference details').length > 20")
+    page.run("localStorage.trouble = '{\"openapi\": 503}'")
+    page.open("/docs?again")
+    page.until("document.getElementById('reference').innerText.includes('cannot be shown')")
