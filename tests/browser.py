@@ -120,6 +120,11 @@ class Tab:
     def click(self, selector: str) -> None:
         self.run(f"document.querySelector({selector!r}).click()")
 
+    def press(self, key: str, code: int) -> None:
+        """Presses a key where the focus is; `code` is its Windows virtual key code."""
+        for kind in ("keyDown", "keyUp"):
+            self.browser.call("Input.dispatchKeyEvent", self.session, type=kind, key=key, windowsVirtualKeyCode=code)
+
     def choose(self, selector: str, file: Path) -> None:
         """Gives a file input the file, as a user's choice does."""
         expression = f"document.querySelector({selector!r})"

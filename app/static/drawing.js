@@ -16,14 +16,13 @@ function foreground(mask, width, height) {
   return found;
 }
 
-function isEdge(inside, i, width, height) {
+// Whether the pixel lies just outside: the outline hides nothing of what it surrounds.
+function isAround(inside, i, width) {
   const x = i % width;
-  const y = (i - x) / width;
-  return x === 0 || y === 0 || x === width - 1 || y === height - 1 ||
-    !inside[i - 1] || !inside[i + 1] || !inside[i - width] || !inside[i + width];
+  return !inside[i] && (inside[i - width] || inside[i + width] || (x > 0 && inside[i - 1]) || (x < width - 1 && inside[i + 1]));
 }
 
-// Draws the image to fill the canvas and, if there is a mask, its edge (or a light fill under it).
+// Draws the image to fill the canvas and, if there is a mask, its outline (or a light fill within it).
 export function draw(canvas, image, mask, { outline = true, fill = false } = {}) {
   const { width, height } = canvas;
   const context = canvas.getContext("2d");
@@ -32,9 +31,8 @@ export function draw(canvas, image, mask, { outline = true, fill = false } = {})
   const inside = foreground(mask, width, height);
   const pixels = context.getImageData(0, 0, width, height);
   for (let i = 0; i < inside.length; i++) {
-    if (!inside[i]) continue;
-    const share = isEdge(inside, i, width, height) ? 1 : fill ? 0.25 : 0;
-    for (let c = 0; c < 3; c++) pixels.data[4 * i + c] += share * (OUTLINE[c] - pixels.data[4 * i + c]);
+    const share = isAround(inside, i, width) ? 1 : inside[i] && fill ? 0.25 : 0;
+    for (let c = 0; share && c < 3; c++) pixels.data[4 * i + c] += share * (OUTLINE[c] - pixels.data[4 * i + c]);
   }
   context.putImageData(pixels, 0, 0);
 }

@@ -1,12 +1,13 @@
 // The result: one job followed live, its samples as they are made, and the recent jobs.
 
 import { follow, get, post, save, showProblem } from "./api.js";
-import { bitmap, blankCanvas, draw } from "./drawing.js";
 import { showReport } from "./report.js";
-import { plural, showReasons } from "./words.js";
+import { picture, setUpViewer, view } from "./viewer.js";
+import { fillFacts, plural, showReasons } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const PAGE = 24;
+const TELLING = ["canal_retention", "alignment", "seam"]; // the figures that a sample of the gallery shows
 const MOST = 1000; // samples in the gallery, or recent jobs: as many as one answer lists
 
 let current = null; // the job that is shown
@@ -110,21 +111,6 @@ function inWords(job) {
 
 const duration = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`);
 
-function fillFacts(list, facts) {
-  list.replaceChildren(...Object.entries(facts).flatMap(([name, value]) => {
-    const [term, detail] = [document.createElement("dt"), document.createElement("dd")];
-    term.textContent = name.replaceAll("_", " ");
-    detail.textContent = asText(value);
-    return [term, detail];
-  }));
-}
-
-function asText(value) {
-  if (value === null) return "not known";
-  if (Array.isArray(value)) return value.map((item) => item?.name ?? item).join("; ");
-  return typeof value === "number" && !Number.isInteger(value) ? value.toFixed(3) : String(value);
-}
-
 function requestSamples() {
   const job = current;
   loading = loading.then(() => job === current && loadSamples(job)) // else a newer state of it waits, or another job
@@ -150,44 +136,17 @@ async function loadSamples(job) {
 function galleryItem(sample) {
   const item = document.createElement("li");
   const button = document.createElement("button");
-  const { canvas, note, paint } = picture(sample);
-  const words = document.createElement("small");
+  const { canvas, note, paint } = picture(sample, () => at("outline").checked);
+  const [origin, figures] = ["small", "small"].map((tag) => document.createElement(tag));
   button.type = "button";
-  words.textContent = `#${sample.index}  ${sample.guide} on ${sample.pool_image}, rank ${sample.rank}, SSIM ${sample.ssim.toFixed(3)}`;
-  button.append(canvas, words, note);
-  button.addEventListener("click", () => view(sample));
+  origin.textContent = `#${sample.index}  ${sample.guide} on ${sample.pool_image}`;
+  figures.textContent = TELLING.filter((name) => Number.isFinite(sample.quality?.[name]))
+    .map((name) => `${name.split("_").pop()} ${sample.quality[name].toFixed(2)}`).join(", ");
+  button.append(canvas, origin, figures, note);
+  button.addEventListener("click", () => view(shown, sample));
   item.append(button);
   item.paint = paint;
   return item;
-}
-
-// A canvas of its own for a sample, which a late answer for another cannot paint over, and a note for its trouble.
-function picture(sample) {
-  const canvas = blankCanvas();
-  const note = document.createElement("small");
-  async function paint() {
-    note.textContent = "";
-    try {
-      const [image, mask] = await Promise.all([bitmap(sample.links.image), bitmap(sample.links.mask)]);
-      draw(canvas, image, mask, { outline: at("outline").checked });
-      for (const drawn of [image, mask]) drawn.close();
-    } catch {
-      note.textContent = "The picture cannot be read now.";
-    }
-  }
-  paint();
-  return { canvas, note, paint };
-}
-
-function view(sample) {
-  const { quality, links, ...facts } = sample;
-  at("viewer-title").textContent = `Sample ${sample.index}`;
-  fillFacts(at("viewer-facts"), { ...facts, ...quality });
-  const { canvas, note } = picture(sample);
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-labelledby", "viewer-title");
-  at("viewer-picture").replaceChildren(canvas, note);
-  at("viewer").showModal();
 }
 
 // The recent jobs as they are now; a list that can't be read is left as it is, the next look is not far.
@@ -249,6 +208,7 @@ async function download() {
 }
 
 export function setUpJobs() {
+  setUpViewer();
   at("cancel").addEventListener("click", cancel);
   at("download").addEventListener("click", download);
   at("outline").addEventListener("change", () => [...at("gallery").children].forEach((item) => item.paint()));

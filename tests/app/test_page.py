@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from app.routes.page import STATIC
+from app.schemas import QualityBody
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
@@ -47,9 +48,14 @@ def test_every_control_has_a_label_or_words() -> None:
 
 def test_every_element_that_the_scripts_look_up_is_there() -> None:
     page = (STATIC / "index.html").read_text()
-    for name in ("main.js", "jobs.js", "pools.js", "key.js", "report.js"):
+    for name in ("main.js", "jobs.js", "pools.js", "key.js", "report.js", "viewer.js"):
         for looked_up in re.findall(r'(?:\bat|getElementById)\("([^"]+)"\)', (STATIC / name).read_text()):
             assert f'id="{looked_up}"' in page, (name, looked_up)
+
+
+def test_the_page_says_what_every_figure_of_a_sample_means() -> None:
+    meanings = re.findall(r'^  (\w+): "', (STATIC / "viewer.js").read_text(), re.M)
+    assert set(meanings) == set(QualityBody.model_fields)
 
 
 def test_what_changes_all_the_time_is_not_read_out_but_its_outcome_is() -> None:

@@ -12,6 +12,18 @@ from tests.serving import claim, fill_pool, make_sample, plan, submit
 
 MOMENT = "new Promise((resolve) => setTimeout(resolve, 500))"
 GALLERY = "document.querySelectorAll('#gallery li')"
+# The different reds in the picture that is shown; the outline's is 255.
+VIEWER_REDS = (
+    "[...new Set(document.querySelector('#viewer canvas').getContext('2d').getImageData(0, 0, 512, 256).data"
+    ".filter((_, i) => i % 4 === 0 && ({where})))]"
+)
+READ_MASK = """(async () => {
+  const answer = await fetch(location.hash.replace("#", "/jobs/") + "/samples/0/mask");
+  const mask = await createImageBitmap(await answer.blob());
+  const context = new OffscreenCanvas(512, 256).getContext("2d");
+  context.drawImage(mask, 0, 0);
+  window.mask = context.getImageData(0, 0, 512, 256).data;
+})()"""
 VIEWER_PIXEL = "document.querySelector('#viewer canvas').getContext('2d').getImageData(2, 2, 1, 1).data[0]"
 
 
@@ -35,9 +47,42 @@ def test_a_sample_is_shown_with_its_whole_seed_and_without_null(page: Tab, clien
     page.open(f"/#{finished}")
     page.until(f"{GALLERY}.length === 2")
     page.click("#gallery li:nth-child(1) button")
+    page.click("#viewer summary")
     facts = page.text("#viewer-facts")
     assert sample[1] in facts
     assert "null" not in facts
+
+
+def test_a_samples_figures_are_beside_its_picture_with_what_they_say(page: Tab, finished: str) -> None:
+    page.open(f"/#{finished}")
+    page.until(f"{GALLERY}.length === 2")
+    assert "retention 0.90" in page.text("#gallery")
+    page.click("#gallery li:nth-child(1) button")
+    assert "the labeled canal is hardly seen" in page.text("#viewer-figures")
+
+
+def test_samples_are_stepped_through_at_full_width(page: Tab, finished: str) -> None:
+    page.open(f"/#{finished}")
+    page.until(f"{GALLERY}.length === 2")
+    page.click("#gallery li:nth-child(1) button")
+    page.until(f"{VIEWER_PIXEL} === 100")
+    page.press("ArrowRight", 39)
+    page.until(f"{VIEWER_PIXEL} === 101")
+    assert page.text("#viewer-title") == "Sample 1"
+    page.click("#viewer-next")
+    assert page.text("#viewer-title") == "Sample 0"
+
+
+def test_the_outline_surrounds_the_anatomy_and_hides_none_of_it(page: Tab, finished: str) -> None:
+    page.open(f"/#{finished}")
+    page.until(f"{GALLERY}.length === 2")
+    page.click("#gallery li:nth-child(1) button")
+    page.until(f"{VIEWER_PIXEL} === 100")
+    page.run(READ_MASK)
+    assert sorted(page.run(VIEWER_REDS.format(where="true"))) == [100, 255]
+    assert page.run(VIEWER_REDS.format(where="mask[i]")) == [100]
+    page.click("#viewer-outline")
+    page.until(VIEWER_REDS.format(where="true") + ".join() === '100'")
 
 
 def test_a_picture_that_cannot_be_read_is_told(page: Tab, finished: str) -> None:
