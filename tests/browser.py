@@ -120,16 +120,21 @@ class Tab:
     def click(self, selector: str) -> None:
         self.run(f"document.querySelector({selector!r}).click()")
 
+    def narrow(self, width: int) -> None:
+        """Shows the page as wide as on a phone, in CSS pixels."""
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        self.browser.call("Emulation.setDeviceMetricsOverride", self.session, **size)
+
     def press(self, key: str, code: int) -> None:
         """Presses a key where the focus is; `code` is its Windows virtual key code."""
         for kind in ("keyDown", "keyUp"):
             self.browser.call("Input.dispatchKeyEvent", self.session, type=kind, key=key, windowsVirtualKeyCode=code)
 
-    def choose(self, selector: str, file: Path) -> None:
-        """Gives a file input the file, as a user's choice does."""
+    def choose(self, selector: str, *files: Path) -> None:
+        """Gives a file input the files, as a user's choice does."""
         expression = f"document.querySelector({selector!r})"
         found = self.browser.call("Runtime.evaluate", self.session, expression=expression)["result"]
-        self.browser.call("DOM.setFileInputFiles", self.session, files=[str(file)], objectId=found["objectId"])
+        self.browser.call("DOM.setFileInputFiles", self.session, files=[*map(str, files)], objectId=found["objectId"])
 
     @contextmanager
     def hidden(self) -> Iterator[None]:

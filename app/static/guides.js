@@ -5,13 +5,26 @@ import { blankCanvas, draw } from "./drawing.js";
 const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true });
 const MOST_PREVIEWS = 12;
 
+const stem = ({ name }) => name.replace(/\.[^.]*$/, "");
+
 export const chosen = (input) => [...input.files].sort(byName);
 
 async function decoded(file) {
   try { return await createImageBitmap(file); } catch { return null; } // TIFF and DICOM, which browsers do not read
 }
 
-async function preview(image, mask) {
+// Image and mask by their order. Where some bear the same name all should: else a file was forgotten.
+function paired(images, masks) {
+  const maskStems = new Set(masks.map(stem));
+  const areNamedAlike = images.some((image) => maskStems.has(stem(image)));
+  return Array.from({ length: Math.max(images.length, masks.length) }, (_, i) => {
+    const [image, mask] = [images[i], masks[i]];
+    if (!image || !mask) return { image, mask, doubt: `The ${image ? "mask" : "image"} is missing.` };
+    return { image, mask, doubt: areNamedAlike && stem(image) !== stem(mask) ? "By their names these two are no pair." : "" };
+  });
+}
+
+async function preview({ image, mask, doubt }) {
   const figure = document.createElement("figure");
   const caption = document.createElement("figcaption");
   const [picture, label] = await Promise.all([image && decoded(image), mask && decoded(mask)]);
@@ -23,7 +36,7 @@ async function preview(image, mask) {
     figure.append(canvas);
   }
   caption.append(`${image?.name ?? "no image"} + ${mask?.name ?? "no mask"}`);
-  const trouble = wrong(image, mask, picture, label);
+  const trouble = doubt ? { words: doubt } : wrong(picture, label);
   if (trouble) {
     const words = document.createElement("div");
     words.className = trouble.hint ? "" : "bad";
@@ -35,8 +48,7 @@ async function preview(image, mask) {
   return figure;
 }
 
-function wrong(image, mask, picture, label) {
-  if (!image || !mask) return { words: `The ${image ? "mask" : "image"} is missing.` };
+function wrong(picture, label) {
   if (!picture || !label) return { hint: true, words: "No preview for this format; the service reads it." };
   if (picture.width !== label.width || picture.height !== label.height) {
     return { words: `The image is ${picture.width}x${picture.height}, the mask ${label.width}x${label.height}.` };
@@ -48,15 +60,15 @@ export function setUpPreviews(imageInput, maskInput, place) {
   let latest = 0;
   async function refresh() {
     const turn = ++latest;
-    const [images, masks] = [chosen(imageInput), chosen(maskInput)];
-    const count = Math.max(images.length, masks.length);
+    const pairs = paired(chosen(imageInput), chosen(maskInput));
+    pairs.sort((a, b) => Boolean(b.doubt) - Boolean(a.doubt)); // the doubtful first, for only so many are shown
     const figures = [];
-    for (let i = 0; i < Math.min(count, MOST_PREVIEWS); i++) figures.push(await preview(images[i], masks[i]));
+    for (const pair of pairs.slice(0, MOST_PREVIEWS)) figures.push(await preview(pair));
     if (turn !== latest) return; // other files were chosen meanwhile
-    if (count > MOST_PREVIEWS) {
+    if (pairs.length > MOST_PREVIEWS) {
       const rest = document.createElement("p");
       rest.className = "hint";
-      rest.textContent = `and ${count - MOST_PREVIEWS} more`;
+      rest.textContent = `and ${pairs.length - MOST_PREVIEWS} more`;
       figures.push(rest);
     }
     place.replaceChildren(...figures);

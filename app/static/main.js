@@ -83,6 +83,12 @@ function markFields(errors) {
   }
 }
 
+// What was refused, by what its fields are called on the page.
+function inThePagesWords({ title, message, errors }) {
+  const label = (field) => form.elements[field]?.labels?.[0]?.firstChild.textContent.trim();
+  return { title, message, errors: errors.map(({ field, detail }) => ({ field: label(field) ?? field, detail })) };
+}
+
 async function submit(event) {
   event.preventDefault();
   at("problem").hidden = true;
@@ -93,7 +99,7 @@ async function submit(event) {
     openJob(await accepted(), { focus: true });
   } catch (error) {
     const problem = error instanceof Problem ? error : new Problem({ title: "The page made a mistake", detail: String(error) });
-    showProblem(at("problem"), problem);
+    showProblem(at("problem"), inThePagesWords(problem));
     markFields(problem.errors);
     at("problem").focus();
   } finally {

@@ -90,6 +90,39 @@ def test_files_that_the_browser_kept_are_previewed_again(page: Tab, tmp_path: Pa
     page.until("document.querySelectorAll('#previews canvas').length === 1")
 
 
+def test_a_mask_with_the_name_of_another_image_is_told_however_many_there_are(page: Tab, tmp_path: Path) -> None:
+    page.open("/")
+    (_, (_, image, _)), (_, (_, mask, _)) = guide_files()
+    images = [tmp_path / "images" / f"{n}.png" for n in range(1, 15)]
+    masks = [tmp_path / "masks" / f"{n}.png" for n in range(1, 16) if n != 14]  # one was forgotten, and one is too many
+    for paths, content in ((images, image), (masks, mask)):
+        paths[0].parent.mkdir()
+        for path in paths:
+            path.write_bytes(content)
+    page.choose("#image", *images)
+    page.choose("#mask", *masks)
+    page.until("document.querySelectorAll('#previews figure').length === 12")
+    page.until("document.getElementById('previews').innerText.includes('14.png + 15.png')")
+    assert page.text("#previews").count("By their names these two are no pair.") == 1
+
+
+def test_fields_that_nobody_has_touched_are_not_called_invalid(page: Tab) -> None:
+    page.open("/")
+    assert page.run("document.querySelectorAll('#synthesis :invalid').length") == 0
+
+
+def test_what_is_refused_has_the_name_that_the_page_gives_it(page: Tab, pool: str) -> None:
+    page.open("/")
+    page.until("document.getElementById('pool').value && document.getElementById('preset').value")
+    page.run(f"document.getElementById('pool').value = '{pool}'")
+    choose_guide(page)
+    page.run("document.querySelector('[name=top_k]').value = 4")
+    page.click("#submit")
+    page.until("!document.getElementById('problem').hidden")
+    assert "Samples per guide is 4, but pool 'held' has 3 images" in page.text("#problem")
+    assert page.run("document.querySelector('[name=top_k]').getAttribute('aria-invalid')") == "true"
+
+
 def test_a_page_that_could_not_be_filled_refuses_to_submit_and_is_filled_later(
     page: Tab, client: httpx.Client, pool: str
 ) -> None:
