@@ -35,6 +35,7 @@ const parsed = (text) => JSON.parse(text.replace(/"seed":(\d+)/g, '"seed":"$1"')
 export const get = async (path) => parsed(await (await request(path)).text());
 export const getBlob = async (path) => (await request(path)).blob();
 export const post = async (path, body, headers) => parsed(await (await request(path, { method: "POST", body, headers })).text());
+export const remove = (path) => request(path, { method: "DELETE" });
 export const postJson = (path, value) => post(path, JSON.stringify(value), { "Content-Type": "application/json" });
 
 export async function all(path) {

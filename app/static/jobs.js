@@ -1,6 +1,6 @@
 // The result: one job followed live, its samples as they are made, and the recent jobs.
 
-import { follow, get, post, save, showProblem } from "./api.js";
+import { follow, get, post, remove, save, showProblem } from "./api.js";
 import { showReport } from "./report.js";
 import { picture, setUpViewer, view } from "./viewer.js";
 import { fillFacts, plural, showReasons } from "./words.js";
@@ -38,7 +38,8 @@ async function openById(id, options) {
 function showNone(problem) {
   clear();
   hide(at("job-body"), true, at("result"));
-  showProblem(at("no-job-problem"), problem);
+  at("no-job").hidden = Boolean(problem);
+  if (problem) showProblem(at("no-job-problem"), problem);
   refreshRecent();
 }
 
@@ -70,6 +71,7 @@ function showJob(job) {
   at("job-progress").value = done;
   at("job-progress").hidden = Boolean(job.finished_at);
   hide(at("cancel"), !["queued", "running"].includes(job.status), at("result"));
+  hide(at("delete"), !job.finished_at, at("result"));
   at("download").hidden = !(job.status === "succeeded" && job.links.dataset);
   at("job-error").hidden = !job.error;
   if (job.error) showProblem(at("job-error"), job.error);
@@ -199,6 +201,19 @@ async function cancel() {
   try { showJob(await post(job.links.cancel)); } catch (problem) { showJobProblem(job, problem); }
 }
 
+const LOST = { synthesis: "its guides and samples", evaluation: "its report", pool_import: "its list of files; the images stay in the pool" };
+
+async function deleteJob() {
+  const job = current;
+  if (!confirm(`Delete this job and ${LOST[job.kind]}?`)) return;
+  try {
+    await remove(job.links.self);
+    if (!isShown(job)) return refreshRecent();
+    history.replaceState(null, "", location.pathname);
+    showNone();
+  } catch (problem) { showJobProblem(job, problem); }
+}
+
 async function download() {
   const job = current;
   try {
@@ -210,6 +225,7 @@ async function download() {
 export function setUpJobs() {
   setUpViewer();
   at("cancel").addEventListener("click", cancel);
+  at("delete").addEventListener("click", deleteJob);
   at("download").addEventListener("click", download);
   at("outline").addEventListener("change", () => [...at("gallery").children].forEach((item) => item.paint()));
   at("more").addEventListener("click", () => {

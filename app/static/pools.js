@@ -1,6 +1,6 @@
 // Step 1: choose or create a pool, and add images to it.
 
-import { all, follow, post, postJson, Problem, showProblem } from "./api.js";
+import { all, follow, post, postJson, Problem, remove, showProblem } from "./api.js";
 import { refreshRecent } from "./jobs.js";
 import { plural, showReasons } from "./words.js";
 
@@ -49,6 +49,13 @@ async function createPool() {
   select.focus();
 }
 
+async function deletePool() {
+  requirePool(select.value);
+  if (!confirm(`Delete the pool ${select.selectedOptions[0].text}? The datasets made from it stay.`)) return;
+  await remove(`/pools/${encodeURIComponent(select.value)}`);
+  await refreshPools();
+}
+
 async function addImages() {
   const given = [...files.files];
   files.value = ""; // the same files may be chosen again
@@ -62,6 +69,7 @@ async function addImages() {
   importBox.hidden = false;
   outcomeWords.textContent = "";
   rejected.hidden = true;
+  bar.hidden = false;
   bar.removeAttribute("value");
   words.textContent = `Sending ${plural(given.length, "file")} ...`;
   let job;
@@ -94,7 +102,7 @@ function showImport(job) {
   showReasons(rejected, title, job.rejected.map(({ name, detail }) => `${name}: ${detail}`));
   if (!job.finished_at) return;
   if (job.error) showProblem(problemBox, job.error);
-  bar.value = bar.max;
+  bar.hidden = true;
   refreshRecent();
   refreshPools().catch((problem) => showProblem(problemBox, problem));
 }
@@ -108,6 +116,7 @@ function orProblem(action) {
 
 export function setUpPools() {
   newPool.addEventListener("click", () => showRow(row.hidden));
+  document.getElementById("delete-pool").addEventListener("click", orProblem(deletePool));
   document.getElementById("create-pool").addEventListener("click", orProblem(createPool));
   nameInput.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;

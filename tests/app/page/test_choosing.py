@@ -123,6 +123,17 @@ def test_what_is_refused_has_the_name_that_the_page_gives_it(page: Tab, pool: st
     assert page.run("document.querySelector('[name=top_k]').getAttribute('aria-invalid')") == "true"
 
 
+def test_a_pool_is_deleted_when_the_user_says_so_twice(page: Tab, client: httpx.Client, pool: str) -> None:
+    page.open("/")
+    page.until("document.getElementById('pool').value")
+    page.run(f"document.getElementById('pool').value = '{pool}'")
+    page.run("window.confirm = (words) => { window.asked = words; return true; }")
+    page.click("#delete-pool")
+    page.until("document.getElementById('pool').options.length === 1")
+    assert page.run("asked").startswith("Delete the pool held (3 images)?")
+    assert client.get(f"/pools/{pool}").status_code == 404
+
+
 def test_a_page_that_could_not_be_filled_refuses_to_submit_and_is_filled_later(
     page: Tab, client: httpx.Client, pool: str
 ) -> None:

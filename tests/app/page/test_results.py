@@ -128,6 +128,29 @@ def test_older_jobs_are_listed_when_asked_for(page: Tab, client: httpx.Client, p
     assert page.run(f"document.activeElement === {jobs}[11].firstElementChild")
 
 
+def test_a_job_is_deleted_when_the_user_says_so_twice(page: Tab, client: httpx.Client, finished: str) -> None:
+    page.open(f"/#{finished}")
+    page.until("!document.getElementById('delete').hidden")
+    page.run("window.confirm = (words) => { window.asked = words; return false; }")
+    page.click("#delete")
+    page.run("window.confirm = () => true")
+    assert page.run("asked") == "Delete this job and its guides and samples?"
+    assert client.get(f"/jobs/{finished}").status_code == 200
+    page.click("#delete")
+    page.until("!document.getElementById('no-job').hidden")
+    page.until(f"!document.querySelector('[data-job=\"{finished}\"]')")
+    assert client.get(f"/jobs/{finished}").status_code == 404
+    assert page.run("location.hash") == ""
+
+
+def test_a_job_that_cannot_be_deleted_says_why(page: Tab, finished: str) -> None:
+    page.open(f"/#{finished}")
+    page.until("!document.getElementById('delete').hidden")
+    page.run("window.confirm = () => true; trouble = {'/jobs/': 409}")
+    page.click("#delete")
+    page.until("document.getElementById('job-error').innerText.includes('refused by the test')")
+
+
 def test_a_recent_job_that_was_deleted_since_is_told_when_it_is_opened(
     page: Tab, client: httpx.Client, finished: str
 ) -> None:
