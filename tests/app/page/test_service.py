@@ -57,6 +57,14 @@ def test_the_reference_describes_what_answers_consist_of(page: Tab) -> None:
     assert "above 1 it shows" in told
 
 
+def test_the_reference_is_read_on_a_phone_without_scrolling_sideways(page: Tab) -> None:
+    page.narrow(375)
+    page.open("/docs#synthesize")
+    page.until("document.querySelector('#synthesize[open]')")
+    tables = "[...document.querySelectorAll('#synthesize .scroll')]"
+    assert page.run(f"{tables}.every((table) => table.scrollWidth <= table.clientWidth)")
+
+
 def test_a_reference_that_cannot_be_drawn_says_so(page: Tab) -> None:
     page.open("/docs")
     page.until("document.querySelectorAll('#reference details').length > 20")
