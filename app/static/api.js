@@ -18,12 +18,22 @@ async function refusal(response) {
   return new Problem(body);
 }
 
+// Of a body that could not be sent, the first file that the browser cannot read any more.
+async function unreadable(body) {
+  for (const file of body instanceof FormData ? body.values() : []) {
+    try { await file.stream?.().getReader().read(); } catch {
+      return new Problem({ title: "A file cannot be read", detail: `${file.name} is a folder, or was changed or moved since it was chosen. Choose it again.` });
+    }
+  }
+  return null;
+}
+
 async function request(path, options) {
   let response;
   try {
     response = await fetchWithKey(path, options);
   } catch {
-    throw new Problem({ title: "The service cannot be reached", detail: "It may be starting or stopped. Try again in a moment." });
+    throw await unreadable(options?.body) ?? new Problem({ title: "The service cannot be reached", detail: "It may be starting or stopped. Try again in a moment." });
   }
   if (!response.ok) throw await refusal(response);
   return response;

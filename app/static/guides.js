@@ -78,6 +78,13 @@ export function setUpPreviews(imageInput, maskInput, place) {
   addEventListener("pageshow", refresh); // a browser that comes back to the page may have kept the files
 }
 
+// A file that misses its box would otherwise be opened in place of the page.
+export function refuseStrayFiles() {
+  for (const kind of ["dragover", "drop"]) {
+    addEventListener(kind, (event) => { if (event.dataTransfer?.types.includes("Files")) event.preventDefault(); });
+  }
+}
+
 // Lets files be dropped on the box around a file input.
 export function setUpDrop(box) {
   const input = box.querySelector("input");

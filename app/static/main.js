@@ -1,7 +1,7 @@
 // The page: parameters, submission, and whether the service is ready.
 
 import { get, post, Problem, showProblem } from "./api.js";
-import { chosen, setUpDrop, setUpPreviews } from "./guides.js";
+import { chosen, refuseStrayFiles, setUpDrop, setUpPreviews } from "./guides.js";
 import { openAddressed, openJob, refreshRecent, setUpJobs } from "./jobs.js";
 import { declined } from "./key.js";
 import { refreshPools, requirePool, setUpPools } from "./pools.js";
@@ -134,6 +134,7 @@ setUpPools();
 setUpJobs();
 setUpPreviews(at("image"), at("mask"), at("previews"));
 for (const box of document.querySelectorAll(".drop")) setUpDrop(box);
+refuseStrayFiles();
 showReadiness();
 setInterval(keepUp, 10_000);
 addEventListener("focus", () => { if (loaded && !declined) refreshPools().catch(() => {}); }); // others fill pools, too

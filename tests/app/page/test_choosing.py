@@ -106,6 +106,32 @@ def test_a_mask_with_the_name_of_another_image_is_told_however_many_there_are(pa
     assert page.text("#previews").count("By their names these two are no pair.") == 1
 
 
+def test_a_file_that_misses_its_box_does_not_take_the_place_of_the_page(page: Tab) -> None:
+    page.open("/")
+    page.until("document.getElementById('preset').value")
+    assert (
+        page.run("""(() => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File(["x"], "a.png"));
+      return document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    })()""")
+        is False
+    )
+
+
+def test_a_file_that_is_gone_is_not_blamed_on_the_service(page: Tab, tmp_path: Path) -> None:
+    page.open("/")
+    page.until("document.getElementById('pool').value && document.getElementById('preset').value")
+    for name, (_, content, _) in guide_files():
+        (tmp_path / f"{name}.png").write_bytes(content)
+        page.choose(f"#{name}", tmp_path / f"{name}.png")
+    page.until("document.querySelectorAll('#previews canvas').length === 1")
+    (tmp_path / "mask.png").unlink()
+    page.click("#submit")
+    page.until("!document.getElementById('problem').hidden")
+    assert "mask.png is a folder, or was changed or moved" in page.text("#problem")
+
+
 def test_fields_that_nobody_has_touched_are_not_called_invalid(page: Tab) -> None:
     page.open("/")
     assert page.run("document.querySelectorAll('#synthesis :invalid').length") == 0
