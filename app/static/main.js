@@ -15,16 +15,16 @@ let sent = { content: [], key: "" }; // the last submission that was not accepte
 
 async function showReadiness() {
   const ready = at("ready");
+  let [words, reasons] = ["ready", []];
   try {
     await get("/readyz");
     ready.dataset.state = "ok";
-    ready.textContent = "ready";
-    ready.title = "";
-  } catch (problem) {
+  } catch ({ title, message, errors }) {
     ready.dataset.state = "away";
-    ready.textContent = problem.errors.length ? problem.message : problem.title;
-    ready.title = problem.errors.map(({ field, detail }) => `${field}: ${detail}`).join("\n");
+    [words, reasons] = [errors.length ? message : title, errors];
   }
+  ready.title = reasons.map(({ field, detail }) => `${field}: ${detail}`).join("\n");
+  if (ready.textContent !== words) ready.textContent = words; // else it would be read out every few seconds
 }
 
 // What is left empty comes from the preset, so its values are shown as placeholders.

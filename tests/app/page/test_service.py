@@ -3,6 +3,19 @@
 from tests.browser import Tab
 
 
+def test_what_is_still_as_it_was_is_not_read_out_again(page: Tab) -> None:
+    page.open("/")
+    page.until("document.getElementById('ready').innerText.includes('worker')")
+    page.run("""{
+      window.changes = 0;
+      const watch = new MutationObserver((found) => { changes += found.length; });
+      watch.observe(document.getElementById("ready"), { childList: true, characterData: true, subtree: true });
+      requests.length = 0;
+    }""")
+    page.until("requests.filter(({ path }) => path === '/readyz').length >= 3")
+    assert page.run("changes") == 0
+
+
 def test_a_service_that_is_away_is_told_with_its_name(page: Tab) -> None:
     page.open("/")
     page.run("trouble = {'/readyz': 'lose'}")
