@@ -2,6 +2,7 @@
 
 import { get, post, Problem, showProblem } from "./api.js";
 import { chosen, refuseStrayFiles, setUpDrop, setUpPreviews } from "./guides.js";
+import { setUpImports } from "./imports.js";
 import { openAddressed, openJob, refreshRecent, setUpJobs } from "./jobs.js";
 import { declined } from "./key.js";
 import { refreshPools, requirePool, setUpPools } from "./pools.js";
@@ -131,6 +132,7 @@ for (const select of form.querySelectorAll("[data-boolean]")) {
 form.addEventListener("submit", submit);
 at("preset").addEventListener("change", showPreset);
 setUpPools();
+setUpImports();
 setUpJobs();
 setUpPreviews(at("image"), at("mask"), at("previews"));
 for (const box of document.querySelectorAll(".drop")) setUpDrop(box);

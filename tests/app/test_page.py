@@ -48,7 +48,7 @@ def test_every_control_has_a_label_or_words() -> None:
 
 def test_every_element_that_the_scripts_look_up_is_there() -> None:
     page = (STATIC / "index.html").read_text()
-    for name in ("main.js", "jobs.js", "pools.js", "key.js", "report.js", "viewer.js"):
+    for name in ("main.js", "jobs.js", "pools.js", "key.js", "report.js", "viewer.js", "imports.js"):
         for looked_up in re.findall(r'(?:\bat|getElementById)\("([^"]+)"\)', (STATIC / name).read_text()):
             assert f'id="{looked_up}"' in page, (name, looked_up)
 

@@ -1,21 +1,26 @@
 """Steps 1 to 3 of the page: pools and imports, guides, and the submission."""
 
 import base64
+import zipfile
 from io import BytesIO
 from pathlib import Path
 
 import httpx
 
+from app import imports
+from app.records import Outcome
+from app.service import Service
 from tests.browser import STOP_TIMERS, Tab
-from tests.serving import guide_files
+from tests.serving import claim, guide_files
 
-CHOOSE_A_FILE = """(() => {
+CHOOSE_FILES = """(() => {{
   const files = new DataTransfer();
-  files.items.add(new File(["no image"], "a.png"));
+  for (const name of {names}) files.items.add(new File(["no image"], name));
   const input = document.getElementById("pool-files");
   input.files = files.files;
   input.dispatchEvent(new Event("change"));
-})()"""
+}})()"""
+CHOOSE_A_FILE = CHOOSE_FILES.format(names='["a.png"]')
 
 
 def choose_guide(page: Tab) -> None:
@@ -39,6 +44,47 @@ def test_only_the_last_import_is_followed(page: Tab, pool: str) -> None:
         page.run(CHOOSE_A_FILE)
         page.until(f"{streams}.length === {count}")
     assert page.run(f"{streams}.filter(({{ signal }}) => !signal.aborted).length") == 1
+
+
+def test_more_files_than_a_request_should_carry_are_sent_as_several_imports(
+    page: Tab, client: httpx.Client, service: Service, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("b.png", b"no image")
+    for n in range(101):
+        (tmp_path / f"{n}.png").write_bytes(b"no image")
+    page.open("/")
+    page.until("document.getElementById('pool').value && document.getElementById('preset').value")
+    page.choose("#pool-files", *(tmp_path / name for name in ("a.zip", *(f"{n}.png" for n in range(101)))))
+    page.until("document.getElementById('import-words').innerText === 'Waiting for a worker ...'")
+    assert sorted(job["progress"]["total"] for job in client.get("/jobs").json()["items"]) == [0, 1, 100]
+    while any(job["finished_at"] is None for job in client.get("/jobs").json()["items"]):
+        step = claim(service)
+        with service.database.write() as session:
+            if step.kind == "unpack":
+                imports.unpacked(session, step, ["b.png"], [])
+            else:
+                read = [Outcome(n, None, "the file is not an image") for n in range(step.first, step.last)]
+                imports.imported(session, step, read, [])
+    page.until("document.getElementById('import-outcome').innerText.includes('0 there already, 102 refused')")
+    page.click("#import-rejected summary")
+    assert [name for name in ("b.png", "0.png", "100.png") if f"{name}: the" not in page.text("#import-rejected")] == []
+
+
+def test_of_several_imports_those_sent_before_one_is_refused_go_on(page: Tab, client: httpx.Client) -> None:
+    page.open("/")
+    page.until("document.getElementById('pool').value && document.getElementById('preset').value")
+    page.run("""{
+      const ask = fetch;
+      fetch = (path, options) => {  // the second batch is one too many
+        if (requests.some(({ method }) => method === "POST") && options?.method === "POST") trouble = { images: 429 };
+        return ask(path, options);
+      };
+    }""")
+    page.run(CHOOSE_FILES.format(names="[...Array(101).keys()].map((n) => `${n}.png`)"))
+    page.until("document.getElementById('pool-problem').innerText.includes('refused by the test')")
+    page.until("document.getElementById('import-words').innerText === 'Waiting for a worker ...'")
+    assert [job["progress"]["total"] for job in client.get("/jobs").json()["items"]] == [100]
 
 
 def test_an_import_that_nobody_has_begun_waits_in_words_and_among_the_recent_jobs(page: Tab) -> None:
