@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _READ_TAGS = [
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelData"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 ]
@@ -119,28 +119,62 @@ def _pixels(dataset: "Dataset") -> NDArray[Any]:
 
 def _grayscale(values: NDArray[Any], dataset: "Dataset") -> NDArray[Any]:
     """Stored values -> modality LUT or rescale -> VOI LUT or window -> 0 ... 1."""
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi
-
     if dataset.get("VOILUTSequence"):
-        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        return np.asarray(apply_voi(apply_modality_lut(values, dataset), dataset)) / ((1 << bits) - 1)
+        return _looked_up(_modality(values, dataset), dataset, "VOILUTSequence") / _white(dataset.VOILUTSequence)
     center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
     if center is not None and width is not None and width >= 1:  # narrower ones are void: some scanners write 0
-        return _window(apply_modality_lut(values, dataset), center, width, dataset.get("VOILUTFunction") or "LINEAR")
+        return _window(_modality(values, dataset), center, width, dataset.get("VOILUTFunction") or "LINEAR")
     if dataset.get("ModalityLUTSequence"):
-        bits = int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
-        return np.asarray(apply_modality_lut(values, dataset)) / ((1 << bits) - 1)
+        return _modality(values, dataset) / _white(dataset.ModalityLUTSequence)
     # A rescale changes the values and the range that is shown alike, so only its sign can be seen.
     shown = _full_range(values, dataset)
     return 1 - shown if float(dataset.get("RescaleSlope") or 1) < 0 else shown
 
 
+def _modality(values: NDArray[Any], dataset: "Dataset") -> NDArray[Any]:
+    """Stored values through the modality LUT, else the rescale, if there is one."""
+    from pydicom.pixels.processing import apply_rescale
+
+    if dataset.get("ModalityLUTSequence"):
+        return _looked_up(values, dataset, "ModalityLUTSequence")
+    rescaled: NDArray[Any] = apply_rescale(values, dataset)
+    return rescaled
+
+
+def _looked_up(values: NDArray[Any], dataset: "Dataset", sequence: str) -> NDArray[Any]:
+    """Values through the first table of a sequence, as its entries are (PS3.3 C.11.1.1.1, C.11.2.1.1).
+
+    Not by pydicom, which takes the values modulo 256 where the entries have 8 bits.
+    """
+    table = dataset[sequence][0]
+    count, first = int(table.LUTDescriptor[0]) or 1 << 16, int(table.LUTDescriptor[1])
+    entries = table.LUTData
+    if isinstance(entries, bytes):
+        words = "<u2" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">u2"
+        entries = np.frombuffer(entries, np.uint8 if len(entries) < 2 * count else words)
+    entries = np.atleast_1d(entries)[:count]
+    places = np.subtract(values, first, dtype=np.int64, casting="unsafe")
+    found: NDArray[Any] = entries[places.clip(0, len(entries) - 1, out=places)]
+    return found
+
+
+def _white(sequence: Any) -> int:
+    return (1 << int(sequence[0].LUTDescriptor[2])) - 1
+
+
 def _full_range(values: NDArray[Any], dataset: "Dataset") -> NDArray[Any]:
     bits = int(dataset.BitsStored)
     if bits >= 16:
-        return brightness(values)
+        padding = dataset.get("PixelPaddingValue")
+        return brightness(values if padding is None else _unpadded(values, padding))
     lowest = 1 << (bits - 1) if dataset.PixelRepresentation else 0
     return (values + np.float64(lowest)) / ((1 << bits) - 1)
+
+
+def _unpadded(values: NDArray[Any], padding: int) -> NDArray[Any]:
+    """What pads a picture tells nothing of its depth: it becomes the lowest or the highest of the other values."""
+    pixels = values[values != padding]
+    return values.clip(pixels.min(), pixels.max()) if pixels.size else values
 
 
 def _window(values: NDArray[Any], center: float, width: float, function: str) -> NDArray[Any]:

@@ -94,6 +94,32 @@ def test_a_modality_lut_is_applied() -> None:
     assert np.abs(read_image(dicom_file(dataset)) - wanted).max() < 1e-6
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_lut_of_bytes_takes_values_of_more_bits(packed: bool) -> None:
+    table = Dataset()
+    table.LUTDescriptor = [4096, 0, 8]
+    table.LUTData = (np.arange(4096) // 16).astype(np.uint8 if packed else np.uint16).tobytes()
+    table["LUTData"].VR = "OW"
+    for sequence in ("VOILUTSequence", "ModalityLUTSequence"):
+        assert np.abs(seen(BitsStored=12, **{sequence: [table]}) - STORED // 16 / 255).max() < 1e-6
+
+
+def test_values_beyond_a_lut_take_its_ends() -> None:
+    table = Dataset()
+    table.LUTDescriptor = [1000, 500, 10]
+    table.LUTData = list(range(1000))
+    table["LUTData"].VR = "US"
+    wanted = (STORED.astype(float) - 500).clip(0, 999) / 1023
+    assert np.abs(seen(BitsStored=12, VOILUTSequence=[table]) - wanted).max() < 1e-6
+
+
+def test_padding_says_nothing_of_the_depth() -> None:
+    for padding, values in ((65_535, STORED), (-32_768, STORED.astype(np.int16))):
+        padded = values.copy()
+        padded[:, :40] = padding
+        assert np.array_equal(seen(padded, PixelPaddingValue=padding)[:, 40:], seen(values)[:, 40:])
+
+
 def test_monochrome1_is_turned_round_with_and_without_a_window() -> None:
     for window in ({}, {"WindowCenter": 2048, "WindowWidth": 1025}):
         inverse = seen(PhotometricInterpretation="MONOCHROME1", **window)
