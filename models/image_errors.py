@@ -71,8 +71,8 @@ def decoding(kind: str) -> Iterator[None]:
             raise
         except Exception:
             raise TruncatedImage(
-                f"the {kind} file is cut short or damaged and cannot be decoded; "
-                "export it again and send the whole file"
+                f"the {kind} file cannot be decoded: it is cut short or damaged, or of a rare kind; "
+                "export it again, if need be as PNG, and send the whole file"
             ) from None
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageOps
 
 from models.image_files import ceiling
-from models.pixels import UnsupportedImage, read_image, read_mask
+from models.pixels import TruncatedImage, UnsupportedImage, read_image, read_mask
 from tests.bad_files import encode, gradient
 
 
@@ -74,6 +75,12 @@ def test_a_tiff_of_floats_whose_white_is_zero_is_turned_round() -> None:
 def test_floats_in_the_unit_range_are_taken_as_they_are(highest: float) -> None:
     values = (gradient() / 255 * highest).astype(np.float32)
     assert np.array_equal(read_image(encode(values, "TIFF")), values.clip(max=1))
+
+
+def test_a_whole_file_of_a_kind_that_is_not_read_is_not_called_cut_short_alone() -> None:
+    tifffile.imwrite(file := BytesIO(), gradient() / 255)
+    with pytest.raises(TruncatedImage, match="or of a rare kind; export it again, if need be as PNG"):
+        read_image(file.getvalue())
 
 
 def test_values_below_zero_are_stretched_from_the_files_minimum_to_its_maximum() -> None:
