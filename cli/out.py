@@ -12,7 +12,9 @@ from cli.held import held
 
 
 def beside(out: Path) -> Path:
-    """The folder of caches, checkpoints and curves: beside the weights, never among them."""
+    """The folder of caches, checkpoints and curves: beside the weights, never among them. Raises Failure."""
+    if out.name in ("", ".."):
+        raise Failure(f"--out {out}: the weights take the name of their folder; give it by its name, as weights/mine")
     return out.with_name(f"{out.name}.training")
 
 

@@ -24,8 +24,19 @@ if TYPE_CHECKING:
     from models.training.images import TrainingImages
     from models.training.loop import Plan, Progress
 
-Data = Annotated[Path, typer.Option(help="Folder of radiographs: PNG, JPEG, TIFF, BMP or DICOM, searched below too.")]
-Out = Annotated[Path, typer.Option(help="Folder of the weights; its last part is their name in the service.")]
+# What is not there is refused with the command line: torch takes seconds to load.
+Data = Annotated[
+    Path,
+    typer.Option(
+        exists=True, file_okay=False, help="Folder of radiographs: PNG, JPEG, TIFF, BMP or DICOM, searched below too."
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        file_okay=False, writable=True, help="Folder of the weights; its last part is their name in the service."
+    ),
+]
 Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps.")]
 Minutes = Annotated[float | None, typer.Option(min=0.1, help="End after so many minutes, fully annealed.")]
 Batch = Annotated[
@@ -36,7 +47,9 @@ Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
 Seed = Annotated[int, typer.Option(min=0)]
 Exclude = Annotated[
     list[Path] | None,
-    typer.Option(help="Refuse to train on images of this folder, or of the pool, guides and test of a split.json."),
+    typer.Option(
+        exists=True, help="Refuse to train on images of this folder, or of the pool, guides and test of a split.json."
+    ),
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the network first, which takes minutes (CUDA).")]
 
@@ -57,7 +70,10 @@ def train_vae(
     device: Device = "auto",
     exclude: Exclude = None,
     labeled: Annotated[
-        Path | None, typer.Option(help="images/ and masks/ that are not trained on: does the canal survive?")
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="images/ and masks/ that are not trained on: does the canal survive?"
+        ),
     ] = None,
     compile_network: Compile = False,
 ) -> None:

@@ -13,7 +13,12 @@ from cli.progress import progress, seldom
 
 def train_region(
     data: Annotated[Path, typer.Option(help="Folder with images/ and regions/ of the same file names; binary masks.")],
-    out: Annotated[Path, typer.Option(help="Folder of the weights; the service takes `region` beside the others.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            file_okay=False, writable=True, help="Folder of the weights; the service takes `region` beside the others."
+        ),
+    ],
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2000,
     batch: Annotated[int, typer.Option(min=1, help="Images a step, 128x64 each.")] = 8,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-4,
@@ -21,6 +26,8 @@ def train_region(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train the finder of the tooth-bearing jaw. Killed, it continues where it was."""
+    pairs = labeled_pairs(data, "regions")  # refused before torch is loaded, which takes seconds
+
     from models.region import KIND, save_region
     from models.training import region
     from models.training.checkpoint import Checkpoint
@@ -30,7 +37,7 @@ def train_region(
     with in_words(), only_training(out), progress("region") as show:
         check_place(out, KIND)
         plan = region.region_plan(steps, batch, learning_rate, seed)
-        labeled = region.read_regions(labeled_pairs(data, "regions"), show)
+        labeled = region.read_regions(pairs, show)
         checkpoint = Checkpoint.of(labeled, plan, beside(out) / "region")
         trained, facts = region.train_region(labeled, plan, checkpoint, own, seldom(show))
         save_region(out, trained.cpu(), facts)

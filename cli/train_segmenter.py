@@ -31,15 +31,17 @@ def train_segmenter(
 
     Killed, it continues.
     """
+    check_new_folder(out)
+    pairs = labeled_pairs(data)  # refused before torch is loaded, which takes seconds
+
     from models.labeled_sets import read_labeled
     from models.training.checkpoint import Checkpoint
     from models.training.segmenter import SegmenterPlan
 
-    check_new_folder(out)
     own = only_device(device)
     with in_words(), only_training(out), progress("segmenter") as show:
         plan = SegmenterPlan(backbone, steps, batch, learning_rate, seed)
-        labeled = read_labeled(labeled_pairs(data), "images", show)
+        labeled = read_labeled(pairs, "images", show)
         checkpoint = Checkpoint.of(labeled, plan, beside(out) / "segmenter")
         training = _trained(labeled, plan, str(own), checkpoint, show)
         reached = _reached(training)
