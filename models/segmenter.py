@@ -154,7 +154,7 @@ def build_segmenter(backbone: str = "b0", seed: int = 0) -> Segmenter:
             )
         except (OSError, SafetensorError) as error:
             raise ValueError(f"backbone {backbone!r} cannot be read: {error}") from None
-        return Segmenter(network)
+        return Segmenter(network).float()  # from half precision, too, as `pansynth train region` writes
 
 
 def learning_rate(backbone: str) -> float:

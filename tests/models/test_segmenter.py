@@ -70,6 +70,12 @@ def test_pretrained_weights_of_three_channels_come_from_a_folder(
     assert all(torch.equal(own[name], value) for name, value in pretrained.segformer.state_dict().items())
 
 
+def test_pretrained_weights_of_half_precision_are_trained_in_full(tmp_path: Path) -> None:
+    build_segmenter("tiny").network.half().save_pretrained(tmp_path)
+    loaded = build_segmenter(str(tmp_path))
+    assert loaded(torch.zeros(1, 1, 32, 64)).dtype == torch.float32
+
+
 def test_what_is_neither_a_name_nor_a_folder_is_refused() -> None:
     with pytest.raises(ValueError, match="'b9' is neither one of tiny, mini, b0"):
         build_segmenter("b9")
