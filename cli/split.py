@@ -22,7 +22,9 @@ SHARES = "How many, or below 1 what share"
 
 
 def split(
-    images: Annotated[Path, typer.Option(help="Folder of unlabeled radiographs, searched below too.")],
+    images: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder of unlabeled radiographs, searched below too.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the sets and split.json; must not be there yet.")],
     labeled: Annotated[Path | None, typer.Option(help="Folder with images/ and masks/ of the same file names.")] = None,
     pool: Annotated[float, typer.Option(min=0, help=f"{SHARES}, of --images for the pool; the rest trains.")] = 0.3,
@@ -39,10 +41,10 @@ def split(
 
     check_new_folder(out)
     with progress("reading") as show:
-        free = _Source.unlabeled(images, show)
         own = _Source.labeled(labeled, show) if labeled else _Source([], [], [], [])
-    if labeled and not own.paths:
-        raise Failure(f"--labeled {labeled}: no image is left; give readable images with masks of their size")
+        if labeled and not own.paths:
+            raise Failure(f"--labeled {labeled}: no image is left; give readable images with masks of their size")
+        free = _Source.unlabeled(images, show)  # last, for there are many
     try:
         found = split_images(free.known, own.known, pool, guides, seed)
     except ValueError as error:
@@ -67,8 +69,6 @@ class _Source:
     def unlabeled(cls, folder: Path, show: Show) -> "_Source":
         from models.training.images import image_paths
 
-        if not folder.is_dir():
-            raise Failure(f"--images {folder}: there is no such folder")
         paths = image_paths(folder)
         return cls._read(paths, [], [path.relative_to(folder).as_posix() for path in paths], show)
 

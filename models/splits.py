@@ -58,7 +58,7 @@ def _draw(
     total = sum(map(len, alike))
     if total < 2:
         raise ValueError(f"{option}: {total} radiographs {kind} cannot be split in two; give at least 2")
-    count = round(wanted * total) if wanted < 1 else int(wanted)
+    count = round(wanted * total) if wanted < 1 else int(min(wanted, total))
     if not 0 < count < total:
         raise ValueError(f"{option} {wanted:g} of {total} images leaves a set empty; give 1 to {total - 1}")
 

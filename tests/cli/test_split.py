@@ -144,5 +144,12 @@ def test_an_existing_folder_is_refused_and_a_failure_leaves_none(free: Path, tmp
     with pytest.raises(Failure, match="--pool 50 of 11 images leaves a set empty; give 1 to 10"):
         run("--images", free, "--out", tmp_path / "out", "--pool", "50")
     assert not (tmp_path / "out").exists()
-    with pytest.raises(Failure, match="there is no such folder"):
-        run("--images", tmp_path / "nowhere", "--out", tmp_path / "out")
+    done = CliRunner().invoke(app, ["split", "--images", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2 and "nowhere" in done.stderr
+
+
+def test_what_is_wrong_with_the_few_labeled_is_told_before_the_many_are_read(free: Path, tmp_path: Path) -> None:
+    command = ["split", "--images", str(free), "--labeled", str(free), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, Failure) and "it needs the folders images/ and masks/" in str(done.exception)
+    assert "reading" not in done.stderr

@@ -1,6 +1,7 @@
 """models/splits.py: the paper's four sets, copies never on two sides."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_unlabeled_copies_of_a_labeled_image_are_dropped() -> None:
     assert sorted(found.train + found.pool) == list(range(10))
 
 
-@pytest.mark.parametrize("wanted", [0, 10, 11, 0.01])
+@pytest.mark.parametrize("wanted", [0, 10, 11, 0.01, math.inf])
 def test_an_empty_set_is_refused(wanted: float) -> None:
     with pytest.raises(ValueError, match=r"--pool .* of 10 images leaves a set empty; give 1 to 9"):
         split_images(some(10, 1), [], wanted, 1, 0)
