@@ -44,13 +44,20 @@ class TrainingImages:
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """The radiographs in a folder and below, by name; not what lies beside an images/, masks for one, or is hidden."""
+    """The radiographs in a folder and below, by name; not what lies beside an images/, masks for one, or is hidden.
+
+    Links are followed, but nothing is found twice in a folder that several lead to, perhaps from within.
+    """
     found: list[Path] = []
-    top = folder / "images" if (folder / "images").is_dir() else folder  # it may be a link, which os.walk passes by
-    for place, below, names in os.walk(top):
+    seen: set[Path] = set()
+    for place, below, names in os.walk(folder, followlinks=True):
+        if (real := Path(place).resolve()) in seen:
+            below[:] = []
+            continue
+        seen.add(real)
         if "images" in below:
             below[:], names = ["images"], []
-        below[:] = [name for name in below if not name.startswith(".")]
+        below[:] = sorted(name for name in below if not name.startswith("."))
         found += filter(is_image, (Path(place, name) for name in names))
     return sorted(found)
 

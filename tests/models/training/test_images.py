@@ -84,6 +84,19 @@ def test_masks_beside_images_are_no_radiographs(tmp_path: Path) -> None:
     assert {path.parent.name for path in image_paths(tmp_path / "split")} == {"images"}
 
 
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "disk" / "clinic"
+    (elsewhere / "2023").mkdir(parents=True)
+    for path in (elsewhere / "1.png", elsewhere / "2023" / "2.png"):
+        path.touch()
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("a", "b"):
+        (data / name).symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(data)
+    assert image_paths(data) == [data / "a" / "1.png", data / "a" / "2023" / "2.png"]
+
+
 def test_hidden_folders_are_passed_over(tmp_path: Path) -> None:
     """Jupyter, for one, keeps copies of the images that were opened in it."""
     write(tmp_path / "a" / ".ipynb_checkpoints", 1)
