@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import IO
+from zipfile import is_zipfile
 
 
 class NotLockable(ValueError):
@@ -31,7 +32,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which appears at `path` once it is complete. One process at a time.
+    """A file to write to, which appears at `path` once it is complete and on the disk. One process at a time.
 
     A failure leaves nothing behind: on a full disk a part would keep it full. An OSError names the file.
     """
@@ -39,12 +40,20 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     try:
         with aside.open("wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the name without the content
         aside.replace(path)
     except BaseException as error:
         aside.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def check_archive(path: Path) -> None:
+    """Raises ValueError for a file of `torch.save`, a zip archive, that was cut short, as by a copy that broke off."""
+    if not is_zipfile(path):
+        raise ValueError(f"{path} is damaged; delete it to begin anew")
 
 
 def reserve(file: IO[bytes], size: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from models.labeled_sets import pixels_sha256
 from models.pixels import sha256
 from models.segmenter import Labeled
-from models.sharing import whole
+from models.sharing import check_archive, whole
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
 
 SECONDS = 60.0  # between two states; what a kill may cost
@@ -31,8 +31,11 @@ class Checkpoint:
         return cls(folder / f"{sha256(run.encode())[:16]}.checkpoint")
 
     def read(self) -> bytes | None:
-        """What `SegmenterTraining.restore` takes, if a run was stopped."""
-        return self._path.read_bytes() if self._path.exists() else None
+        """What `SegmenterTraining.restore` takes, if a run was stopped. Raises ValueError for a damaged file."""
+        if not self._path.exists():
+            return None
+        check_archive(self._path)
+        return self._path.read_bytes()
 
     def after_step(self, training: SegmenterTraining) -> None:
         """Keep the state if it is time; a run that is done needs no checkpoint."""

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from models.sharing import whole
+from models.sharing import check_archive, whole
 from models.training.curve import Curve
 from models.training.ranks import Objective, mean_over_ranks, rank, shared
 
@@ -205,6 +205,7 @@ class _Run:
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return 0, 0.0, {}
+        check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         if (before := state.get("subject", "")) != self.subject:
             raise ValueError(

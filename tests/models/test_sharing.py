@@ -98,6 +98,20 @@ def test_a_file_that_is_not_written_to_its_end_leaves_what_was_there(tmp_path: P
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_gets_its_name_only_when_the_disk_has_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "checkpoint"
+    on_disk = []
+
+    def sync(file: int) -> None:
+        assert not path.exists()
+        on_disk.append(os.fstat(file).st_size)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with whole(path) as file:
+        file.write(b"state")
+    assert on_disk == [5] and path.read_bytes() == b"state"
+
+
 @pytest.mark.parametrize("call", ["flock", "lockf"])
 def test_a_disk_that_locks_no_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     def refuse(*_: object) -> None:

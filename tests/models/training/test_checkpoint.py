@@ -46,6 +46,14 @@ def test_a_run_on_other_images_or_with_another_plan_begins_anew(
     assert Checkpoint.of(labeled, plan, folder).read() is None
 
 
+@pytest.mark.parametrize("left", [0, 1000])
+def test_a_damaged_file_is_named(folder: Path, left: int) -> None:
+    (kept,) = folder.glob("*.checkpoint")
+    kept.write_bytes(kept.read_bytes()[:left])
+    with pytest.raises(ValueError, match=r"\.checkpoint is damaged; delete it to begin anew"):
+        Checkpoint.of(bars(10), PLAN, folder).read()
+
+
 def test_a_run_that_has_more_steps_than_it_is_given_still_chooses_a_state(folder: Path) -> None:
     training = SegmenterTraining([bars(10)], replace(PLAN, steps=1))
     training.finish(Checkpoint.of(bars(10), PLAN, folder).read(), lambda _: None)

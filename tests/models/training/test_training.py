@@ -141,6 +141,15 @@ def test_a_checkpoint_of_another_subject_is_not_gone_on_with(tmp_path: Path) -> 
         fit(tmp_path, 3, subject="latents of another")
 
 
+@pytest.mark.parametrize("left", [0, 1000])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, left: int) -> None:
+    fit(tmp_path, 3)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged; delete it to begin anew"):
+        fit(tmp_path, 6)
+
+
 def test_the_facts_are_of_what_was_done_and_not_of_what_was_asked_for(tmp_path: Path) -> None:
     whole = fit(tmp_path, 3)[1]
     again = fit(tmp_path, 3, seed=7)[1]
