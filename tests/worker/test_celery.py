@@ -1,4 +1,4 @@
-"""worker/celery.py: a real worker process whose step hangs, and which is told to stop; the fault tests kill one."""
+"""worker/celery.py: a worker process that is ready, hangs and is told to stop; the fault tests kill one."""
 
 import os
 import subprocess
@@ -96,6 +96,7 @@ def test_a_step_that_hangs_costs_time_and_nothing_else_and_one_in_hand_is_handed
     os.mkfifo(image)  # who opens it waits for a writer, in native code
     log = tmp_path / "worker.log"
     with celery_worker(settings.model_copy(update={"hung_seconds": 8.0}), log) as process:
+        until(lambda: "this worker is ready, on cpu" in log.read_text(), 400, log.read_text)
         until(lambda: len(workers(place)) == 1, 400, log.read_text)
 
         def hung() -> bool:
