@@ -125,7 +125,7 @@ def _words(job: dict[str, Any], count: int, out: Path) -> str:
     dropped = job["quality_summary"]["dropped"]
     failed = job["progress"]["done"] - job["quality_summary"]["kept"] - dropped
     words = f"{count} sample{'s' if count != 1 else ''} in {out}"
-    words += f"; {dropped} failed a threshold and were dropped" if dropped else ""
+    words += f"; {dropped} failed a threshold and {'were' if dropped != 1 else 'was'} dropped" if dropped else ""
     return words + (f"; {failed} could not be made, the first: {job['failed_samples'][0]['detail']}" if failed else "")
 
 

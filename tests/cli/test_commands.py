@@ -296,8 +296,8 @@ def test_samples_that_are_not_there_are_told(done: int, words: str) -> None:
 
 
 def test_one_sample_is_one() -> None:
-    job = {"progress": {"done": 1}, "quality_summary": {"kept": 1, "dropped": 0}}
-    assert _words(job, 1, Path("d.zip")) == "1 sample in d.zip"
+    job = {"progress": {"done": 2}, "quality_summary": {"kept": 1, "dropped": 1}}
+    assert _words(job, 1, Path("d.zip")) == "1 sample in d.zip; 1 failed a threshold and was dropped"
 
 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://nobody@127.0.0.1:1/none", "nonsense"])
