@@ -68,7 +68,8 @@ def load_region(folder: Path) -> Segmenter:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(f"{folder} holds no region finder: its manifest.json cannot be read ({error!r})") from error
     if found != (KIND, sorted(FILES)):
-        raise WeightsError(f"{folder} holds no region finder; train one: pansynth train region --out {folder}")
+        train = f"pansynth train region --data FOLDER --out {folder}"
+        raise WeightsError(f"{folder} holds no region finder; train one: {train}")
     verify_files(folder, manifest["files"])
     network = SegformerForSemanticSegmentation(SegformerConfig.from_json_file(folder / FILES[0]))
     network.load_state_dict(load_file(folder / FILES[1]))

@@ -65,7 +65,8 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
     for name in REQUIRED:
         if name not in manifest["files"]:
             net = name.split("/")[0]
-            raise WeightsError(f"weights {folder.name!r} lack {name}; train it: pansynth train {net} --out {folder}")
+            train = f"pansynth train {net} --data FOLDER --out {folder}"
+            raise WeightsError(f"weights {folder.name!r} lack {name}; train it: {train}")
     verify_files(folder, manifest["files"])
     unet = UNet2DModel.from_pretrained(
         folder / "denoiser", use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True
