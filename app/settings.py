@@ -63,6 +63,13 @@ class Settings(BaseSettings):
             raise ValueError("should be redis://host:6379/0, also of a Valkey; rediss:// with TLS")
         return url
 
+    @field_validator("weights_dir")
+    @classmethod
+    def is_above_weights(cls, folder: Path | None) -> Path | None:
+        if folder is not None and (folder / "manifest.json").exists():
+            raise ValueError("should be the folder above: this one is weights itself")
+        return folder
+
     @field_validator("device")
     @classmethod
     def is_a_device(cls, name: str) -> str:

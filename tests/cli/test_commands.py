@@ -104,6 +104,7 @@ def test_an_unknown_look_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     [
         ("MAX_PIXELS", "-3", "should be greater than 0"),
         ("WEIGHTS_DIR", "/no/such/folder", "path does not point to a directory"),
+        ("WEIGHTS_DIR", "models/weights/default", "should be the folder above: this one is weights itself"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value(
