@@ -74,7 +74,7 @@ def open_stores() -> None:
     release_leases(place)
     remove_unused(place.cache)
     app.conf.pansynth_heartbeat = Heartbeat(place).start()
-    log.info("this worker is ready, on %s", place.networks.device)  # Celery says so itself, half a minute too early
+    log.info("this worker is ready, on %s", place.networks.device)  # Celery says so itself, seconds too early
 
 
 def end(**_: Any) -> None:
