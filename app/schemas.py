@@ -223,7 +223,7 @@ class SampleBody(BaseModel):
             ssim=sample.ssim,
             seed=sample.seed,
             quality=None if sample.quality is None else QualityBody(**sample.quality),
-            links={"image": f"{here}/image", "mask": f"{here}/mask"},
+            links={name: f"{here}/{name}" for name in ("image", "mask", "pool_image")},
         )
 
 

@@ -160,6 +160,23 @@ def get_sample_mask(job_id: JobId, index: SampleIndex, request: Request, service
     return serve(request, service.blobs, Download(found.key, found.sha256, "image/png", IMMUTABLE))
 
 
+@router.get(
+    "/jobs/{job_id}/samples/{index}/pool_image",
+    response_class=Response,
+    responses=file_answers("image/png", "The pool image", SAMPLE | {404: f"{SAMPLE[404]}, or its pool was deleted"}),
+)
+def get_sample_pool_image(job_id: JobId, index: SampleIndex, request: Request, service: ServiceDep) -> Response:
+    """The unlabeled radiograph that the sample was made of, as long as its pool is there: PNG, 512x256."""
+    with service.database.read() as session:
+        job = queries.find_job(session, job_id)
+        sample = queries.find_sample(session, job, index)
+        made_image(sample, job)  # before that another may take its place
+    if job.pool_id is None:
+        raise Problem(404, "pool-deleted", f"the pool of job {job_id} was deleted; its samples are still there")
+    key = keys.pool_image(job.pool_id, sample.pool_image_sha256)
+    return serve(request, service.blobs, Download(key, sample.pool_image_sha256, "image/png", IMMUTABLE))
+
+
 @router.get("/jobs/{job_id}/dataset", response_class=Response, responses=DATASET)
 def get_dataset(job_id: JobId, request: Request, service: ServiceDep) -> Response:
     """The zip of images, masks and manifest."""

@@ -138,7 +138,7 @@ async function loadSamples(job) {
 function galleryItem(sample) {
   const item = document.createElement("li");
   const button = document.createElement("button");
-  const { canvas, note, paint } = picture(sample, () => at("outline").checked);
+  const { canvas, note, paint } = picture(sample, () => ({ outline: at("outline").checked }));
   const [origin, figures] = ["small", "small"].map((tag) => document.createElement(tag));
   button.type = "button";
   origin.textContent = `#${sample.index}  ${sample.guide} on ${sample.pool_image}`;

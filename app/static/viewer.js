@@ -21,17 +21,19 @@ let place = 0; // among them, of the one that is shown
 let repaint = () => {};
 
 // A canvas of its own for a sample, which a late answer for another cannot paint over, and a note for its trouble.
-export function picture(sample, hasOutline) {
+// look() says whether the mask's outline is shown, and of which of the sample's links the picture is.
+export function picture(sample, look) {
   const canvas = blankCanvas();
   const note = document.createElement("small");
   async function paint() {
     note.textContent = "";
     try {
-      const [image, mask] = await Promise.all([bitmap(sample.links.image), bitmap(sample.links.mask)]);
-      draw(canvas, image, mask, { outline: hasOutline() });
+      const { outline, link = "image" } = look();
+      const [image, mask] = await Promise.all([bitmap(sample.links[link]), bitmap(sample.links.mask)]);
+      draw(canvas, image, mask, { outline });
       for (const drawn of [image, mask]) drawn.close();
-    } catch {
-      note.textContent = "The picture cannot be read now.";
+    } catch (problem) {
+      note.textContent = `The picture cannot be read now: ${problem.message}`;
     }
   }
   paint();
@@ -50,12 +52,14 @@ function show(next) {
   at("viewer-title").textContent = `Sample ${facts.index}`;
   fillFacts(at("viewer-figures"), quality ?? {}, MEANINGS);
   fillFacts(at("viewer-facts"), facts);
-  const { canvas, note, paint } = picture(samples[place], () => at("viewer-outline").checked);
+  const { canvas, note, paint } = picture(samples[place], look);
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-labelledby", "viewer-title");
   at("viewer-picture").replaceChildren(canvas, note);
   repaint = paint;
 }
+
+const look = () => ({ outline: at("viewer-outline").checked, link: at("viewer-unlabeled").checked ? "pool_image" : "image" });
 
 const STEPS = { ArrowLeft: -1, ArrowRight: 1 };
 
@@ -63,5 +67,5 @@ export function setUpViewer() {
   at("viewer-previous").addEventListener("click", () => show(place - 1));
   at("viewer-next").addEventListener("click", () => show(place + 1));
   at("viewer").addEventListener("keydown", ({ key }) => { if (STEPS[key]) show(place + STEPS[key]); });
-  at("viewer-outline").addEventListener("change", () => repaint());
+  for (const id of ["viewer-outline", "viewer-unlabeled"]) at(id).addEventListener("change", () => repaint());
 }

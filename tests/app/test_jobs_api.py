@@ -11,7 +11,7 @@ from app.database import clock
 from app.service import Service
 from app.tables import Job
 from tests.clocks import set_clock
-from tests.serving import claim, make_sample, plan, stored, submit
+from tests.serving import claim, fill_pool, finish, make_sample, plan, stored, submit
 
 
 def test_a_job_tells_how_far_it_is(client: httpx.Client, service: Service, pool: str) -> None:
@@ -82,6 +82,21 @@ def test_samples_are_listed_as_they_are_made(client: httpx.Client, service: Serv
     assert (image.headers["Content-Type"], image.headers["ETag"]) == ("image/png", f'"{sha256}"')
     mask = client.get(sample["links"]["mask"])
     assert mask.status_code == 200 and mask.content.startswith(b"\x89PNG")
+
+
+def test_a_sample_can_be_compared_with_the_image_that_it_was_made_of_until_the_pool_is_deleted(
+    client: httpx.Client, service: Service
+) -> None:
+    digests = fill_pool(service, "compared", 2)
+    samples = submit(client, "compared")["links"]["samples"]
+    job_id = finish(service, "compared", 2, b"a dataset")
+    sample = client.get(samples).json()["items"][1]
+    answer = client.get(sample["links"]["pool_image"])
+    assert hashlib.sha256(answer.content).hexdigest() == digests[1]
+    client.delete("/pools/compared")
+    gone = client.get(sample["links"]["pool_image"])
+    assert gone.status_code == 404
+    assert f"the pool of job {job_id} was deleted" in gone.json()["detail"]
 
 
 def test_a_sample_of_a_moved_guide_has_a_mask_of_its_own_as_soon_as_it_is_made(

@@ -73,6 +73,19 @@ def test_samples_are_stepped_through_at_full_width(page: Tab, finished: str) -> 
     assert page.text("#viewer-title") == "Sample 0"
 
 
+def test_a_sample_can_be_compared_with_the_pool_image_at_the_same_place(page: Tab, finished: str) -> None:
+    page.open(f"/#{finished}")
+    page.until(f"{GALLERY}.length === 2")
+    page.click("#gallery li:nth-child(1) button")
+    page.until(f"{VIEWER_PIXEL} === 100")
+    page.click("#viewer-unlabeled")
+    page.until(f"{VIEWER_PIXEL} === 2")
+    page.press("ArrowRight", 39)
+    page.until(f"{VIEWER_PIXEL} === 3")
+    page.click("#viewer-unlabeled")
+    page.until(f"{VIEWER_PIXEL} === 101")
+
+
 def test_the_outline_surrounds_the_anatomy_and_hides_none_of_it(page: Tab, finished: str) -> None:
     page.open(f"/#{finished}")
     page.until(f"{GALLERY}.length === 2")
@@ -89,7 +102,7 @@ def test_a_picture_that_cannot_be_read_is_told(page: Tab, finished: str) -> None
     page.open("/")
     page.run("trouble = {'/image$': 503}")
     page.run(f"location.hash = '{finished}'")
-    page.until("document.querySelector('#gallery').innerText.includes('The picture cannot be read now.')")
+    page.until("document.querySelector('#gallery').innerText.includes('The picture cannot be read now: refused by the test')")
     assert page.run("errors") == []
 
 
