@@ -95,8 +95,9 @@ def test_a_worker_writes_nothing_else_from_its_first_line_to_its_last(
     log = tmp_path / "worker.log"
     with log.open("wb") as out:
         worker = subprocess.Popen(pansynth("worker"), env=os.environ | told, stdout=out, stderr=out)
-    until(lambda: "ready" in log.read_text() or worker.poll() is not None, 300, log.read_text)
+    until(lambda: "this worker is ready" in log.read_text() or worker.poll() is not None, 300, log.read_text)
     worker.terminate()
     worker.wait(60)
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["message"] for line in lines if line["logger"] == "worker.celery"] == ["this worker ends"]
+    own = [line["message"] for line in lines if line["logger"] == "worker.celery"]
+    assert own == ["this worker is ready, on cpu", "this worker ends"]
