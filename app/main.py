@@ -71,7 +71,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await to_thread.run_sync(service.decoder.close)
+        await to_thread.run_sync(service.decoders.close)
         service.celery.close()
         service.database.dispose()
 

@@ -1,5 +1,6 @@
 """What the routes share: made once by `create_app`, handed to each route as a dependency."""
 
+import os
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from app.blobs import Blobs
 from app.database import Database
 from app.monitoring.metrics import Metrics
 from app.settings import Settings
-from app.uploads.decoder import Decoder
+from app.uploads.decoders import Decoders
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Service:
     blobs: Blobs
     celery: Celery
     metrics: Metrics
-    decoder: Decoder
-    decoding: CapacityLimiter  # who waits for the decoder holds no thread
+    decoders: Decoders
+    decoding: CapacityLimiter  # who waits for a decoder holds no thread
     callers: Callers
     caller: Caller = ANYBODY
 
@@ -34,14 +35,15 @@ class Service:
 def make_service(settings: Settings) -> Service:
     """Opens the three stores; none of them is asked anything yet."""
     opened = database.connect(settings.database())
+    decoders = Decoders(settings.max_pixels, os.cpu_count() or 1)
     return Service(
         settings=settings,
         database=opened,
         blobs=Blobs(settings.blobs()),
         celery=broker.celery_app(settings),
         metrics=Metrics(),
-        decoder=Decoder(settings.max_pixels),
-        decoding=CapacityLimiter(1),
+        decoders=decoders,
+        decoding=CapacityLimiter(len(decoders)),
         callers=Callers(settings, opened),
     )
 

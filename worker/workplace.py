@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from celery import Celery
 
 from app import broker, database
@@ -11,7 +12,7 @@ from app.blobs import Blobs
 from app.database import Database
 from app.monitoring.figures import Figures
 from app.settings import Settings
-from worker.decoders import Decoders
+from app.uploads.decoders import Decoders
 from worker.networks import WarmNetworks
 
 
@@ -44,6 +45,6 @@ def open_workplace(settings: Settings, name: str, told_to_end: Callable[[], bool
         blobs=Blobs(settings.blobs()),
         celery=broker.celery_app(settings),
         networks=WarmNetworks(settings),
-        decoders=Decoders(settings.max_pixels),
+        decoders=Decoders(settings.max_pixels, torch.get_num_threads()),
         told_to_end=told_to_end,
     )

@@ -120,7 +120,8 @@ class Decoder:
             self._end_child()
             raise self._too_large()
         if "refused" in answer:
-            raise pixels.ImageError(str(answer["refused"]))
+            refusal = pixels.TooManyPixels if answer.get("too_many_pixels") else pixels.ImageError
+            raise refusal(str(answer["refused"]))
         width, height = answer["width"], answer["height"]
         shape = (height, width) if full_size else (pixels.HEIGHT, pixels.WIDTH)
         depth = np.uint16 if full_size and kind == "image" else np.uint8

@@ -62,7 +62,7 @@ def decode(kind: str, data: bytes, max_pixels: int, full_size: bool) -> tuple[di
             image = pixels.read_image(data, max_pixels)
             (height, width), gray = image.shape, pixels.to_levels(image) if full_size else pixels.resize_image(image)
     except pixels.ImageError as error:
-        return {"refused": str(error)}, b""
+        return {"refused": str(error), "too_many_pixels": isinstance(error, pixels.TooManyPixels)}, b""
     except MemoryError:
         return {"out_of_memory": True}, b""
     return {"width": width, "height": height}, gray.tobytes()

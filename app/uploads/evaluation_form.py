@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from app.evaluations import KINDS, Kind
 from app.problems import FieldError, Problem, invalid
-from app.uploads.decoder import Decoder
+from app.uploads.decoders import Decoders
 from app.uploads.forms import FormBoolean, FormInteger, Webhook, files_schema, read_texts, wrong_texts
 from app.uploads.guides import GuideFiles, read_guides, wrong_files
 from app.uploads.multipart import Form
@@ -77,10 +77,10 @@ def parse_evaluation(form: Form, receivers: Collection[str]) -> tuple[dict[str, 
     return parameters, found.webhook
 
 
-async def read_set(form: Form, name: str, decoder: Decoder, decoding: CapacityLimiter) -> list[GuideFiles]:
+async def read_set(form: Form, name: str, decoders: Decoders, decoding: CapacityLimiter) -> list[GuideFiles]:
     """The labeled images `real` or `test`, as guides are read. Raises Problem 422 naming every bad file."""
     try:
-        return await read_guides(_one_set(form, name), decoder, decoding)
+        return await read_guides(_one_set(form, name), decoders, decoding)
     except Problem as problem:
         raise invalid([_of_set(name, error) for error in problem.fields]) from problem
 

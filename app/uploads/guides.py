@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, create_task_group, to_thread
 
 from app.problems import FieldError, invalid
 from app.records import NewGuide
-from app.uploads.decoder import Decoded, Decoder
+from app.uploads.decoder import Decoded
+from app.uploads.decoders import Decoders
 from app.uploads.multipart import Form, UploadedFile
 from models import pixels
 
@@ -47,31 +48,40 @@ def wrong_files(form: Form) -> list[FieldError]:
 
 
 async def read_guides(
-    form: Form, decoder: Decoder, decoding: CapacityLimiter, full_size: bool = False
+    form: Form, decoders: Decoders, decoding: CapacityLimiter, full_size: bool = False
 ) -> list[GuideFiles]:
     """Every guide of the form, decoded off the event loop. Raises Problem 422 naming every bad file."""
     pairs = list(zip(form.files["image"], form.files["mask"], strict=True))
-    guides: list[GuideFiles] = []
-    wrong: list[FieldError] = []
-    for number, (image, mask) in enumerate(pairs, start=1):
-        place = f"file {number} of {len(pairs)}, " if len(pairs) > 1 else ""
-        found = await to_thread.run_sync(read_guide, decoder, image, mask, place, full_size, limiter=decoding)
-        if isinstance(found, GuideFiles):
-            guides.append(found)
-        else:
-            wrong += found
-    if wrong:
+    waiting = iter(enumerate(pairs, start=1))
+    found: dict[int, GuideFiles | list[FieldError]] = {}
+
+    async def read_some() -> None:
+        """One pair after the other, so that a request of a thousand does not stand before all of another's."""
+        for number, (image, mask) in waiting:
+            place = f"file {number} of {len(pairs)}, " if len(pairs) > 1 else ""
+            found[number] = await to_thread.run_sync(
+                read_guide, decoders, image, mask, place, full_size, limiter=decoding
+            )
+
+    try:
+        async with create_task_group() as readers:
+            for _ in range(len(decoders)):
+                readers.start_soon(read_some)
+    except ExceptionGroup as errors:  # one says enough: that the decoder is away, say
+        raise errors.exceptions[0] from None
+    in_order = [found[number] for number in sorted(found)]
+    if wrong := [error for one in in_order if not isinstance(one, GuideFiles) for error in one]:
         raise invalid(wrong)
-    return guides
+    return [one for one in in_order if isinstance(one, GuideFiles)]
 
 
 def read_guide(
-    decoder: Decoder, image: UploadedFile, mask: UploadedFile, place: str, full_size: bool
+    decoders: Decoders, image: UploadedFile, mask: UploadedFile, place: str, full_size: bool
 ) -> GuideFiles | list[FieldError]:
     """The guide, or all that is wrong with its files; `place` says which of many they are."""
     read: list[Decoded] = []
     wrong: list[FieldError] = []
-    for field, file, decode in (("image", image, decoder.read_image), ("mask", mask, decoder.read_mask)):
+    for field, file, decode in (("image", image, decoders.read_image), ("mask", mask, decoders.read_mask)):
         try:
             read.append(decode(file, full_size))
         except pixels.ImageError as error:

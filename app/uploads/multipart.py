@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote
 
@@ -33,6 +34,25 @@ FLUSH_BYTES = 1024 * 1024
 EXTENDED_NAME = re.compile(r""";\s*filename\*="?utf-8'[a-z-]*'([^;"\s]+)""", re.IGNORECASE)
 
 
+class Spool:
+    """A form's temporary file: what came, then what is made of it, by several threads."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._one_at_a_time = Lock()
+
+    def append(self, data: bytes | bytearray) -> int:
+        """Where it begins. It is read back by its `fileno`, past the file's buffer."""
+        with self._one_at_a_time:
+            start = self._file.seek(0, os.SEEK_END)
+            self._file.write(data)
+            self._file.flush()
+        return start
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+
 @dataclass(frozen=True)
 class UploadedFile:
     """One file of a form: `size` bytes from `start` in a temporary file. `name` is safe to store and show."""
@@ -40,7 +60,7 @@ class UploadedFile:
     name: str
     start: int
     size: int
-    stored: BinaryIO
+    stored: Spool
 
     def __iter__(self) -> Iterator[bytes]:
         """The contents in pieces, however often they are asked for."""
@@ -54,10 +74,7 @@ class UploadedFile:
 
     def beside(self, data: bytes) -> "UploadedFile":
         """What was made of this file, kept after all files in the same temporary file, and not in memory."""
-        start = self.stored.seek(0, os.SEEK_END)
-        self.stored.write(data)
-        self.stored.flush()
-        return UploadedFile(self.name, start, len(data), self.stored)
+        return UploadedFile(self.name, self.stored.append(data), len(data), self.stored)
 
 
 class _Section(io.RawIOBase):
@@ -104,11 +121,9 @@ async def read_form(request: Request, allowance: Allowance) -> AsyncIterator[For
     refuse_by_content_length(request, allowance)
     request.state.reads_form = True  # for `bodies.LimitSmallBodies`
     with tempfile.TemporaryFile(prefix="pansynth-upload-") as stored:
-        reader = FormReader(stored)
+        reader = FormReader(Spool(stored))
         await receive_form(request, reader, boundary, allowance)
-        form = reader.finished()
-        stored.flush()  # files are read back by pread, past the buffer
-        yield form
+        yield reader.finished()
 
 
 def boundary_of(request: Request) -> bytes:
@@ -153,7 +168,7 @@ async def receive_form(request: Request, reader: "FormReader", boundary: bytes, 
 class FormReader:
     """Receives the parser's events; file contents go to `stored`, one after the other."""
 
-    def __init__(self, stored: BinaryIO) -> None:
+    def __init__(self, stored: Spool) -> None:
         self.stored = stored
         self.unwritten = bytearray()
         self.written = 0
@@ -231,7 +246,7 @@ class FormReader:
         self.ended = True
 
     def flush(self) -> None:
-        self.stored.write(self.unwritten)
+        self.stored.append(self.unwritten)
         self.written += len(self.unwritten)
         self.unwritten.clear()
 

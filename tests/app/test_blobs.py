@@ -14,7 +14,7 @@ import pytest
 
 from app.blobs import PIECE, RETRIES, Blobs
 from app.errors import BlobMissing
-from app.uploads.multipart import UploadedFile
+from app.uploads.multipart import Spool, UploadedFile
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -211,7 +211,7 @@ def test_a_file_of_an_upload_is_written_without_its_neighbours(store: Blobs, siz
     with tempfile.TemporaryFile() as stored:
         stored.write(b"before" + content[:size] + b"after")
         stored.flush()
-        with UploadedFile("a.png", 6, size, stored).open() as file:
+        with UploadedFile("a.png", 6, size, Spool(stored)).open() as file:
             store.put_file("jobs/1/uploads/0", file)
     assert store.get("jobs/1/uploads/0") == content[:size]
 

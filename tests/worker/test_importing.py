@@ -18,11 +18,11 @@ from app.blobs import Blobs
 from app.queries import ImportOutcome
 from app.settings import Settings
 from app.tables import PoolImage, PoolLatent
+from app.uploads.decoders import Decoders
 from benchmarks.faults.proxy import Proxy
 from models import pixels
 from models.phantoms import Phantom
 from tests import bad_archives
-from tests.threads import threads
 from tests.worker_service import (
     claim,
     dataset,
@@ -36,7 +36,6 @@ from tests.worker_service import (
     work_off_impatiently,
 )
 from worker import archives, importing
-from worker.decoders import Decoders
 from worker.lease import Lease
 from worker.tasks import release_leases, work
 from worker.workplace import Workplace, open_workplace
@@ -116,12 +115,11 @@ def test_files_are_decoded_at_once_unless_that_was_too_much_and_come_in_their_or
     if killed:
         claim(place)
         release_leases(place)
-    with threads(3):
-        place = replace(place, decoders=Decoders(place.settings.max_pixels))
-        before = psutil.Process().children()
-        work_off(place)
-        assert len(psutil.Process().children()) - len(before) == at_once
-        place.decoders.close()
+    place = replace(place, decoders=Decoders(place.settings.max_pixels, 3))
+    before = psutil.Process().children()
+    work_off(place)
+    assert len(psutil.Process().children()) - len(before) == at_once
+    place.decoders.close()
     assert [image.name for image in images(place)] == [name for name, _ in files]
     assert [refusal["name"] for refusal in outcome(place, job_id).rejected] == ["cut.png"]
 

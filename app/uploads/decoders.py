@@ -1,0 +1,58 @@
+"""Several files decoded at once, in no more memory than one of the largest takes: decoding is most of their time."""
+
+from collections.abc import Callable, Iterable
+from queue import LifoQueue
+from threading import Lock
+
+from app.uploads.decoder import Decoded, Decoder
+from models import pixels
+
+MOST = 4  # children, of 100 MB each when idle
+
+
+class Decoders:
+    """`count` files at once, up to MOST, if each has no more than its share of `max_pixels`; a larger one alone.
+
+    Each `Decoder` starts its child for its first file.
+    """
+
+    def __init__(self, max_pixels: int, count: int) -> None:
+        self._count = min(MOST, count)
+        self._idle: LifoQueue[Decoder] = LifoQueue()  # the one used last comes first: a lone thread needs one child
+        self._small = [Decoder(max_pixels // self._count) for _ in range(self._count)]
+        for decoder in self._small:
+            self._idle.put(decoder)
+        self._large = Decoder(max_pixels)
+        self._one_large = Lock()  # two that gather all others would wait for each other
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read_image(self, pieces: Iterable[bytes], full_size: bool = False) -> Decoded:
+        """As `Decoder.read_image`; of more threads than there are decoders some wait."""
+        return self._read(lambda decoder: decoder.read_image(pieces, full_size))
+
+    def read_mask(self, pieces: Iterable[bytes], full_size: bool = False) -> Decoded:
+        """As `Decoder.read_mask`, likewise."""
+        return self._read(lambda decoder: decoder.read_mask(pieces, full_size))
+
+    def close(self) -> None:
+        """End the children; the next file starts another."""
+        for decoder in (*self._small, self._large):
+            decoder.close()
+
+    def _read(self, read: Callable[[Decoder], Decoded]) -> Decoded:
+        decoder = self._idle.get()
+        try:
+            return read(decoder)
+        except pixels.TooManyPixels:
+            pass  # for one of many
+        finally:
+            self._idle.put(decoder)
+        with self._one_large:
+            others = [self._idle.get() for _ in self._small]
+            try:
+                return read(self._large)
+            finally:
+                for decoder in others:
+                    self._idle.put(decoder)
