@@ -3,7 +3,7 @@
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 
 class ImageError(ValueError):
@@ -52,9 +52,33 @@ class MaskSizeMismatch(ImageError):
 
 MIN_SIDE = 32
 
-# The filter for warnings belongs to the whole process, so two threads must not swap it at once. That only one
-# file is decoded at a time also bounds the memory that uploads can take.
-_one_at_a_time = threading.Lock()
+
+class _NoWarnings:
+    """A context without warnings, for many threads at once: their filter belongs to the whole process.
+
+    The first that enters changes it, the last that leaves puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = ExitStack()
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.close()
+
+
+_without_warnings = _NoWarnings()
 
 
 @contextmanager
@@ -63,8 +87,7 @@ def decoding(kind: str) -> Iterator[None]:
 
     Both may quote the file, and so a patient: neither reaches an answer or a log.
     """
-    with _one_at_a_time, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _without_warnings:
         try:
             yield
         except (ImageError, MemoryError):  # the latter says nothing of the file, only of what is allowed here

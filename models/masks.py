@@ -18,54 +18,51 @@ def resize_keeping_lines(mask: NDArray[np.bool_], height: int, width: int) -> ND
     """
     from scipy import ndimage
 
-    everything = range(height), range(width)
-    resized = 2 * _coverage(mask, (0, 0), mask.shape, (height, width), everything) >= mask.size
+    resized = np.zeros((height, width), np.bool_)
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return resized
+    top, left = int(rows[0]), int(columns[0])
+    anatomy = mask[top : rows[-1] + 1, left : columns[-1] + 1]  # most of a mask is empty, and need not be gone through
+    window, covered = _coverage(anatomy, (top, left), mask.shape, resized.shape)
+    resized[window] = 2 * covered >= mask.size
     body = resized.copy()
-    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    labels, count = ndimage.label(anatomy, np.ones((3, 3)))
     if count > _MANY_COMPONENTS:
-        labels = mask.astype(np.int32)
-    for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        bins = _touched(rows, len(mask), height), _touched(columns, mask.shape[1], width)
-        window = slice(bins[0].start, bins[0].stop), slice(bins[1].start, bins[1].stop)
-        component = labels[rows, columns] == label
-        covered = _coverage(component, (rows.start, columns.start), mask.shape, (height, width), bins)
+        labels = anatomy.astype(np.int32)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        corner = top + box[0].start, left + box[1].start
+        window, covered = _coverage(labels[box] == label, corner, mask.shape, resized.shape)
         resized[window] |= _thin(covered, body[window])
     return resized
 
 
 def _coverage(
-    part: NDArray[np.bool_],
-    corner: tuple[int, int],
-    shape: tuple[int, ...],
-    grid: tuple[int, int],
-    bins: tuple[range, range],
-) -> NDArray[np.float64]:
-    """The area of `part`, cut out at `corner` of a mask of `shape`, in the cells `bins` of the new `grid`.
+    part: NDArray[np.bool_], corner: tuple[int, int], shape: tuple[int, ...], grid: tuple[int, ...]
+) -> tuple[tuple[slice, slice], NDArray[np.float64]]:
+    """The cells of the new `grid` that a part reaches into, cut out at `corner` of a mask of `shape`; its area in each.
 
     A full cell counts H x W, so all areas are whole numbers: exact, and the same in a mirrored mask.
     """
-    rows = _sum_bins(part, corner[0], shape[0], grid[0], bins[0])
-    return _sum_bins(rows.T, corner[1], shape[1], grid[1], bins[1]).T
-
-
-def _touched(pixels: slice, n: int, count: int) -> range:
-    """The bins, out of `count` over n pixels, that these pixels reach into."""
-    return range(pixels.start * count // n, -(-pixels.stop * count // n))
+    rows, row_sums = _sum_bins(part, corner[0], shape[0], grid[0])
+    columns, sums = _sum_bins(row_sums.T, corner[1], shape[1], grid[1])
+    return (slice(rows.start, rows.stop), slice(columns.start, columns.stop)), sums.T
 
 
 def _sum_bins(
-    values: NDArray[np.bool_] | NDArray[np.float64], start: int, n: int, count: int, bins: range
-) -> NDArray[np.float64]:
-    """Sum `values`, the rows from `start` on out of n, into `bins` out of `count`.
+    values: NDArray[np.bool_] | NDArray[np.float64], start: int, n: int, count: int
+) -> tuple[range, NDArray[np.float64]]:
+    """Sum `values`, the rows from `start` on out of n, into the bins, out of `count`, that they reach into.
 
     Lengths are exact: a row is `count` long and a bin n.
     """
+    bins = range(start * count // n, -(-(start + len(values)) * count // n))
     sums = np.zeros((len(bins), values.shape[1]))
     for bin_sum, i in zip(sums, bins, strict=True):
         rows = np.arange(max(i * n // count, start), min(-(-(i + 1) * n // count), start + len(values)))
         overlap = np.minimum((rows + 1) * count, (i + 1) * n) - np.maximum(rows * count, i * n)
         bin_sum += overlap.astype(np.float64) @ values[rows - start].astype(np.float64)
-    return sums
+    return bins, sums
 
 
 def _thin(covered: NDArray[np.float64], body: NDArray[np.bool_]) -> NDArray[np.bool_]:

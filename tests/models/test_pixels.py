@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.transform import resize
 
+from models.image_errors import decoding
 from models.pixels import (
     HEIGHT,
     WIDTH,
@@ -142,6 +143,30 @@ def test_files_are_read_in_many_threads_and_the_warnings_stay_as_they_were() -> 
         thread.join()
     assert seen == [True] * 80
     assert list(warnings.filters) == before
+
+
+def test_files_are_decoded_at_once_and_none_of_their_warnings_is_seen() -> None:
+    """The first to begin is not the last to end."""
+    met = threading.Barrier(2, timeout=30)
+    first_left = threading.Event()
+
+    def first() -> None:
+        with decoding("PNG"):
+            met.wait()
+        first_left.set()
+
+    thread = threading.Thread(target=first)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        thread.start()
+        with decoding("PNG"):
+            met.wait()  # inside with the other
+            assert first_left.wait(30)
+            warnings.warn("quotes the file", stacklevel=1)
+        thread.join()
+        assert not seen
+        warnings.warn("of another matter", stacklevel=1)
+        assert [str(warning.message) for warning in seen] == ["of another matter"]
 
 
 def test_importing_pixels_loads_numpy_and_pillow_alone() -> None:
