@@ -159,7 +159,11 @@ def memory(stack: Stack) -> dict[str, tuple[int, int]]:
     found = {"API": psutil.Process(stack.processes["api"].pid)}
     if (worker := stack.working("worker-0")) is not None:
         found["worker"] = worker
-    decoders = {f"decoder of the {name}": child for name, one in found.items() for child in one.children()}
+    decoders = {
+        f"decoder {number} of the {name}": child
+        for name, one in found.items()
+        for number, child in enumerate(one.children(), start=1)
+    }
     return {name: (one.pid, one.memory_info().rss) for name, one in (found | decoders).items()}
 
 

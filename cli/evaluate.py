@@ -52,8 +52,9 @@ def evaluate(
     ]
     training: dict[str, object] = {"steps": steps, "seeds": seeds, "backbone": backbone}
     _check(real, test, settings, training)
-    with connect(url) as client, progress("reading") as show:
+    with progress("reading") as show:
         _check_images(real, test, show)
+    with connect(url) as client, progress("queued") as show:
         made = [_synthesis(client, real, setting, show) for setting in settings]
         report = _report(client, real, test, made, training, out, show)
     typer.echo(json.dumps(report) if as_json else f"{verdict(report)}\n\n{out}/report.md, .png, .csv and .json")
