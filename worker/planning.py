@@ -57,6 +57,11 @@ def _pool_images(place: Workplace, job: Job, sha256s: Sequence[str]) -> list[tup
     return [(sha256, pixels.image_from_png(png)) for sha256, png in read_ahead(place.blobs, stored)]
 
 
+def _guide_images(place: Workplace, job: Job, guides: Sequence[Guide]) -> list[NDArray[np.uint8]]:
+    stored = ((g.position, keys.guide(job.id, g.image_sha256), g.image_sha256) for g in guides)
+    return [pixels.image_from_png(png) for _, png in read_ahead(place.blobs, stored)]
+
+
 def plan(place: Workplace, lease: Lease) -> int:
     """The step `plan`: for the guides first <= position < last the pool images, one sample row each."""
     with place.database.read() as session:
@@ -66,8 +71,7 @@ def plan(place: Workplace, lease: Lease) -> int:
     networks = place.networks.get(job.parameters["model"], job.parameters["model_sha256"])
     found = open_index(place, job, networks.sha256, lease.check)
     lease.check()
-    images = [pixels.image_from_png(place.blobs.get(keys.guide(job.id, g.image_sha256))) for g in guides]
-    latents = torch.from_numpy(encode(networks, images, lease.check)).to(networks.device)
+    latents = torch.from_numpy(encode(networks, _guide_images(place, job, guides), lease.check)).to(networks.device)
     if job.parameters["selection"] == "ssim":
         chosen = _most_similar(place, lease, job, latents, found)
     else:

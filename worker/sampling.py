@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ STEP_SECONDS = 60.0  # after which the rest is another step's: one that a GPU's 
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Part = tuple[str, str, Callable[[bytes], NDArray[Any]]]  # a blob's key and sha256, and what makes pixels of it
 
 
 @dataclass(frozen=True)
@@ -101,29 +104,32 @@ def _is_made(place: Workplace, row: Sample) -> bool:
 def _load(place: Workplace, lease: Lease, job: Job, guides: Sequence[Guide], rows: Sequence[Sample]) -> list[Pair]:
     """What the samples are made of; one whose images the store has lost fails.
 
-    Samples are fetched, judged and written by several threads: a GPU makes them faster than one core does that.
+    Samples are fetched, judged and written by several threads: a GPU makes them faster than one core does that. What
+    many of them have in common, as a guide and its mask, is fetched once.
     """
+    parts = [_parts(job, guides[row.guide], row) for row in rows]
     with threads_of_one_core("samples") as pool:
-        found = [pool.submit(_load_one, place, job, guides[row.guide], row) for row in rows]
+        found = {part: pool.submit(_read, place, *part) for part in dict.fromkeys(chain(*parts))}
     pairs = []
-    for row, pair in zip(rows, found, strict=True):
+    for row, (guide, mask, unlabeled) in zip(rows, parts, strict=True):
         try:
-            pairs.append(pair.result())
+            pairs.append(Pair(row, found[guide].result(), found[mask].result(), found[unlabeled].result()))
         except BlobMissing as error:
             _fail(place, lease, row, str(error))
     return pairs
 
 
-def _load_one(place: Workplace, job: Job, guide: Guide, row: Sample) -> Pair:
-    def read(key: Callable[[str, str], str], home: str, sha256: str) -> bytes:
-        return place.blobs.get(key(home, sha256), sha256)
-
-    return Pair(
-        sample=row,
-        guide=pixels.image_from_png(read(keys.guide, job.id, guide.image_sha256)),
-        mask=pixels.mask_from_png(read(keys.guide, job.id, guide.mask_sha256)),
-        unlabeled=pixels.image_from_png(read(keys.pool_image, job.pool_id or "", row.pool_image_sha256)),
+def _parts(job: Job, guide: Guide, row: Sample) -> tuple[Part, Part, Part]:
+    """Guide, mask and unlabeled image of a sample."""
+    return (
+        (keys.guide(job.id, guide.image_sha256), guide.image_sha256, pixels.image_from_png),
+        (keys.guide(job.id, guide.mask_sha256), guide.mask_sha256, pixels.mask_from_png),
+        (keys.pool_image(job.pool_id or "", row.pool_image_sha256), row.pool_image_sha256, pixels.image_from_png),
     )
+
+
+def _read(place: Workplace, key: str, sha256: str, decode: Callable[[bytes], NDArray[Any]]) -> NDArray[Any]:
+    return decode(place.blobs.get(key, sha256))
 
 
 def _aligned(device: torch.device, job: Job, pairs: Sequence[Pair], lease: Lease) -> list[Pair]:

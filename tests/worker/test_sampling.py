@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from app import jobs, keys
+from app.blobs import Blobs
 from app.monitoring.figures import Figures
 from models.phantoms import Phantom
 from models.weights import load_networks, save_denoiser
@@ -119,6 +120,25 @@ def test_progress_is_counted_as_samples_are_made(
     assert progress(place, job_id) == [(1, 1), (1, 2), (1, 3)]
     assert claim(place).kind == "package"
     assert len(list(place.blobs.list(keys.sample(job_id, "x").rsplit("/", 1)[0]))) == 3
+
+
+def test_a_guide_is_fetched_once_for_all_samples_that_are_made_together(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit(place, radiographs[:1], top_k=4)
+    work_until(place, job_id, "sampling")
+    fetched: list[str] = []
+    get = Blobs.get
+
+    def get_noted(blobs: Blobs, key: str, sha256: str | None = None) -> bytes:
+        fetched.append(key)
+        return get(blobs, key, sha256)
+
+    monkeypatch.setattr(Blobs, "get", get_noted)
+    with threads(2):
+        assert work(place)
+    assert look(place, job_id).done == 4
+    assert len(fetched) == len(set(fetched)) == 2 + 4  # the guide, its mask, and the pool images
 
 
 def test_every_core_makes_a_sample_at_once(place: Workplace, radiographs: Sequence[Phantom]) -> None:
