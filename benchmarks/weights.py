@@ -8,6 +8,7 @@ bars are printed beside the figures.
 """
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,11 +19,11 @@ from app.presets import PRESETS
 from models.matching import top_k
 from models.moved_guides import move_guides
 from models.phantoms import Phantom, phantoms
-from models.pixels import from_unit, read_image, resize_image
+from models.pixels import from_unit
 from models.quality import contrast, quality, retention
 from models.synthesis import Recipe
 from models.tensors import to_images
-from models.training.images import image_paths
+from models.training.images import TrainingDataError, open_images
 from models.training.vae import psnr
 from models.ways import synthesized
 from models.weights import Networks, load_networks
@@ -40,9 +41,12 @@ def main() -> None:
     arguments = parser.parse_args()
     networks = load_networks(arguments.weights, arguments.device)
     if arguments.images:
-        paths = image_paths(arguments.images)
-        images = (resize_image(read_image(path.read_bytes())) for path in paths)
-        report("PSNR, dB", [psnr(decoded(networks, image), image) for image in images], bar=30)
+        with tempfile.TemporaryDirectory() as cache:
+            try:
+                images = open_images(arguments.images, Path(cache), lambda *_: None, print, least=1).pixels
+            except TrainingDataError as error:
+                parser.error(str(error))
+            report("PSNR, dB", [psnr(decoded(networks, image.copy()), image) for image in images], bar=30)
         return
     found = list(phantoms(SEED, arguments.count))
     round_trip(networks, found)

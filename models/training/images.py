@@ -100,7 +100,7 @@ def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LE
         if "rejected" in entry:
             say(f"{entry['name']} is left out: {entry['rejected']}")
     if len(kept) < least:
-        raise TrainingDataError(f"{folder} holds {len(kept)} readable radiographs; training needs at least {least}")
+        raise TrainingDataError(f"{folder} holds {len(kept)} readable radiographs; give at least {least}")
     shape = (len(kept), HEIGHT, WIDTH)
     return TrainingImages(np.memmap(stored, np.uint8, "r", shape=shape) if kept else np.zeros(shape, np.uint8), kept)
 
