@@ -102,7 +102,8 @@ def test_a_picture_that_cannot_be_read_is_told(page: Tab, finished: str) -> None
     page.open("/")
     page.run("trouble = {'/image$': 503}")
     page.run(f"location.hash = '{finished}'")
-    page.until("document.querySelector('#gallery').innerText.includes('cannot be read now: refused by the test')")
+    told = "The picture cannot be read now: refused by the test"
+    page.until(f"document.querySelector('#gallery').innerText.includes('{told}')")
     assert page.run("errors") == []
 
 
