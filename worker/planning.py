@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,8 @@ def index(place: Workplace, lease: Lease) -> int:
     while missing := images_without_latent(place, job, networks.sha256, LOOKED_UP):
         for first in range(0, len(missing), INDEX_BATCH):
             lease.check()
-            images = _pool_images(place, job, missing[first : first + INDEX_BATCH])
+            some = missing[first : first + INDEX_BATCH]
+            images = _images(place, partial(keys.pool_image, job.pool_id or ""), some)
             latents = keep_shard(place, lease, job.pool_id or "", networks, images)
             with place.database.write() as session:
                 jobs.indexed(session, lease.claim, latents)
@@ -51,15 +53,10 @@ def index(place: Workplace, lease: Lease) -> int:
         return jobs.index_done(session, lease.claim, networks.sha256)
 
 
-def _pool_images(place: Workplace, job: Job, sha256s: Sequence[str]) -> list[tuple[str, NDArray[np.uint8]]]:
-    """Some images of the job's pool (256, 512), each with its sha256."""
-    stored = ((sha256, keys.pool_image(job.pool_id or "", sha256), sha256) for sha256 in sha256s)
+def _images(place: Workplace, key: Callable[[str], str], sha256s: Sequence[str]) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Images (256, 512) that lie under `key(sha256)`, each with its sha256."""
+    stored = ((sha256, key(sha256), sha256) for sha256 in sha256s)
     return [(sha256, pixels.image_from_png(png)) for sha256, png in read_ahead(place.blobs, stored)]
-
-
-def _guide_images(place: Workplace, job: Job, guides: Sequence[Guide]) -> list[NDArray[np.uint8]]:
-    stored = ((g.position, keys.guide(job.id, g.image_sha256), g.image_sha256) for g in guides)
-    return [pixels.image_from_png(png) for _, png in read_ahead(place.blobs, stored)]
 
 
 def plan(place: Workplace, lease: Lease) -> int:
@@ -71,7 +68,8 @@ def plan(place: Workplace, lease: Lease) -> int:
     networks = place.networks.get(job.parameters["model"], job.parameters["model_sha256"])
     found = open_index(place, job, networks.sha256, lease.check)
     lease.check()
-    latents = torch.from_numpy(encode(networks, _guide_images(place, job, guides), lease.check)).to(networks.device)
+    images = _images(place, partial(keys.guide, job.id), [guide.image_sha256 for guide in guides])
+    latents = torch.from_numpy(encode(networks, [image for _, image in images], lease.check)).to(networks.device)
     if job.parameters["selection"] == "ssim":
         chosen = _most_similar(place, lease, job, latents, found)
     else:
