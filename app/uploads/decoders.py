@@ -17,16 +17,16 @@ class Decoders:
     """
 
     def __init__(self, max_pixels: int, count: int) -> None:
-        self._count = min(MOST, count)
+        count = min(MOST, count)
         self._idle: LifoQueue[Decoder] = LifoQueue()  # the one used last comes first: a lone thread needs one child
-        self._small = [Decoder(max_pixels // self._count) for _ in range(self._count)]
+        self._small = [Decoder(max_pixels // count) for _ in range(count)]
         for decoder in self._small:
             self._idle.put(decoder)
         self._large = Decoder(max_pixels)
         self._one_large = Lock()  # two that gather all others would wait for each other
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._small)
 
     def read_image(self, pieces: Iterable[bytes], full_size: bool = False) -> Decoded:
         """As `Decoder.read_image`; of more threads than there are decoders some wait."""
