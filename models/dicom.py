@@ -76,6 +76,7 @@ def _open(data: bytes, max_pixels: int) -> "Dataset":
         raise UnsupportedImage(f"the DICOM file holds {frames:,} frames; export the panoramic view as a single frame")
     if dataset.PhotometricInterpretation not in {"MONOCHROME1", "MONOCHROME2", *_COLOURS}:
         raise UnsupportedImage("the DICOM file's colours are not grayscale, RGB or YBR; export the image as PNG")
+    _check_place_of_bits(dataset)
     _check_compressed_size(dataset)
     return dataset
 
@@ -89,6 +90,17 @@ def _check_compression(data: bytes) -> None:
     if syntax not in {*_PLAIN_SYNTAXES, _RLE, *_PILLOW_SYNTAXES}:
         kind = f"compressed as {syntax.name}" if syntax.is_transfer_syntax else "stored in a syntax of its maker's own"
         raise UnsupportedImage(f"the DICOM file is {kind}, which is not read here; {_UNCOMPRESSED}")
+
+
+def _check_place_of_bits(dataset: "Dataset") -> None:
+    """Old files may hold their bits at the upper end of a word (PS3.5 8.1.1); pydicom takes the lower ones."""
+    stored, highest = int(dataset.BitsStored), dataset.get("HighBit")
+    compressed = dataset.file_meta.TransferSyntaxUID in _PILLOW_SYNTAXES  # these tell the depth themselves
+    if highest is not None and highest != stored - 1 and not compressed:
+        raise UnsupportedImage(
+            f"the DICOM file says that the highest of its {stored} bits is bit {highest}, where only {stored - 1} is "
+            "read here; export the image as PNG"
+        )
 
 
 def _check_compressed_size(dataset: "Dataset") -> None:

@@ -79,12 +79,13 @@ def dicom_dataset(values: NDArray[Any], **elements: Any) -> Dataset:
     if values.ndim == 3:
         dataset.PlanarConfiguration = 0
     dataset.PhotometricInterpretation = "RGB" if values.ndim == 3 else "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 8 * values.dtype.itemsize
+    dataset.BitsAllocated = 8 * values.dtype.itemsize
     dataset.PixelRepresentation = int(values.dtype.kind == "i")
     dataset.PixelData = values.tobytes() + bytes(values.nbytes % 2)
+    dataset.BitsStored = elements.get("BitsStored", dataset.BitsAllocated)
+    dataset.HighBit = dataset.BitsStored - 1
     for name, value in elements.items():
         setattr(dataset, name, value)
-    dataset.HighBit = dataset.BitsStored - 1
     return dataset
 
 
@@ -203,6 +204,9 @@ def not_images() -> dict[str, Upload]:
         "dicom without pixels": Upload(_dicom_without_pixels(), UnsupportedImage),
         "dicom in lossless jpeg": Upload(_dicom_in(JPEGLosslessSV1), UnsupportedImage),
         "deflated dicom": Upload(_dicom_in(DeflatedExplicitVRLittleEndian), UnsupportedImage),
+        "dicom with its bits at the upper end": Upload(
+            dicom_file(dicom_dataset(gradient(top=4095) * np.uint16(16), BitsStored=12, HighBit=15)), UnsupportedImage
+        ),
         "dicom of two frames": Upload(
             dicom_file(dicom_dataset(gradient(), Rows=48, NumberOfFrames=2)), UnsupportedImage
         ),
