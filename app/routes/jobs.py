@@ -80,6 +80,7 @@ def cancel_job(job_id: JobId, service: ServiceDep) -> Response:
 @router.delete(
     "/jobs/{job_id}",
     status_code=204,
+    response_class=Response,
     responses=NO_JOB | problems({409: "It has not ended, or an evaluation trains on it; cancel first"}),
 )
 def delete_job(job_id: JobId, service: ServiceDep) -> None:

@@ -55,7 +55,10 @@ def get_pool(name: PoolName, service: ServiceDep) -> PoolBody:
 
 
 @router.delete(
-    "/pools/{name}", status_code=204, responses=NO_POOL | problems({409: "A job that has not ended uses it"})
+    "/pools/{name}",
+    status_code=204,
+    response_class=Response,
+    responses=NO_POOL | problems({409: "A job that has not ended uses it"}),
 )
 def delete_pool(name: PoolName, service: ServiceDep) -> None:
     """Remove a pool and its images; the datasets made from it stay."""
