@@ -15,6 +15,7 @@ from app import problems
 from app.access.audit import Audit
 from app.openapi import PROBLEM, complete, operation_id
 from app.routes import access, evaluations, health, jobs, models, page, pools, synthesis
+from app.routes.parameters import each_given_once
 from app.service import Service, by_method, make_service
 from app.settings import Settings
 from app.sweeper import keep_sweeping, prepare
@@ -41,6 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # to http:// behind a proxy with TLS; and a POST that is redirected looks as if done
         responses={"default": PROBLEM},
         generate_unique_id_function=operation_id,
+        dependencies=[Depends(each_given_once)],
     )
     app.state.service = make_service(settings)
     app.state.is_stopping = lambda: False  # the server's to say

@@ -100,7 +100,9 @@ def queries() -> dict[str, BadRequest]:
     found = {}
     for limit in ("0", "-1", "1001", "1.5", "x", "", "9" * 40, "%00", "1;2", "true", "0x10", "NaN"):
         found[f"limit {limit[:8]!r}"] = BadRequest("GET", f"/pools?limit={limit}", field="limit")
-    found["limit twice"] = BadRequest("GET", "/pools?limit=1&limit=x", field="limit")
+    found["limit twice"] = BadRequest("GET", "/pools?limit=1&limit=1", field="limit")
+    found["status twice"] = BadRequest("GET", "/jobs?status=queued&status=running", field="status")
+    found["cursor twice"] = BadRequest("GET", "/audit?cursor=2&cursor=1", field="cursor")
     for what, cursor in {
         "NUL": "%00",
         "line break": "%0d%0aSet-Cookie:%20x",

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from app.errors import BadCursor, JobNotFound
 from app.problems import FieldError, invalid
+from app.uploads.multipart import shown
 
 
 def checked_key(key: str) -> str:
@@ -20,6 +21,13 @@ def checked_key(key: str) -> str:
 PoolName = Annotated[str, Path(description="the pool's name")]
 ImageId = Annotated[int, Path(description="`id` in the list of images")]
 SampleIndex = Annotated[int, Path(description="`index` in the list of samples")]
+
+
+async def each_given_once(request: Request) -> None:
+    """Of two values the last would count: `?status=queued&status=running` would list what runs alone."""
+    counts = {name: len(request.query_params.getlist(name)) for name in request.query_params}
+    if wrong := [FieldError(shown(name), f"is given {n} times; give it once") for name, n in counts.items() if n > 1]:
+        raise invalid(wrong)
 
 
 def idempotency_key_of(
