@@ -5,14 +5,13 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from app.schemas import JobBody, ProblemBody
+from app.schemas import JobBody
 
 Responses = dict[int | str, dict[str, Any]]
 
-COMPONENTS = "#/components/schemas/{model}"
 PROBLEM: dict[str, Any] = {
     "description": "A problem (RFC 9457)",
-    "content": {"application/problem+json": {"schema": {"$ref": COMPONENTS.format(model="ProblemBody")}}},
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}},
 }
 
 
@@ -81,13 +80,11 @@ def ask_for_no_null(operation: dict[str, Any]) -> None:
 
 
 def complete(app: FastAPI, keys_required: bool) -> None:
-    """Have the app's document define problems and, where nobody is asked for a key, say so."""
+    """Have the app's document ask for no nulls and, where nobody is asked for a key, say so."""
     made = app.openapi
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = ProblemBody.model_json_schema(ref_template=COMPONENTS)
-            made()["components"]["schemas"] |= schema.pop("$defs") | {"ProblemBody": schema}
             for operation in (operation for path in made()["paths"].values() for operation in path.values()):
                 ask_for_no_null(operation)
                 if not keys_required:

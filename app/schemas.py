@@ -22,6 +22,21 @@ REASONS_IN_LIST = 10  # of each job: a list of 1000 must not name a million file
 IN_LIST = f"in a list of jobs the first {REASONS_IN_LIST}"
 
 
+class FieldErrorBody(BaseModel):
+    field: str
+    detail: str = Field(description="the value and the remedy")
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457, as application/problem+json."""
+
+    type: str = Field(description="urn:pansynth:problem:..., for programs: it stays the same")
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldErrorBody] = Field([], description="where fields are wrong: every one of them")
+
+
 class PoolRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(
@@ -53,10 +68,13 @@ class PoolBody(BaseModel):
 class PoolImageBody(BaseModel):
     id: int
     name: str
-    width: int
-    height: int
-    sha256: str
-    crop: dict[str, Any] | None = Field(description="which part of the original it shows; null: all of it")
+    width: int = Field(description="of the file that was sent; the image as it is used is 512x256")
+    height: int = Field(description="of the file that was sent")
+    sha256: str = Field(description="of the PNG at links.self, as in its ETag")
+    crop: dict[str, Any] | None = Field(
+        description="which part of the file it shows: left, top, width, height, in pixels of frame_width x "
+        "frame_height; found: whether there was a jaw. null: all of it"
+    )
     links: dict[str, str]
 
     @classmethod
@@ -84,7 +102,9 @@ class Rejected(BaseModel):
 
 class WebhookBody(BaseModel):
     url: str
-    status: str = Field(description="pending (also while the job has not ended), delivered or given_up")
+    status: str = Field(
+        json_schema_extra={"enum": ["pending", "delivered", "given_up"]}, description="pending also until the job ends"
+    )
     attempts: int
     last_error: str | None
 
@@ -116,7 +136,7 @@ class JobBody(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     parameters: dict[str, Any] = Field(description="as sent, the preset's filled in")
-    error: dict[str, Any] | None = Field(description="why it failed, as a ProblemBody")
+    error: ProblemBody | None = Field(description="why it failed")
     links: dict[str, str] = Field(description="self, cancel, events, and what its kind makes")
     webhook: WebhookBody | None = None
     quality_summary: dict[str, int] | None = Field(
@@ -154,7 +174,7 @@ class JobBody(BaseModel):
             started_at=job.started_at,
             finished_at=job.finished_at,
             parameters=job.parameters,
-            error=job.error,
+            error=None if job.error is None else ProblemBody(**job.error),
             links=job_links(job),
             webhook=WebhookBody.of(session, job),
             quality_summary=quality_summary(job) if job.kind == "synthesis" else None,
@@ -259,19 +279,4 @@ class SampleList(BaseModel):
 
 class ModelList(BaseModel):
     items: Sequence[ModelBody]
-    next: str | None = None
-
-
-class FieldErrorBody(BaseModel):
-    field: str
-    detail: str = Field(description="the value and the remedy")
-
-
-class ProblemBody(BaseModel):
-    """RFC 9457, as application/problem+json."""
-
-    type: str = Field(description="urn:pansynth:problem:..., for programs: it stays the same")
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldErrorBody] = Field([], description="where fields are wrong: every one of them")
+    next: str | None

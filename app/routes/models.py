@@ -27,4 +27,4 @@ def get_models(service: ServiceDep) -> ModelList:
         )
         for weights in list_weights(service.settings).values()
     ]
-    return ModelList(items=items)
+    return ModelList(items=items, next=None)

@@ -18,7 +18,15 @@ def checked_key(key: str) -> str:
     return key
 
 
+def checked_job_id(job_id: str) -> str:
+    """Anything that cannot be an id is unknown, and never reaches the database."""
+    if not re.fullmatch(r"[0-9a-f]{32}", job_id):
+        raise JobNotFound(job_id)
+    return job_id
+
+
 PoolName = Annotated[str, Path(description="the pool's name")]
+JobId = Annotated[str, Path(description="the job's `id`"), AfterValidator(checked_job_id)]
 ImageId = Annotated[int, Path(description="`id` in the list of images")]
 SampleIndex = Annotated[int, Path(description="`index` in the list of samples")]
 
@@ -47,13 +55,6 @@ def idempotency_key_of(
     return idempotency_key
 
 
-def job_id_of(job_id: Annotated[str, Path(description="the job's `id`")]) -> str:
-    """Anything that cannot be an id is unknown, and never reaches the database."""
-    if not re.fullmatch(r"[0-9a-f]{32}", job_id):
-        raise JobNotFound(job_id)
-    return job_id
-
-
 class Page(BaseModel):
     """Which part of a list. A parameter that is misspelt is refused: ignored, it would leave the list unfiltered."""
 
@@ -76,5 +77,4 @@ class Page(BaseModel):
 
 
 IdempotencyKey = Annotated[str | None, Depends(idempotency_key_of)]
-JobId = Annotated[str, Depends(job_id_of)]
 PageOf = Annotated[Page, Query()]

@@ -1,5 +1,6 @@
 """The OpenAPI document says what the API does: schemathesis makes requests from it and checks every answer."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,20 @@ def test_a_client_is_not_told_to_send_a_null_where_there_is_none(running: Served
             sent = {parameter["name"]: parameter["schema"] for parameter in operation.get("parameters", [])}
             for name, schema in (sent | form.get("properties", {})).items():
                 assert schema.get("type"), f"{name} of {path} is {schema}"
+
+
+def test_a_generated_function_takes_the_parts_of_an_address_in_their_order(running: Served) -> None:
+    document = running.client.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            parts = [parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "path"]
+            assert parts == re.findall("{(.*?)}", path)
+
+
+def test_a_generated_client_knows_why_a_job_failed(running: Served) -> None:
+    schemas = running.client.get("/openapi.json").json()["components"]["schemas"]
+    assert {"$ref": "#/components/schemas/ProblemBody"} in schemas["JobBody"]["properties"]["error"]["anyOf"]
+    assert {"type", "title", "status", "detail", "errors"} == schemas["ProblemBody"]["properties"].keys()
 
 
 @pytest.mark.filterwarnings("ignore:It looks like `register_random`")  # of hypothesis itself, on Python 3.14
