@@ -10,12 +10,12 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
-from unicodedata import category
 from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 import httpx
 
+from app.uploads.file_names import legible
 from app.webhooks.hosts import is_loopback
 from cli.failure import Failure, Interrupted
 from cli.progress import Show
@@ -163,16 +163,11 @@ def submit(
     headers = {"Idempotency-Key": key or uuid4().hex}
 
     def post() -> Json:
-        parts = [(field, (_sendable(name), Unopened(file))) for field, name, file in files]
+        parts = [(field, (legible(name), Unopened(file))) for field, name, file in files]
         job: Json = answer_of(client, "POST", path, data=data, files=parts, headers=headers, timeout=timeout).json()
         return job
 
     return _patiently(post)
-
-
-def _sendable(name: str) -> str:
-    """A file's name without what is no text (bytes that are not UTF-8) or steers a terminal: the image is as good."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if category(sign) in ("Cc", "Cs") else sign for sign in name)
 
 
 def _text(value: object) -> str:

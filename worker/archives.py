@@ -3,7 +3,6 @@
 import io
 import os
 import stat
-import unicodedata
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import PureWindowsPath
 from typing import BinaryIO
 
 from app.errors import LastingError
+from app.uploads.file_names import legible
 
 MAX_FILES = 20_000
 MAX_EXPANSION = 100  # times the archive's own size; images hardly shrink
@@ -76,8 +76,6 @@ def why_not(entry: zipfile.ZipInfo, max_bytes: int) -> str | None:
     path = _path(entry)
     if path.root or ".." in path.parts:
         return "the name leads out of the archive; pack the images under plain names"
-    if any(_is_control(character) for character in entry.filename):
-        return "the name has control characters; rename the file"
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "a link, not a file; pack the image itself"
     if entry.flag_bits & 1:
@@ -91,12 +89,7 @@ def why_not(entry: zipfile.ZipInfo, max_bytes: int) -> str | None:
 
 def shown_name(entry: zipfile.ZipInfo) -> str:
     """Safe to store and show."""
-    name = "".join("\N{REPLACEMENT CHARACTER}" if _is_control(c) else c for c in entry.filename)
-    return name[-NAME_LENGTH:]
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cs")
+    return legible(entry.filename)[-NAME_LENGTH:]
 
 
 def contents(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:

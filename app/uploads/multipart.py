@@ -5,7 +5,6 @@ import io
 import os
 import re
 import tempfile
-import unicodedata
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from starlette.requests import Request
 
 from app.access.limits import Allowance
 from app.problems import MAX_SHOWN, FieldError, Problem, invalid, wrong_media_type
+from app.uploads.file_names import legible
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -276,12 +276,10 @@ def text_of(raw: bytes) -> str:
 
 
 def checked_name(field_name: str, given: str) -> str:
-    """The file's own name, without folders. What only an attack or a broken client sends is refused."""
-    parts = given.replace("\\", "/").split("/")
+    """The file's own name, legible and without folders. What only an attack or a broken client sends is refused."""
+    parts = legible(given).replace("\\", "/").split("/")
     if ".." in parts:
         raise bad_name(field_name, given, "has '..' in its path; send the plain file name")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in given):
-        raise bad_name(field_name, given, "has control characters; rename the file")
     if len(parts[-1]) > MAX_NAME_LENGTH:
         length = len(parts[-1])
         raise bad_name(field_name, given, f"has {length} characters, at most {MAX_NAME_LENGTH} are kept; shorten it")

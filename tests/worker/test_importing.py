@@ -174,6 +174,14 @@ def test_an_archive_whose_folders_end_with_backslashes_brings_its_images(
     assert (found.stored, found.rejected) == (1, [])
 
 
+def test_an_odd_name_keeps_no_image_of_an_archive_out(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    make_pool(place)
+    job_id = send_archive(place, archive([("line\nbreak\x1b.png", png(radiographs[0]))]))
+    work_off(place)
+    assert outcome(place, job_id).rejected == []
+    assert [image.name for image in images(place)] == ["line\ufffdbreak\ufffd.png"]
+
+
 def failed(place: Workplace, job_id: str) -> str:
     work_off(place)
     return failure(place, job_id)

@@ -152,6 +152,24 @@ def test_a_name_with_umlauts_arrives_from_any_client(
         assert session.scalars(select(Upload.name)).all() == [kept]
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("Röntgen.png".encode("cp850"), "R\ufffdntgen.png"),  # from an old zip, unpacked under Linux
+        (b"a\x00b.png", "a\ufffdb.png"),
+        (b"\x1b[2J.png", "\ufffd[2J.png"),
+    ],
+)
+def test_one_odd_name_does_not_refuse_all_files(client: httpx.Client, service: Service, sent: bytes, kept: str) -> None:
+    head = b'--xyz\r\nContent-Disposition: form-data; name="images"; filename="'
+    parts = b"".join(head + name + b'"\r\n\r\nx\r\n' for name in (b"a.png", sent)) + b"--xyz--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=xyz"}
+    answer = client.post("/pools/default/images", content=parts, headers=headers)
+    assert answer.status_code == 202, answer.text
+    with service.database.read() as session:
+        assert set(session.scalars(select(Upload.name))) == {"a.png", kept}
+
+
 def test_an_extended_name_is_checked_as_any_other(client: httpx.Client) -> None:
     part = b"--xyz\r\nContent-Disposition: form-data; name=images; filename*=utf-8''..%2Fa.png\r\n\r\nx\r\n--xyz--\r\n"
     headers = {"Content-Type": "multipart/form-data; boundary=xyz"}
