@@ -47,6 +47,7 @@ def serve(
         http="h11",  # which bounds the headers; httptools, taken where it is installed, does not
         lifespan="on",
         server_header=False,
+        timeout_keep_alive=75,  # proxies keep theirs for 60 s, and would send a POST into a closing one
         timeout_graceful_shutdown=3,  # for transfers under way
     )
     server = uvicorn.Server(config)

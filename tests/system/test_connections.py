@@ -2,6 +2,7 @@
 
 import resource
 import socket
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,6 +32,18 @@ def test_more_clients_than_a_shell_grants_descriptors_leave_the_service_answerin
             held = stack.enter_context(socket.create_connection((address.host, address.port)))
             held.sendall(b"GET /livez HTTP/1.1\r\n")  # and never the rest
         assert httpx.get(f"{service.url}/livez", timeout=30).status_code == 200
+
+
+def test_a_connection_that_rested_is_used_again(tmp_path: Path, broker_url: str) -> None:
+    """A proxy sends the next request by it; were it just being closed, that request would be lost."""
+    environment = {"PANSYNTH_DATA_DIR": str(tmp_path / "data"), "PANSYNTH_BROKER_URL": broker_url}
+    with api(tmp_path, environment) as service:
+        address = httpx.URL(service.url)
+        with socket.create_connection((address.host, address.port), timeout=60) as held:
+            for pause in (6, 0):
+                held.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert answer_of(held).startswith("HTTP/1.1 200 ")
+                time.sleep(pause)
 
 
 def test_an_api_told_to_stop_ends_event_streams_and_has_uploads_come_again(tmp_path: Path, broker_url: str) -> None:
