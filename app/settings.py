@@ -11,10 +11,13 @@ from urllib.parse import urlsplit
 
 from pydantic import DirectoryPath, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from app.webhooks.hosts import receiver_of
 
 DEVICES = r"auto|cpu|cuda(:\d+)?"
+DATABASES = ("postgresql+psycopg", "postgresql", "postgres", "sqlite")
 
 
 class Settings(BaseSettings):
@@ -45,10 +48,21 @@ class Settings(BaseSettings):
     webhook_hosts: Annotated[tuple[str, ...], NoDecode] = ()  # `host:port` each; none: no webhooks
     webhook_secret: SecretStr = Field(default=SecretStr(""), validate_default=True)
 
+    @field_validator("database_url")
+    @classmethod
+    def is_a_database(cls, url: str) -> str:
+        try:
+            is_one = not url or make_url(url).drivername in DATABASES
+        except (ArgumentError, ValueError):  # no URL at all; a port that is no number
+            is_one = False
+        if not is_one:
+            raise ValueError("should be postgresql+psycopg://user:password@host:5432/name, or sqlite:////folder/file")
+        return url
+
     @field_validator("blob_url")
     @classmethod
     def is_a_store(cls, url: str) -> str:
-        if url and not url.startswith(("s3://", "file:///")):
+        if url and not re.match("s3://[^/]|file:///", url):
             raise ValueError("should be s3://bucket/prefix, or file:///folder")
         return url
 

@@ -126,12 +126,12 @@ def _check_stores(settings: "Settings") -> None:
 
 @contextmanager
 def _database_in_words(settings: "Settings") -> Iterator[None]:
-    """A line that names the setting instead of a traceback: for no URL, no driver for it, no answer."""
+    """A line that names the setting instead of a traceback: for no answer, no folder, no database of ours."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (SQLAlchemyError, ImportError, ValueError) as error:
+    except (SQLAlchemyError, ValueError, OSError) as error:
         where = "PANSYNTH_DATABASE_URL" if settings.database_url else f"the database in {settings.data_dir}"
         raise Failure(f"{where}: {str(error).splitlines()[0]}") from error
 
