@@ -50,8 +50,12 @@ def begin(**_: Any) -> None:
     """In the forked process, before its first task. Celery would ignore what this raises."""
     try:
         open_stores()
-    except Exception:
-        log.exception("this worker cannot begin")
+    except Exception as error:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        # Of a GPU, a folder or a database that is not there the words tell all.
+        told = isinstance(error, (RuntimeError, OSError, SQLAlchemyError))
+        log.error("this worker cannot begin: %s", str(error).partition("\n")[0], exc_info=not told)
         os.kill(os.getppid(), signal.SIGQUIT)  # SIGTERM would be an orderly end, with status 0
 
 

@@ -116,3 +116,4 @@ def test_a_worker_that_cannot_begin_ends_and_says_why(tmp_path: Path, broker_url
     assert done.returncode == 1
     assert "this worker cannot begin" in done.stderr
     assert "PANSYNTH_DEVICE says cuda:99" in done.stderr
+    assert "Traceback" not in done.stderr
