@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     key_secret: SecretStr = SecretStr("")  # hashes the keys; default: a file in data_dir, see `app.access.secret`
     log_format: Literal["text", "json"] = "text"
     max_upload_bytes: int = Field(default=200_000_000, gt=0)
-    max_pixels: int = Field(default=60_000_000, gt=0)
+    max_pixels: int = Field(default=60_000_000, gt=0, le=10**12)  # no image has more; a decoder could not start
     max_queued_jobs: int = Field(default=1000, gt=0)
     retention_days: float | None = Field(default=None, gt=0, le=36_500)  # no date lies much further back
     lease_seconds: float = Field(default=30.0, gt=0, le=300)

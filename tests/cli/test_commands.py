@@ -103,6 +103,7 @@ def test_an_unknown_look_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     ("setting", "value", "words"),
     [
         ("MAX_PIXELS", "-3", "should be greater than 0"),
+        ("MAX_PIXELS", "999999999999999999", "should be less than or equal to 1000000000000"),
         ("WEIGHTS_DIR", "/no/such/folder", "path does not point to a directory"),
         ("WEIGHTS_DIR", "models/weights/default", "should be the folder above: this one is weights itself"),
     ],
