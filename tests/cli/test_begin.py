@@ -13,18 +13,34 @@ from app.records import NewImage
 from app.settings import Settings
 from app.tables import PoolImage
 from cli.client import File, begin
-from tests.serving import Served, claim, fill_pool, finish, guide_files, serving, write_weights
+from tests.serving import Served, claim, empty, fill_pool, finish, guide_files, serving, write_weights
 
 FIELDS = {"pool": "clinic", "top_k": 2, "model": "default"}
 
 
-@pytest.fixture
-def served(tmp_path: Path, broker_url: str) -> Iterator[Served]:
-    write_weights(tmp_path / "weights")
-    settings = Settings(data_dir=tmp_path / "data", broker_url=broker_url, weights_dir=tmp_path / "weights")
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "weights").mkdir()
+    settings = Settings(data_dir=folder / "data", broker_url=broker_url, weights_dir=folder / "weights")
     with serving(settings) as served:
-        fill_pool(served.service, "clinic", 2)
         yield served
+
+
+@pytest.fixture
+def served(running: Served) -> Iterator[Served]:
+    """With a pool, and weights that were trained once."""
+    write_weights(weights_dir(running))
+    fill_pool(running.service, "clinic", 2)
+    yield running
+    empty(running.service)
+    shutil.rmtree(weights_dir(running) / "default")
+
+
+def weights_dir(served: Served) -> Path:
+    folder = served.service.settings.weights_dir
+    assert folder is not None
+    return folder
 
 
 @pytest.fixture
@@ -75,10 +91,8 @@ def grow_the_pool(served: Served, _: list[File]) -> None:
 
 
 def train_anew(served: Served, _: list[File]) -> None:
-    folder = served.service.settings.weights_dir
-    assert folder is not None
-    shutil.rmtree(folder)
-    write_weights(folder, networks=("vae", "denoiser", "another"))
+    shutil.rmtree(weights_dir(served) / "default")
+    write_weights(weights_dir(served), networks=("vae", "denoiser", "another"))
 
 
 def change_the_guide(_: Served, files: list[File]) -> None:
