@@ -182,8 +182,10 @@ def api(folder: Path, environment: dict[str, str]) -> Iterator[Running]:
 
 @contextmanager
 def fleet(folder: Path, weights_dir: Path, database_url: str, broker_url: str, workers: int) -> Iterator[Running]:
-    """`pansynth migrate`, `serve` and `worker`, over servers of their own."""
+    """`pansynth migrate`, `serve` and `worker`, over servers of their own, with logs for machines to read."""
     environment = {
+        "PANSYNTH_LOG_FORMAT": "json",
+        "PYTHONWARNINGS": "ignore",  # Celery's to root comes before all logging
         "PANSYNTH_DATABASE_URL": database_url,
         "PANSYNTH_BROKER_URL": broker_url,
         "PANSYNTH_DATA_DIR": str(folder / "data"),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def test_the_dataset_agrees_with_its_manifest(reference: bytes, radiographs: Rad
     assert [int(row["rank"]) for row in rows] == [*range(1, FIELDS["top_k"] + 1)] * 2
 
 
-def test_a_fleet_on_postgresql_and_redis_makes_the_same_dataset(
+def test_a_fleet_on_postgresql_and_redis_makes_the_same_dataset_and_logs_in_json_from_its_first_line_to_its_last(
     tmp_path: Path,
     weights_dir: Path,
     radiographs: Radiographs,
@@ -36,6 +37,11 @@ def test_a_fleet_on_postgresql_and_redis_makes_the_same_dataset(
 ) -> None:
     with fleet(tmp_path, weights_dir, postgres_url, broker_by_tcp, workers=1) as service, service.client() as client:
         assert make_dataset(client, radiographs, tmp_path / "dataset.zip") == reference
+    said = {name: (tmp_path / f"{name}.log").read_text().splitlines() for name in ("serve", "worker-0")}
+    logged = {name: [json.loads(line) for line in lines] for name, lines in said.items()}
+    assert logged["serve"][-1]["message"].startswith("Finished server process")
+    own = [line["message"] for line in logged["worker-0"] if line["logger"] == "worker.celery"]
+    assert own == ["this worker is ready, on cpu", "this worker ends"]
 
 
 def test_two_workers_one_of_them_killed_in_the_middle_make_the_same_dataset(

@@ -8,10 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app import database
 from app.monitoring.logs import JsonLines, about
-from cli.children import pansynth
-from tests.waiting import until
 
 
 def lines_of(*messages: str) -> list[dict[str, str]]:
@@ -83,21 +80,3 @@ def test_a_worker_says_in_plain_text_what_it_does_as_the_api_does(tmp_path: Path
     )
     (line,) = said_by(code, tmp_path, "text")
     assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:,]{12} INFO worker.tasks: a step", line)
-
-
-def test_a_worker_writes_nothing_else_from_its_first_line_to_its_last(
-    tmp_path: Path, broker_url: str, weights_dir: Path
-) -> None:
-    given = {"DATA_DIR": tmp_path, "BROKER_URL": broker_url, "WEIGHTS_DIR": weights_dir, "DEVICE": "cpu"}
-    told = {"PANSYNTH_LOG_FORMAT": "json", "PYTHONWARNINGS": "ignore"}  # Celery's to root comes before all logging
-    told |= {f"PANSYNTH_{name}": str(value) for name, value in given.items()}
-    database.migrate(f"sqlite:///{tmp_path / 'pansynth.sqlite'}")
-    log = tmp_path / "worker.log"
-    with log.open("wb") as out:
-        worker = subprocess.Popen(pansynth("worker"), env=os.environ | told, stdout=out, stderr=out)
-    until(lambda: "this worker is ready" in log.read_text() or worker.poll() is not None, 300, log.read_text)
-    worker.terminate()
-    worker.wait(60)
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    own = [line["message"] for line in lines if line["logger"] == "worker.celery"]
-    assert own == ["this worker is ready, on cpu", "this worker ends"]
