@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -172,9 +173,10 @@ def test_a_gpu_that_is_not_there_is_no_traceback(data: Path, tmp_path: Path) -> 
         vae(data, tmp_path / "out", "--device", "abacus")
 
 
-# What torchrun does, with processes that are forked from one that has loaded torch: that takes longer than all they do.
+# What torchrun does, for one command line after another. Each is forked from a process that has loaded torch, which
+# takes longer than all that they do.
 TORCHRUN = """
-import os, sys, time
+import json, os, sys, time
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 import models.training.denoiser
 from cli.main import app
@@ -195,20 +197,48 @@ def run(arguments):
 
 once = {"max_restarts": 0, "start_method": "fork"}
 config = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", **once)
-elastic_launch(config, run)(sys.argv[1:])
+for line in sys.stdin:
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    arguments, *outputs = json.loads(line)
+    for descriptor, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    elastic_launch(config, run)(arguments)
+    sys.exit()
 """
 
-
-def run_in_two(kind: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", TORCHRUN, "train", kind, "--steps", "2", "--batch", "2", "--device", "cpu", *options],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-    )
+InTwo = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", TORCHRUN]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+
+
+@pytest.fixture
+def run_in_two(loaded: subprocess.Popen[str], tmp_path: Path) -> InTwo:
+    """`pansynth train` in two processes."""
+
+    def run(kind: str, *options: str | Path) -> subprocess.CompletedProcess[str]:
+        arguments = ["train", kind, "--steps", "2", "--batch", "2", "--device", "cpu", *map(str, options)]
+        outputs = [tmp_path / "stdout", tmp_path / "stderr"]
+        assert loaded.stdin is not None and loaded.stdout is not None
+        print(json.dumps([arguments, *map(str, outputs)]), file=loaded.stdin, flush=True)
+        status = int(loaded.stdout.readline())
+        return subprocess.CompletedProcess(arguments, status, *(path.read_text() for path in outputs))
+
+    return run
+
+
+def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(
+    run_in_two: InTwo, data: Path, tmp_path: Path
+) -> None:
     judges = write_labeled(tmp_path / "judges", 40, 3)
     out = tmp_path / "own"
     done = run_in_two("vae", "--data", data, "--out", out, "--labeled", judges, "--exclude", judges)
@@ -222,7 +252,9 @@ def test_two_processes_train_a_vae_and_the_first_alone_speaks_and_writes(data: P
         assert sheet.size == (3 * 512, (2 * 2 + 2) * (256 + 16))
 
 
-def test_two_processes_train_a_denoiser_and_the_first_reads_for_both(data: Path, tmp_path: Path) -> None:
+def test_two_processes_train_a_denoiser_and_the_first_reads_for_both(
+    run_in_two: InTwo, data: Path, tmp_path: Path
+) -> None:
     out = make_tiny_weights(tmp_path / "own")
     done = run_in_two("denoiser", "--data", data, "--out", out)
     assert done.returncode == 0, done.stderr
@@ -232,7 +264,7 @@ def test_two_processes_train_a_denoiser_and_the_first_reads_for_both(data: Path,
     assert json.loads((out / "manifest.json").read_text())["training"]["denoiser"]["latents"] == 18
 
 
-def test_of_two_processes_the_first_tells_what_is_wrong_with_the_images(tmp_path: Path) -> None:
+def test_of_two_processes_the_first_tells_what_is_wrong_with_the_images(run_in_two: InTwo, tmp_path: Path) -> None:
     done = run_in_two("vae", "--data", write(tmp_path / "data", 0, 3), "--out", tmp_path / "own")
     assert done.returncode == 1
     assert "holds 3 readable radiographs" in done.stderr
