@@ -36,20 +36,30 @@ def mean_over_ranks(figures: list[float], device: torch.device) -> list[float]:
 
 @contextmanager
 def first_alone(device: torch.device) -> Iterator[None]:
-    """What process 0 does before the others, and tells of; they find what it has made.
+    """What process 0 does before the others; they find what it has made.
 
-    Raises ValueError in the others where it raises, so that its own words are not lost among their tracebacks.
+    Where it raises, the others raise ValueError with its words: `torchrun` ends all as soon as one has ended, and shows
+    what that one said.
     """
-    if rank() > 0 and mean_over_ranks([0.0], device) != [0.0]:
-        raise ValueError("the first process has ended; it tells why")
+    if rank() > 0 and (words := _words_of_first("", device)):
+        raise ValueError(f"the first process has ended: {words}")
     try:
         yield
-    except Exception:
+    except Exception as error:
         if rank() == 0:
-            mean_over_ranks([1.0], device)
+            _words_of_first(str(error) or type(error).__name__, device)
         raise
     if rank() == 0:
-        mean_over_ranks([0.0], device)
+        _words_of_first("", device)
+
+
+def _words_of_first(words: str, device: torch.device) -> str:
+    """What process 0 gives, in all of them."""
+    if ranks() == 1:
+        return words
+    shared = [words]
+    dist.broadcast_object_list(shared, src=0, device=device)
+    return shared[0]
 
 
 class Objective(nn.Module):

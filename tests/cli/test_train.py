@@ -191,9 +191,13 @@ def late(folder):
     return image_paths(folder)
 
 def run(arguments):
-    if os.environ["RANK"] == "0":
+    first = os.environ["RANK"] == "0"
+    if first:
         images.image_paths = late
-    app(arguments, standalone_mode=False)
+    try:
+        app(arguments, standalone_mode=False)
+    finally:
+        time.sleep(first)  # the other ends before it
 
 once = {"max_restarts": 0, "start_method": "fork"}
 config = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", **once)
@@ -264,7 +268,9 @@ def test_two_processes_train_a_denoiser_and_the_first_reads_for_both(
     assert json.loads((out / "manifest.json").read_text())["training"]["denoiser"]["latents"] == 18
 
 
-def test_of_two_processes_the_first_tells_what_is_wrong_with_the_images(run_in_two: InTwo, tmp_path: Path) -> None:
+def test_of_two_processes_either_tells_what_the_first_found_wrong_with_the_images(
+    run_in_two: InTwo, tmp_path: Path
+) -> None:
     done = run_in_two("vae", "--data", write(tmp_path / "data", 0, 3), "--out", tmp_path / "own")
     assert done.returncode == 1
     assert "holds 3 readable radiographs" in done.stderr
