@@ -56,7 +56,7 @@ def test_workers_answer_no_http() -> None:
     assert not offences("worker", {"cli", "fastapi", "starlette", "uvicorn", "app.main", "app.routes"})
 
 
-@pytest.mark.parametrize("room", ["models", "worker"])
+@pytest.mark.parametrize("room", ["app", "models", "worker"])
 def test_the_environment_is_read_by_the_settings_alone(room: str) -> None:
     readers = [
         str(path.relative_to(ROOT))
