@@ -39,20 +39,33 @@ def test_how_soon_a_server_that_vanishes_is_given_up_is_the_urls_to_say(postgres
     opened.dispose()
 
 
+def differences(opened: Database) -> list[object]:
+    """By what its tables differ from those that the code expects."""
+    with opened.engine.connect() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection), Base.metadata))
+
+
 def test_the_migrations_make_the_tables_that_the_code_expects(db: Database) -> None:
-    with db.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    assert differences(db) == []
 
 
-def test_migrating_again_and_by_several_at_once_changes_nothing(database_url: str) -> None:
+def test_migrating_again_and_by_several_at_once_changes_nothing(database_url: str, db: Database) -> None:
+    with db.write() as session:
+        session.add(pool("a"))
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: database.migrate(database_url), range(4)))
+    assert differences(db) == []
+    with db.read() as session:
+        assert session.scalars(select(Pool.name)).all() == ["a"]
 
 
 def test_an_empty_database_is_migrated_by_several_at_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'deep' / 'new.sqlite'}"
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: database.migrate(url), range(4)))
+    opened = database.connect(url)
+    assert differences(opened) == []
+    opened.dispose()
 
 
 def test_what_else_stops_a_migration_is_not_laid_to_a_newer_version(tmp_path: Path) -> None:
