@@ -8,7 +8,7 @@ from sqlalchemy import select
 from app.service import Service
 from app.tables import Upload
 from app.uploads import bodies
-from app.uploads.multipart import MAX_FILES, UploadedFile, checked_name
+from app.uploads.multipart import UploadedFile, checked_name
 from tests.serving import Served, answer_of, guide_files, head, refused, stored
 
 LIMIT = 2_000_000  # of the served settings
@@ -201,5 +201,13 @@ def test_any_file_name_is_taken_or_refused_but_never_an_error(client: httpx.Clie
             client.post(answer.json()["links"]["cancel"])
 
 
-def test_many_files_fit_in_one_request() -> None:
-    assert MAX_FILES >= 10_000
+def test_a_request_holds_thousands_of_files_and_not_more_than_20000(client: httpx.Client, service: Service) -> None:
+    def sent(count: int) -> httpx.Response:
+        part = b'--xyz\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n\r\n'
+        headers = {"Content-Type": "multipart/form-data; boundary=xyz"}
+        return client.post("/pools/default/images", content=count * part + b"--xyz--\r\n", headers=headers)
+
+    before = stored(service)
+    assert refused(sent(20_001))["images"].startswith("at most 20000 files")
+    assert stored(service) == before
+    assert sent(2000).json()["progress"]["total"] == 2000
