@@ -127,6 +127,11 @@ WRONG: dict[str, tuple[dict[str, str], Change, list[str]]] = {
     "no files": ({}, lambda _: [], ["image", "mask"]),
     "no mask": ({}, lambda parts: parts[:1], ["mask"]),
     "two images and one mask": ({}, lambda parts: [parts[0], *parts], ["mask"]),
+    "1,001 guides": (
+        {},
+        lambda _: [(name, ("a.png", b"x", "image/png")) for name in ("image", "mask")] * 1001,
+        ["image"],
+    ),
     "a mask of another size": (
         {},
         lambda parts: [parts[0], guide_files(2)[3]],
