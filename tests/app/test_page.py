@@ -46,11 +46,16 @@ def test_every_control_has_a_label_or_words() -> None:
     assert set(controls) <= labelled | inside
 
 
-def test_every_element_that_the_scripts_look_up_is_there() -> None:
-    page = (STATIC / "index.html").read_text()
-    for name in ("main.js", "jobs.js", "pools.js", "key.js", "report.js", "viewer.js", "imports.js"):
-        for looked_up in re.findall(r'(?:\bat|getElementById)\("([^"]+)"\)', (STATIC / name).read_text()):
-            assert f'id="{looked_up}"' in page, (name, looked_up)
+@pytest.mark.parametrize("name", ["index.html", "docs.html"])
+def test_every_element_that_a_pages_scripts_look_up_is_there(name: str) -> None:
+    page = (STATIC / name).read_text()
+    scripts = re.findall(r'<script[^>]* src="/static/([^"]+)"', page)
+    for script in scripts:
+        text = (STATIC / script).read_text()
+        scripts += [imported for imported in re.findall(r'from "\./([^"]+)"', text) if imported not in scripts]
+        for looked_up in re.findall(r'(?:\bat|getElementById)\("([^"]+)"\)', text):
+            assert f'id="{looked_up}"' in page, (script, looked_up)
+    assert scripts
 
 
 def test_the_page_says_what_every_figure_of_a_sample_means() -> None:
