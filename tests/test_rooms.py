@@ -83,11 +83,6 @@ def test_reading_image_files_loads_no_torch(module: str) -> None:
     assert not loaded_after(f"import models.{module}") & {"torch", "diffusers", "scipy", "pydicom"}
 
 
-def test_the_command_line_loads_nothing_heavy_before_a_command_runs() -> None:
-    heavy = {"torch", "diffusers", "numpy", "PIL", "fastapi", "sqlalchemy", "celery", "httpx", "pydantic"}
-    assert not loaded_after("import cli.main") & heavy
-
-
 def test_no_file_is_longer_than_400_lines() -> None:
     long = [path for room in (*ROOMS, "tests") for path in sources(room) if len(path.read_text().splitlines()) > 400]
     assert not long
