@@ -150,7 +150,7 @@ def test_a_blob_store_that_cannot_be_read_is_away_and_not_said_where_it_is(
         (folder / "blobs").rename(folder / "moved")
         (folder / "blobs").write_text("a file where the blobs were")
         answer = served.client.get("/pools/held/images/1")
-    assert answer.status_code == 503
+    assert (answer.status_code, answer.headers["Content-Type"]) == (503, "application/problem+json")
     assert "the blob store does not answer" in answer.json()["detail"]
     assert str(folder) not in answer.text
 
