@@ -9,10 +9,10 @@ from models.comparison import compare, summarize
 
 
 def test_the_sd_is_over_images_and_the_seeds_have_their_own() -> None:
-    values = np.array([[0.2, 0.4, 0.9], [0.4, 0.6, 1.1]])
+    values = np.array([[0.2, 0.4, 0.9], [0.7, 0.6, 0.8]])
     summary = summarize(values)
     assert summary.mean == pytest.approx(0.6)
-    assert summary.sd == pytest.approx(np.std([0.2, 0.4, 0.9], ddof=1))
+    assert summary.sd == pytest.approx((np.std([0.2, 0.4, 0.9], ddof=1) + np.std([0.7, 0.6, 0.8], ddof=1)) / 2)
     assert summary.seed_sd == pytest.approx(np.std([0.5, 0.7], ddof=1))
     assert summarize(values[:1]).seed_sd is None
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from models.metrics import dice
 from models.phantoms import Phantom, phantoms
@@ -66,6 +68,39 @@ def test_the_same_region_is_found_on_any_number_of_threads(finder: Segmenter, ra
 def test_nothing_is_found_in_a_black_picture_and_the_whole_frame_is_kept(finder: Segmenter) -> None:
     assert find_region(finder, np.zeros((300, 500), np.float32)) is None
     assert crop_box(None, (300, 500)) == Box(0, 0, 500, 300, 500, 300, found=False)
+
+
+class Bright(nn.Module):
+    """Takes for the region whatever is brighter than half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.cat([-images, images], dim=1)
+
+
+def test_the_region_is_the_largest_piece_without_its_holes() -> None:
+    seen = region(slice(10, 50), slice(20, 100))
+    expected = seen.copy()
+    seen[20:25, 40:50] = False
+    seen[2:6, 3:9] = seen[58:62, 110:120] = True
+    found = find_region(Bright(), seen.astype(np.float32))
+    assert found is not None and (found == expected).all()
+
+
+@pytest.mark.parametrize(("columns", "is_one"), [(52, True), (51, False)])
+def test_what_fills_less_than_a_fifth_of_the_picture_is_no_region(columns: int, is_one: bool) -> None:
+    seen = region(slice(16, 48), slice(10, 10 + columns))
+    assert (find_region(Bright(), seen.astype(np.float32)) is not None) == is_one
+
+
+def test_a_cell_is_of_the_region_where_half_of_its_pixels_are() -> None:
+    whole = np.zeros((256, 512), bool)
+    whole[0, 0:4] = whole[1, 0:4] = True  # 8 of the first cell's 16
+    whole[0, 4:8] = whole[1, 4:7] = True  # 7 of the next one's
+    assert np.argwhere(reduce_region(whole)).tolist() == [[0, 0]]
 
 
 def test_the_box_has_a_margin_around_the_region() -> None:
