@@ -1,6 +1,7 @@
 """models/training/region.py: pairs of files become a region finder, also after a kill."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ from PIL import Image
 from models.phantoms import phantoms
 from models.pixels import image_png, mask_png
 from models.region import find_region, load_region, save_region
+from models.segmenter import Labeled
 from models.training import region
 from models.training.checkpoint import Checkpoint
 from models.training.images import TrainingDataError
-from models.training.segmenter import SegmenterPlan
+from models.training.segmenter import SegmenterPlan, SegmenterTraining
 
 CPU = torch.device("cpu")
 
@@ -68,6 +70,28 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(
     assert steps == [6]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name])
+
+
+def test_a_finder_is_trained_on_pictures_of_nothing_too(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Labeled] = []
+
+    def training(sources: list[Labeled], *rest: Any) -> SegmenterTraining:
+        given.extend(sources)
+        return SegmenterTraining(sources, *rest)
+
+    monkeypatch.setattr(region, "SegmenterTraining", training)
+    five = region.read_regions(pairs(folder), silent)
+    twenty = five.rows([*range(5)] * 4)
+    plan = SegmenterPlan("tiny", steps=1, batch=2)
+    for labeled in (five, twenty, twenty):
+        region.train_region(labeled, plan, Checkpoint(tmp_path / "run"), CPU, silent)
+    assert [len(source) for source in given] == [5 + 1, 20 + 2, 20 + 2], "one for every 8, or one"
+    of_twenty, again = given[1:]
+    assert (of_twenty.images[:20] == twenty.images).all() and (of_twenty.masks[:20] == twenty.masks).all()
+    assert not of_twenty.masks[20:].any() and not set(of_twenty.groups[20:]) & set(twenty.groups)
+    assert (of_twenty.images == again.images).all()
 
 
 def test_a_single_region_or_one_that_is_missing_or_of_another_size_is_refused(folder: Path, tmp_path: Path) -> None:
