@@ -121,3 +121,12 @@ def test_the_mirrored_half_of_a_training_set_is_left_out() -> None:
     assert found is not None
     assert found.distances(both[::2].float(), both[::2].float()) == pytest.approx([0] * 6, abs=1e-3)
     assert len(found.sketches) == 6
+
+
+def test_of_too_many_training_images_an_even_choice_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.training.latents.MAX_IMAGES", 4)
+    pictures = latents(12, 1)
+    found = describe_latents(pictures.repeat_interleave(2, dim=0).half())
+    assert found is not None
+    kept = [row for row, distance in enumerate(found.distances(pictures, pictures)) if distance < 0.1]
+    assert kept == [0, 3, 6, 9]

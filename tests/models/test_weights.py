@@ -8,6 +8,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DModel
 
 from models.denoiser import Denoiser, build_unet
+from models.memorisation import describe_training
+from models.pixels import sha256
 from models.precision import has_bfloat16, memory_format
 from models.synthesis import predict_noise
 from models.vae import Vae, build_autoencoder
@@ -88,6 +90,35 @@ def test_a_pickle_is_refused_even_when_the_manifest_names_it(weights: Path) -> N
     (weights / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(WeightsError, match=r"only \.safetensors and \.json"):
         load_networks(weights, "cpu")
+
+
+@pytest.mark.parametrize("folder", ["..", "vae/../..", "/"])
+def test_a_file_outside_the_folder_is_refused(weights: Path, folder: str) -> None:
+    outside = weights.parent / "outside.json"
+    outside.write_text("{}")
+    name = str(outside) if folder == "/" else f"{folder}/{outside.name}"
+    manifest = json.loads((weights / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": sha256(b"{}"), "bytes": 2}
+    (weights / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match=r"only \.safetensors and \.json inside the folder"):
+        load_networks(weights, "cpu")
+
+
+def test_a_noise_schedule_that_is_not_known_is_refused(weights: Path) -> None:
+    manifest = json.loads((weights / "manifest.json").read_text())
+    manifest["schedule"]["kind"] = "cosine"
+    (weights / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match="noise schedule 'cosine' is not known"):
+        load_networks(weights, "cpu")
+
+
+def test_a_new_denoiser_that_knows_no_training_images_removes_those_of_the_old_one(weights: Path) -> None:
+    denoiser = Denoiser(build_unet(4, channels=(16, 32), norm_groups=8))
+    save_denoiser(weights, denoiser, {}, describe_training([torch.randn(3, 4, 32, 64)]))
+    assert load_networks(weights, "cpu").training_latents is not None
+    save_denoiser(weights, denoiser, {})
+    assert load_networks(weights, "cpu").training_latents is None
+    assert not list(weights.glob("training_latents*"))
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:

@@ -32,6 +32,16 @@ def test_what_is_turned_and_scaled_keeps_its_shape_in_an_image_that_is_not_squar
     assert 60 / 1.3 - 1 < found.min() < 50 and 70 < found.max() < 60 / 0.7 + 1
 
 
+def test_an_image_is_shifted_across_and_down_independently_by_so_much_of_half_its_size_at_most() -> None:
+    disc = torch.from_numpy((ROWS - 128) ** 2 + (COLUMNS - 256) ** 2 < 30**2).expand(40, -1, -1)
+    reach = Reach(rotation_degrees=0, scale=0, shift=0.2)
+    _, masks = augment(torch.zeros(40, 1, HEIGHT, WIDTH), disc, drawn(4), reach)
+    down, across = np.array([np.argwhere(mask.numpy()).mean(0) - (128, 256) for mask in masks]).T
+    for shifts, half in ((down, HEIGHT / 2), (across, WIDTH / 2)):
+        assert 0.15 * half < shifts.max() < 0.2 * half + 1 and -0.2 * half - 1 < shifts.min() < -0.15 * half
+    assert abs(np.corrcoef(down, across)[0, 1]) < 0.4
+
+
 def test_a_canal_stays_in_as_many_pieces_as_it_was() -> None:
     made = list(phantoms(52, 12))
     masks = torch.from_numpy(np.stack([phantom.mask for phantom in made]))
