@@ -28,6 +28,7 @@ def work(folder: Path, size: int = 1, seconds: float = 0.0, together: int = 1, b
     mine = tasks(folder, size)[:: -1 if backwards else 1]
 
     def make(task: int) -> None:
+        (folder / f"at-work-{os.getpid()}").touch()
         time.sleep(seconds)
         for path in mine[task]:
             if not path.exists():
@@ -63,8 +64,7 @@ def test_processes_share_the_tasks_and_each_ends_when_all_are_done(tmp_path: Pat
 def test_what_a_killed_process_was_at_is_done_by_another(tmp_path: Path) -> None:
     stuck, other = (SPAWN.Process(target=work, args=(tmp_path, 1, seconds), daemon=True) for seconds in (600.0, 0.0))
     stuck.start()
-    until((tmp_path / "locks").exists)
-    time.sleep(0.5)
+    until((tmp_path / f"at-work-{stuck.pid}").exists)
     other.start()
     until(lambda: makers(tmp_path).count(None) == 1)
     assert makers(tmp_path)[0] is None  # it waits for that one

@@ -22,6 +22,7 @@ from app.trust import quality_summary
 from models import pixels
 from models.phantoms import Phantom
 from tests.threads import threads
+from tests.waiting import until
 from tests.worker.test_evaluating import evaluate
 from tests.worker_service import (
     GoingOn,
@@ -229,8 +230,10 @@ def test_an_evaluation_trains_on_the_samples_own_masks(
     files = members(undisturbed)
     lease = Lease(place.database, Claim(0, "", job_id, evaluations.ARM, 0, 1, 1), 9)
     found = evaluating._load_samples(place, lease, job_id)
-    masks = [pixels.mask_from_png(files[name]) for name in sorted(files) if name.startswith("masks/")]
-    assert (found.masks == np.stack(masks)).all()
+    rows = manifest(undisturbed)
+    assert (found.images == np.stack([pixels.image_from_png(files[row["image"]]) for row in rows])).all()
+    assert (found.masks == np.stack([pixels.mask_from_png(files[row["mask"]]) for row in rows])).all()
+    assert found.groups == tuple(row["guide_sha256"] for row in rows), "or a guide's anatomy would judge itself"
     evaluation = evaluate(place, radiographs, job_id)
     work_off(place)
     assert look(place, evaluation).status == "succeeded"
@@ -261,7 +264,7 @@ def test_moving_guides_stops_when_the_lease_is_lost(
         moved.append(len(given[0]))
         with place.database.write() as session:
             jobs.cancel(session, job_id, now=datetime.now(UTC))
-        assert lease._lost.wait(5)
+        until(lease.over)
         return move(*given)
 
     monkeypatch.setattr(sampling, "move_guides", cancelled)

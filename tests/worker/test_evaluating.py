@@ -21,6 +21,7 @@ from app.records import NewGuide
 from models import evaluation, pixels
 from models.metrics import METRICS
 from models.phantoms import Phantom
+from tests.waiting import until
 from tests.worker_service import GoingOn, claim, ends_after, failure, look, submit, work_off
 from worker import evaluating, reading
 from worker.lease import Lease
@@ -166,7 +167,7 @@ def test_a_cancelled_evaluation_stops_in_the_middle_of_an_arm(
     with Lease(place.database, claim(place), 9) as lease:
         with place.database.write() as session:
             jobs.cancel(session, job_id, now=datetime.now(UTC))
-        assert lease._lost.wait(5)
+        until(lease.over)
         with pytest.raises(LeaseLost):
             evaluating.train_arm(place, lease)
     assert look(place, job_id).done == 0
