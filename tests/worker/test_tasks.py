@@ -17,6 +17,7 @@ from app.monitoring.logs import JsonLines, about
 from app.settings import Settings
 from app.tables import Step
 from models.phantoms import Phantom
+from tests.threads import threads
 from tests.tiny import make_tiny_weights
 from tests.waiting import until
 from tests.worker_service import (
@@ -29,7 +30,7 @@ from tests.worker_service import (
     work_off_impatiently,
     work_until,
 )
-from worker import heartbeat, tasks
+from worker import heartbeat, planning, tasks
 from worker.heartbeat import Heartbeat
 from worker.lease import Lease
 from worker.networks import KEPT
@@ -84,7 +85,7 @@ def test_a_job_that_an_earlier_version_began_to_align_is_finished(
 def test_who_waits_for_the_database_is_not_taken_to_hang(
     settings: Settings, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = open_workplace(settings.model_copy(update={"hung_seconds": 1.0}), "one@test")
+    place = open_workplace(settings.model_copy(update={"hung_seconds": 2.0}), "one@test")
     job_id = submit(place, radiographs[:1], top_k=1)
 
     def rename(old: str, new: str) -> None:
@@ -224,8 +225,18 @@ def test_networks_stay_warm_and_only_a_few_of_them(place: Workplace) -> None:
     assert place.networks.names() == [f"more-{seed}" for seed in range(KEPT)]
 
 
-def test_wake_ups_reach_the_queue(place: Workplace, radiographs: Sequence[Phantom]) -> None:
-    submit(place, radiographs[:1], top_k=1)
-    before = broker.waiting(place.celery)
-    assert work(place)
-    assert broker.waiting(place.celery) > before
+def test_a_step_wakes_as_many_as_there_are_steps_to_claim_because_of_it(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def woken() -> int:
+        before = broker.waiting(place.celery)
+        assert work(place)
+        return broker.waiting(place.celery) - before
+
+    monkeypatch.setattr(planning, "CHUNK_CPU", 2)
+    with threads(1):
+        submit(place, radiographs[:2])
+        assert [woken() for _ in range(6)] == [1, 3, 1, 1, 1, 1], "index, plan, three steps of two samples, package"
+        submit(place, radiographs[:2])
+        monkeypatch.setattr(tasks, "MAX_WAKES", 2)
+        assert [woken() for _ in range(2)] == [1, 2]
