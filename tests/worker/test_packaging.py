@@ -158,6 +158,14 @@ def test_a_sample_that_the_store_damaged_is_not_shipped(place: Workplace, job_id
     assert not place.blobs.exists(keys.dataset(job_id))
 
 
+def test_a_dataset_that_lacks_a_sample_for_no_reason_is_not_shipped(place: Workplace, job_id: str) -> None:
+    with place.database.write() as session:
+        session.execute(update(Sample).where(Sample.position == 4).values(image_sha256=None))
+    work_off(place)
+    assert failure(place, job_id) == "5 of 6 samples are there; submit the job again"
+    assert not place.blobs.exists(keys.dataset(job_id))
+
+
 def test_packaging_leaves_no_temporary_file(place: Workplace) -> None:
     work_off(place)
     assert [path.name for path in place.cache.iterdir()] == ["latents"]

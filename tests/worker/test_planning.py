@@ -29,6 +29,7 @@ from tests.worker_service import (
     work_until,
 )
 from worker import index, planning
+from worker.cache import remove_unused
 from worker.index import encode, images_without_latent, open_index
 from worker.tasks import work
 from worker.workplace import Workplace
@@ -214,6 +215,16 @@ def test_a_lost_cache_is_fetched_again(place: Workplace, radiographs: Sequence[P
     assert [row.ssim for row in first] == [row.ssim for row in again]
     assert np.isfinite([row.ssim for row in first]).all()
     assert claim(place).kind == "sample"
+
+
+def test_a_cached_shard_that_is_used_is_kept_for_another_week(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    job_id = submit(place, radiographs[:1])
+    planned(place, job_id)
+    for shard in (place.cache / "latents").rglob("*.npy"):
+        os.utime(shard, (0, 0))
+    open_index(place, look(place, job_id), sha256_of(place, "default"), lambda: None)
+    assert remove_unused(place.cache) == 0
+    assert list((place.cache / "latents").rglob("*.npy"))
 
 
 @pytest.mark.parametrize("left", [0, 200], ids=["empty", "cut short"])
