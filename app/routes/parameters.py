@@ -8,8 +8,8 @@ from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.errors import BadCursor, JobNotFound
-from app.problems import FieldError, invalid
-from app.uploads.multipart import shown
+from app.problems import invalid
+from app.uploads.multipart import given_again
 
 
 def checked_key(key: str) -> str:
@@ -33,8 +33,7 @@ SampleIndex = Annotated[int, Path(description="`index` in the list of samples")]
 
 async def each_given_once(request: Request) -> None:
     """Of two values the last would count: `?status=queued&status=running` would list what runs alone."""
-    counts = {name: len(request.query_params.getlist(name)) for name in request.query_params}
-    if wrong := [FieldError(shown(name), f"is given {n} times; give it once") for name, n in counts.items() if n > 1]:
+    if wrong := given_again({name: request.query_params.getlist(name) for name in request.query_params}):
         raise invalid(wrong)
 
 
@@ -50,8 +49,8 @@ def idempotency_key_of(
     ] = None,
 ) -> str | None:
     """One of two could be the one that the client repeats, and nobody knows which."""
-    if (given := len(request.headers.getlist("Idempotency-Key"))) > 1:
-        raise invalid([FieldError("Idempotency-Key", f"is given {given} times; give it once")])
+    if wrong := given_again({"Idempotency-Key": request.headers.getlist("Idempotency-Key")}):
+        raise invalid(wrong)
     return idempotency_key
 
 

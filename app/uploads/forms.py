@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from pydantic_core import PydanticCustomError
 
 from app.problems import FieldError, in_words, invalid
-from app.uploads.multipart import Form, shown
+from app.uploads.multipart import Form, given_again, shown
 from app.webhooks.hosts import refusal
 
 Fields = TypeVar("Fields", bound=BaseModel)
@@ -82,11 +82,7 @@ def read_texts(
 
 def wrong_texts(form: Form, file_fields: Sequence[str], lists: Sequence[str] = ()) -> list[FieldError]:
     """Texts given more than once, but for `lists`; and files in fields that take none."""
-    wrong = [
-        FieldError(shown(name), f"is given {len(values)} times; give it once")
-        for name, values in form.texts.items()
-        if len(values) > 1 and name not in (*file_fields, *lists)
-    ]
+    wrong = given_again({name: texts for name, texts in form.texts.items() if name not in (*file_fields, *lists)})
     remedy = f"is not a file field; files go into {', '.join(file_fields)}"
     return wrong + [FieldError(shown(name), remedy) for name in form.files if name not in file_fields]
 

@@ -5,7 +5,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -292,6 +292,15 @@ def bad_name(field_name: str, given: str, remedy: str) -> Problem:
 
 def shown(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def given_again(given: Mapping[str, Sequence[str]]) -> list[FieldError]:
+    """What has several values and may have one: by name, all that were given."""
+    return [
+        FieldError(shown(name), f"is given {len(values)} times; give it once")
+        for name, values in given.items()
+        if len(values) > 1
+    ]
 
 
 def malformed(reason: str) -> Problem:
