@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models import pixels
 from models.duplicates import Known, known, leaks
+from models.image_errors import ImageError
 from models.phantoms import Phantom, nth_phantom
 from models.phantoms.parallel import in_parallel
 from models.segmenter import Labeled
@@ -159,7 +160,7 @@ def _read_pair(pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]
             return pixels.resize_image(radiograph), None
         anatomy = pixels.read_mask(mask.read_bytes())
         pixels.check_same_size(radiograph.shape, anatomy.shape)
-    except pixels.ImageError as error:
+    except ImageError as error:
         raise ValueError(f"{image} or its mask: {error}") from error
     return pixels.resize_image(radiograph), pixels.resize_mask(anatomy)
 

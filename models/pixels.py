@@ -1,7 +1,7 @@
 """Image files in and out, on the one grid of 512 x 256.
 
-This is the API's only door to `models`, so importing it loads numpy and Pillow alone: pydicom comes with
-the first DICOM file, scipy with the first mask. Files are read by `models.image_files` and `models.dicom`;
+Of `models` the API imports this and `image_errors` alone. So importing it loads no more than numpy and Pillow: pydicom
+comes with the first DICOM file, scipy with the first mask. Files are read by `models.image_files` and `models.dicom`;
 whatever is wrong with one is an `ImageError`.
 """
 
@@ -20,52 +20,13 @@ from models import dicom, image_files
 from models.image_errors import (
     EmptyMask,
     FullMask,
-    ImageError,
     MaskSizeMismatch,
-    NotAnImage,
     NotARadiograph,
     NotBinary,
-    TooFewPixels,
-    TooManyPixels,
-    TruncatedImage,
     UnsupportedImage,
     decoding,
 )
 from models.masks import resize_keeping_lines
-
-__all__ = [
-    "HEIGHT",
-    "MAX_PIXELS",
-    "WIDTH",
-    "EmptyMask",
-    "FullMask",
-    "ImageError",
-    "MaskSizeMismatch",
-    "NotARadiograph",
-    "NotAnImage",
-    "NotBinary",
-    "TooFewPixels",
-    "TooManyPixels",
-    "TruncatedImage",
-    "UnsupportedImage",
-    "check_same_size",
-    "from_levels",
-    "from_unit",
-    "full_image_from_png",
-    "full_image_png",
-    "full_mask_from_png",
-    "full_mask_png",
-    "image_from_png",
-    "image_png",
-    "mask_from_png",
-    "mask_png",
-    "read_image",
-    "read_mask",
-    "resize_image",
-    "resize_mask",
-    "sha256",
-    "to_levels",
-]
 
 HEIGHT, WIDTH = 256, 512
 MAX_PIXELS = 60_000_000

@@ -21,7 +21,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from models.pixels import (
+from models.image_errors import (
     EmptyMask,
     FullMask,
     ImageError,

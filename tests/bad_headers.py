@@ -10,7 +10,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEGBaseline8Bit, RLELossless
 
-from models.pixels import ImageError, TooFewPixels, TooManyPixels, TruncatedImage, UnsupportedImage
+from models.image_errors import ImageError, TooFewPixels, TooManyPixels, TruncatedImage, UnsupportedImage
 from tests.bad_files import Upload, dicom_dataset, dicom_file, encode, gradient, png_chunk
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -15,6 +15,7 @@ from app.errors import LastingError
 from app.records import NewImage, NewLatent, Outcome
 from app.tables import Job, Upload
 from models import pixels
+from models.image_errors import ImageError
 from worker.archives import DamagedEntry, contents, open_archive, shown_name, why_not
 from worker.index import keep_shard
 from worker.lease import Lease
@@ -95,7 +96,7 @@ def _read(place: Workplace, lease: Lease, job: Job, upload: Upload) -> tuple[Out
     lease.check()
     try:
         row, image = _decode(place, job, upload)
-    except pixels.ImageError as error:
+    except ImageError as error:
         return Outcome(upload.position, None, str(error)), None
     return Outcome(upload.position, row), image
 
@@ -107,7 +108,7 @@ def _decode(place: Workplace, job: Job, upload: Upload) -> tuple[NewImage, NDArr
     cropped = job.parameters.get("region") == regions.CROP
     try:
         decoded = place.decoders.read_image([data], full_size=cropped)
-    except pixels.ImageError:
+    except ImageError:
         place.blobs.check_whole(key, data)  # or a good file would be refused as cut short
         raise
     image, crop = decoded.pixels, None

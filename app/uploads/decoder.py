@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from app.errors import DecoderAway
 from app.uploads.decoder_process import receive, send
 from models import pixels
+from models.image_errors import ImageError, TooManyPixels, UnsupportedImage
 
 ROOT = Path(__file__).parents[2]
 TRIES = 2  # of a file whose child dies: it may have been killed by somebody else
@@ -102,7 +103,7 @@ class Decoder:
                 except ChildDied as death:
                     if death.status in (-signal.SIGALRM, -signal.SIGXCPU):
                         raise self._too_slow() from None
-        raise pixels.UnsupportedImage(
+        raise UnsupportedImage(
             "the file makes the decoder fail, as damaged or crafted ones do; export the image again, as PNG"
         )
 
@@ -120,7 +121,7 @@ class Decoder:
             self._end_child()
             raise self._too_large()
         if "refused" in answer:
-            refusal = pixels.TooManyPixels if answer.get("too_many_pixels") else pixels.ImageError
+            refusal = TooManyPixels if answer.get("too_many_pixels") else ImageError
             raise refusal(str(answer["refused"]))
         width, height = answer["width"], answer["height"]
         shape = (height, width) if full_size else (pixels.HEIGHT, pixels.WIDTH)
@@ -132,14 +133,14 @@ class Decoder:
             self._child.end()
             self._child = None
 
-    def _too_slow(self) -> pixels.ImageError:
-        return pixels.UnsupportedImage(
+    def _too_slow(self) -> ImageError:
+        return UnsupportedImage(
             f"decoding the file takes longer than {self._limits.cpu_seconds} seconds, the limit; "
             "export the image again, as PNG, and scale it down if it is large (the work is done at 512 x 256)"
         )
 
-    def _too_large(self) -> pixels.ImageError:
-        return pixels.TooManyPixels(
+    def _too_large(self) -> ImageError:
+        return TooManyPixels(
             f"decoding the file takes more than {self._limits.memory_bytes >> 20:,} MB of memory, the limit; "
             "scale it down (the work is done at 512 x 256)"
         )

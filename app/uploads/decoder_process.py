@@ -23,6 +23,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from models import pixels
+from models.image_errors import ImageError, TooManyPixels
 
 LENGTH: Final = struct.Struct("!Q")  # before every frame
 
@@ -61,8 +62,8 @@ def decode(kind: str, data: bytes, max_pixels: int, full_size: bool) -> tuple[di
         else:
             image = pixels.read_image(data, max_pixels)
             (height, width), gray = image.shape, pixels.to_levels(image) if full_size else pixels.resize_image(image)
-    except pixels.ImageError as error:
-        return {"refused": str(error), "too_many_pixels": isinstance(error, pixels.TooManyPixels)}, b""
+    except ImageError as error:
+        return {"refused": str(error), "too_many_pixels": isinstance(error, TooManyPixels)}, b""
     except MemoryError:
         return {"out_of_memory": True}, b""
     return {"width": width, "height": height}, gray.tobytes()

@@ -5,7 +5,7 @@ from queue import LifoQueue
 from threading import Lock
 
 from app.uploads.decoder import Decoded, Decoder
-from models import pixels
+from models.image_errors import TooManyPixels
 
 MOST = 4  # children, of 100 MB each when idle
 
@@ -45,7 +45,7 @@ class Decoders:
         decoder = self._idle.get()
         try:
             return read(decoder)
-        except pixels.TooManyPixels:
+        except TooManyPixels:
             pass  # for one of many
         finally:
             self._idle.put(decoder)

@@ -14,6 +14,7 @@ from app.uploads.decoder import Decoded
 from app.uploads.decoders import Decoders
 from app.uploads.multipart import Form, UploadedFile
 from models import pixels
+from models.image_errors import ImageError
 
 FILE_FIELDS = ("image", "mask")
 MAX_GUIDES = 1000
@@ -84,14 +85,14 @@ def read_guide(
     for field, file, decode in (("image", image, decoders.read_image), ("mask", mask, decoders.read_mask)):
         try:
             read.append(decode(file, full_size))
-        except pixels.ImageError as error:
+        except ImageError as error:
             wrong.append(FieldError(field, f"{place}{file.name!r}: {error}"))
     if wrong:
         return wrong
     radiograph, labels = read
     try:
         pixels.check_same_size((radiograph.height, radiograph.width), (labels.height, labels.width))
-    except pixels.ImageError as error:
+    except ImageError as error:
         return [FieldError("mask", f"{place}{mask.name!r}: {error}")]
 
     if full_size:

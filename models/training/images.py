@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from models.dicom import is_dicom
 from models.duplicates import Known, known
-from models.pixels import HEIGHT, WIDTH, ImageError, check_same_size, read_image, read_mask, resize_image, sha256
+from models.image_errors import ImageError
+from models.pixels import HEIGHT, WIDTH, check_same_size, read_image, read_mask, resize_image, sha256
 from models.sharing import alone, whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from models import pixels
+from models.image_errors import ImageError
 from models.region import reduce_image, reduce_region
 from models.segmenter import Labeled, Segmenter
 from models.training.augmentation import WIDE
@@ -73,6 +74,6 @@ def _read_pair(pair: tuple[Path, Path]) -> tuple[NDArray[np.uint8], NDArray[np.b
     try:
         image, region = pixels.read_image(path.read_bytes()), pixels.read_mask(mask.read_bytes())
         pixels.check_same_size(image.shape, region.shape)
-    except (OSError, pixels.ImageError) as error:
+    except (OSError, ImageError) as error:
         raise TrainingDataError(f"{path.name} or its region: {error}") from error
     return reduce_image(image), reduce_region(region)

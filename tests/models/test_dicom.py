@@ -10,7 +10,8 @@ from pydicom.pixels import apply_modality_lut, apply_voi, apply_windowing
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from models.dicom import _open
-from models.pixels import TruncatedImage, UnsupportedImage, read_image, read_mask
+from models.image_errors import TruncatedImage, UnsupportedImage
+from models.pixels import read_image, read_mask
 from tests.bad_files import PATIENT, dicom_dataset, dicom_file, disc, encode, gradient
 
 STORED = gradient(top=4095)

@@ -8,8 +8,9 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
+from models.image_errors import TruncatedImage, UnsupportedImage
 from models.image_files import ceiling
-from models.pixels import TruncatedImage, UnsupportedImage, read_image, read_mask
+from models.pixels import read_image, read_mask
 from tests.bad_files import encode, gradient
 
 

@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.transform import resize
 
-from models.image_errors import decoding
-from models.pixels import (
-    HEIGHT,
-    WIDTH,
+from models.image_errors import (
     FullMask,
     ImageError,
     MaskSizeMismatch,
     NotBinary,
     TooManyPixels,
     UnsupportedImage,
+    decoding,
+)
+from models.pixels import (
+    HEIGHT,
+    WIDTH,
     check_same_size,
     from_unit,
     image_from_png,

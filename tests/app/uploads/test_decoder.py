@@ -17,6 +17,7 @@ import pytest
 
 from app.uploads.decoder import ROOT, Decoder, Limits, is_answer
 from models import pixels
+from models.image_errors import ImageError
 from tests.bad_files import disc, encode, gradient, png_bomb, tiff_bomb
 from tests.waiting import is_alive, until
 
@@ -87,7 +88,7 @@ def test_at_full_size_an_image_keeps_16_bits_and_a_mask_every_pixel() -> None:
 def test_a_bomb_is_refused_by_its_header(bomb: bytes) -> None:
     with decoder_with() as decoder:
         child = child_of(decoder)
-        with pytest.raises(pixels.ImageError, match="at most 60,000,000 are taken"):
+        with pytest.raises(ImageError, match="at most 60,000,000 are taken"):
             decoder.read_image([bomb])
         assert children() == [child]
 
@@ -97,7 +98,7 @@ def test_one_child_reads_all_files() -> None:
         child = child_of(decoder)
         for _ in range(3):
             decoder.read_mask([MASK])
-        with pytest.raises(pixels.ImageError):
+        with pytest.raises(ImageError):
             decoder.read_image([b"no image"])
         assert children() == [child]
     assert children() == []
@@ -107,7 +108,7 @@ def test_a_file_that_needs_too_much_memory_is_refused_in_words() -> None:
     file = large()
     with decoder_with(Limits(400 << 20)) as decoder:
         child = child_of(decoder)
-        with pytest.raises(pixels.ImageError, match="more than 400 MB of memory"):
+        with pytest.raises(ImageError, match="more than 400 MB of memory"):
             decoder.read_mask([file])
         assert child_of(decoder) != child
 
@@ -116,7 +117,7 @@ def test_a_file_that_needs_too_much_memory_is_refused_in_words() -> None:
 def test_a_file_that_takes_too_long_is_refused_in_words(limits: Limits) -> None:
     file = large()
     with decoder_with(limits) as decoder:
-        with pytest.raises(pixels.ImageError, match="longer than"):
+        with pytest.raises(ImageError, match="longer than"):
             decoder.read_mask([file])
         assert children() == []
 
@@ -126,7 +127,7 @@ def test_a_child_that_no_longer_answers_is_killed(monkeypatch: pytest.MonkeyPatc
     with decoder_with(Limits(ENOUGH, seconds=0.5)) as decoder:
         child = child_of(decoder)
         child.suspend()
-        with pytest.raises(pixels.ImageError, match="longer than"):
+        with pytest.raises(ImageError, match="longer than"):
             decoder.read_image([GOOD])
         assert not child.is_running()
 
@@ -157,7 +158,7 @@ def test_a_file_whose_child_crashes_is_tried_once_more_and_then_refused(kills: i
         try:
             assert decoder.read_mask([file]).width == 7000
             was_read = True
-        except pixels.ImageError as error:
+        except ImageError as error:
             assert "makes the decoder fail" in str(error)
             was_read = False
         killer.join()

@@ -13,6 +13,7 @@ import pytest
 from app.uploads.decoder import Decoded
 from app.uploads.decoders import MOST, Decoders
 from models import pixels
+from models.image_errors import TooManyPixels
 from tests.bad_files import disc, encode
 from tests.waiting import until
 
@@ -55,7 +56,7 @@ def test_a_large_file_is_read_as_a_small_one_is_and_one_that_is_too_large_is_tol
     too_large = encode(np.random.default_rng(2).integers(0, 256, (201, 300), np.uint8))
     with decoders_of(count) as decoders:
         image, labels = decoders.read_image([LARGE]), decoders.read_mask([mask], full_size=True)
-        with pytest.raises(pixels.TooManyPixels, match="300 x 201 pixels, 60,300 in all, and at most 60,000"):
+        with pytest.raises(TooManyPixels, match="300 x 201 pixels, 60,300 in all, and at most 60,000"):
             decoders.read_image([too_large])
     assert (image.width, image.height) == (300, 200)
     assert (image.pixels == pixels.resize_image(pixels.read_image(LARGE))).all()
