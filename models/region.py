@@ -1,6 +1,5 @@
 """The region of interest: the tooth-bearing jaw that a small SegFormer finds, and the box around it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from models.batches import FixedBatches
 from models.segmenter import Segmenter
 from models.tensors import to_images
-from models.weights import WeightsError, verify_files, write_manifest
+from models.weights import WeightsError, read_json, verify_files, write_manifest
 
 KIND = "region"
 FILES = ("config.json", "model.safetensors")
@@ -62,12 +61,8 @@ def save_region(folder: Path, segmenter: Segmenter, facts: dict[str, Any]) -> No
 
 def load_region(folder: Path) -> Segmenter:
     """The region finder in `folder`, on the CPU, in float32. Raises WeightsError."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        found = manifest["kind"], sorted(manifest["files"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{folder} holds no region finder: its manifest.json cannot be read ({error!r})") from error
-    if found != (KIND, sorted(FILES)):
+    manifest, _ = read_json(folder)
+    if manifest.get("kind") != KIND or manifest.get("files", {}).keys() != set(FILES):
         train = f"pansynth train region --data FOLDER --out {folder}"
         raise WeightsError(f"{folder} holds no region finder; train one: {train}")
     verify_files(folder, manifest["files"])

@@ -144,7 +144,7 @@ def save_denoiser(
 
 def check_place(folder: Path, kind: str | None = None) -> None:
     """Raises WeightsError where `folder` holds weights of another kind, whose manifest would be overwritten."""
-    if (folder / "manifest.json").exists() and (found := _read_json(folder)[0].get("kind")) != kind:
+    if (folder / "manifest.json").exists() and (found := read_json(folder)[0].get("kind")) != kind:
         held = "a VAE" if found is None else f"a {found} finder"
         raise WeightsError(f"{folder} holds {held}, whose manifest would be lost; take another --out")
 
@@ -166,22 +166,10 @@ def _read_vae(folder: Path, manifest: dict[str, Any]) -> Vae:
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
-    manifest, raw = _read_json(folder)
+    manifest, raw = read_json(folder)
     if missing := sorted(_missing(manifest, FACTS)):
         raise WeightsError(f"{folder / 'manifest.json'} lacks {', '.join(missing)}")
     return manifest, raw
-
-
-def _read_json(folder: Path) -> tuple[dict[str, Any], bytes]:
-    path = folder / "manifest.json"
-    try:
-        raw = path.read_bytes()
-        manifest = json.loads(raw)
-    except FileNotFoundError:
-        raise WeightsError(f"{folder} holds no weights: there is no manifest.json in it") from None
-    except ValueError as error:
-        raise WeightsError(f"{path} is not JSON: {error}") from None
-    return manifest if isinstance(manifest, dict) else {}, raw
 
 
 def _missing(entries: dict[str, Any], needed: Mapping[str, Iterable[str]]) -> set[str]:
@@ -191,6 +179,19 @@ def _missing(entries: dict[str, Any], needed: Mapping[str, Iterable[str]]) -> se
         inner = entries[name] if isinstance(entries[name], dict) else {}
         missing |= {f"{name}.{key}" for key in needed[name] if key not in inner}
     return missing
+
+
+def read_json(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """The manifest in `folder`, whatever kind of weights it is of, and its bytes. Raises WeightsError."""
+    path = folder / "manifest.json"
+    try:
+        raw = path.read_bytes()
+        manifest = json.loads(raw)
+    except FileNotFoundError:
+        raise WeightsError(f"{folder} holds no weights: there is no manifest.json in it") from None
+    except ValueError as error:
+        raise WeightsError(f"{path} is not JSON: {error}") from None
+    return manifest if isinstance(manifest, dict) else {}, raw
 
 
 def verify_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:
