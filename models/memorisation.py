@@ -48,15 +48,15 @@ class TrainingLatents:
         return found
 
 
-def describe_training(pieces: Iterable[Tensor]) -> TrainingLatents:
+def describe_training(pieces: Iterable[Tensor]) -> TrainingLatents | None:
     """The training images' latents, piece by piece (n, C, H, W), without the mirrored ones -> what to keep of them.
 
-    Raises ValueError where there are fewer than two different ones, and so no distance to measure by.
+    None where there are fewer than two different ones, and so no distance to measure by.
     """
     kept = np.concatenate([sketch(piece) for piece in pieces]).astype(np.float16).astype(np.float64)
     usual = float(np.sqrt(2 * kept.var(axis=0).sum()))  # root mean square over all pairs
     if usual < 1e-6:
-        raise ValueError("the training images are all the same; there is no distance to measure by")
+        return None
     return TrainingLatents(kept, float(np.median(_nearest_others(kept, beyond=COPY * usual))))
 
 

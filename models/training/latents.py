@@ -66,10 +66,7 @@ def describe_latents(latents: Tensor) -> TrainingLatents | None:
     """
     images = np.arange(0, len(latents), 2)  # without the mirrored ones
     chosen = images[:: -(-len(images) // MAX_IMAGES)]
-    try:
-        return describe_training(latents[rows].float() for rows in np.array_split(chosen, -(-len(chosen) // BATCH)))
-    except ValueError:
-        return None
+    return describe_training(latents[rows].float() for rows in np.array_split(chosen, -(-len(chosen) // BATCH)))
 
 
 @torch.inference_mode()

@@ -17,7 +17,9 @@ def latents(count: int, seed: int) -> Tensor:
 
 @pytest.fixture(scope="module")
 def training() -> TrainingLatents:
-    return describe_training([latents(20, 1), latents(20, 2)])
+    found = describe_training([latents(20, 1), latents(20, 2)])
+    assert found is not None
+    return found
 
 
 def test_a_training_image_is_at_a_distance_of_zero_also_when_mirrored(training: TrainingLatents) -> None:
@@ -100,18 +102,17 @@ def test_copies_in_the_training_set_leave_what_far_means_as_it_is(training: Trai
     """A folder may hold every radiograph twice, as PNG and as JPEG: else all that is made would seem far from it."""
     own = torch.cat([latents(20, 1), latents(20, 2)])
     resaved = [own + 0.05 * latents(40, 100 + copy) for copy in range(copies)]
-    assert describe_training([own, *resaved]).scale == pytest.approx(training.scale, rel=0.03)
+    found = describe_training([own, *resaved])
+    assert found is not None and found.scale == pytest.approx(training.scale, rel=0.03)
 
 
 def test_one_image_alone_gives_no_scale() -> None:
-    with pytest.raises(ValueError, match="all the same"):
-        describe_training([latents(1, 1)])
+    assert describe_training([latents(1, 1)]) is None
 
 
 def test_images_that_are_all_alike_give_no_scale() -> None:
     same = latents(1, 1).expand(6, -1, -1, -1)
-    with pytest.raises(ValueError, match="all the same"):
-        describe_training([same])
+    assert describe_training([same]) is None
     assert describe_latents(same.half()) is None
 
 
