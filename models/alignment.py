@@ -64,16 +64,16 @@ class Aligned:
     fit: Tensor
 
 
-def align(guides: Tensor, masks: Tensor, unlabeled: Tensor, threads: int | None = None) -> Aligned:
+def align(guides: Tensor, masks: Tensor, unlabeled: Tensor) -> Aligned:
     """Move guides and masks to where the unlabeled images have their anatomy.
 
     guides, unlabeled: (B, 1, H, W) float32 in [-1, 1]; masks: (B, 1, H, W) bool, none empty. On a CPU every row is
-    registered by itself on one thread, `threads` rows at once (None: as many as torch has), so a row's result has the
-    same bits in any company; on a GPU all rows at once. The result is where the input was.
+    registered by itself on one thread, as many at once as torch has threads, so a row's result has the same bits in
+    any company; on a GPU all rows at once. The result is where the input was.
     """
     if guides.is_cuda:
         return _align(guides, masks, unlabeled)
-    with threads_of_one_core("align", threads) as pool:
+    with threads_of_one_core("align") as pool:
         rows = list(pool.map(_align, *(torch.split(images, 1) for images in (guides, masks, unlabeled))))
     return Aligned(*(torch.cat([getattr(row, name) for row in rows]) for name in ("images", "masks", "fit")))
 

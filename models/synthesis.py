@@ -69,7 +69,6 @@ def synthesize(
     seeds: Sequence[int],
     should_stop: Callable[[], bool] | None = None,
     batch_size: int = 1,
-    threads: int | None = None,
 ) -> Tensor:
     """One sample per row: Appendix A of the paper, and the remedies of `recipe` around it.
 
@@ -77,17 +76,16 @@ def synthesize(
     the anatomy, and so the samples' labels; seeds: one per row. Returns (B, 1, 256, 512) float32 in [-1, 1]
     on the CPU.
 
-    `batch_size` and `threads` are those of `FixedBatches`: on one kind of CPU a row's result has the same
-    bits whatever the other rows, their number and `threads` are. `should_stop` is asked before every network
-    call, from several threads; where it answers True, Stopped is raised. Raises ValueError for unequal
-    shapes.
+    `batch_size` is that of `FixedBatches`: on one kind of CPU a row's result has the same bits whatever the
+    other rows, their number and torch's threads are. `should_stop` is asked before every network call, from
+    several threads; where it answers True, Stopped is raised. Raises ValueError for unequal shapes.
     """
     _check_rows(guide_images, guide_masks, unlabeled_images, seeds)
     guides, masks, unlabeled = (rows.to(networks.device) for rows in (guide_images, guide_masks, unlabeled_images))
     schedule = networks.schedule
     anatomy_mask = dilate(downsample_mask(masks), recipe.dilation)  # G'
 
-    with torch.inference_mode(), FixedBatches(batch_size, threads, partial(_stop_if, should_stop)) as batches:
+    with torch.inference_mode(), FixedBatches(batch_size, before_call=partial(_stop_if, should_stop)) as batches:
         encode = partial(batches.run, networks.vae.encode)
         decode = partial(batches.run, networks.vae.decode)
         denoiser = partial(batches.run, partial(predict_noise, networks))

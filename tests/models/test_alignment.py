@@ -14,6 +14,7 @@ from models.moved_guides import move_guides
 from models.moved_masks import move_masks
 from models.phantoms import LOOKS, Phantom, nth_phantom, phantoms
 from models.tensors import to_images
+from tests.threads import threads
 
 PAIRS = ((0, 2), (0, 3), (0, 5), (1, 4), (1, 6), (1, 7))  # guide and recipient
 CPU = torch.device("cpu")
@@ -35,7 +36,8 @@ def rows(radiographs: list[Phantom]) -> Rows:
 
 @pytest.fixture(scope="module")
 def aligned(rows: Rows) -> Aligned:
-    return align(*rows, threads=2)
+    with threads(2):
+        return align(*rows)
 
 
 def images_of(*chosen: Phantom) -> Tensor:
@@ -83,7 +85,8 @@ def test_what_comes_out_is_as_what_went_in(rows: Rows, aligned: Aligned) -> None
 
 
 def test_a_rows_bits_do_not_depend_on_its_company_or_on_threads(rows: Rows, aligned: Aligned) -> None:
-    alone = align(*(part[4:5] for part in rows), threads=1)
+    with threads(1):
+        alone = align(*(part[4:5] for part in rows))
     assert torch.equal(alone.images, aligned.images[4:5])
     assert torch.equal(alone.masks, aligned.masks[4:5])
     assert torch.equal(alone.fit, aligned.fit[4:5])

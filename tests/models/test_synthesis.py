@@ -22,6 +22,7 @@ from models.schedule import Schedule
 from models.synthesis import Recipe, Stopped, sample_seed, synthesize
 from models.vae import Vae, build_autoencoder
 from models.weights import Networks
+from tests.threads import threads
 
 PAPER = Recipe(
     method="diffusion",
@@ -128,18 +129,12 @@ def test_a_sample_has_the_same_bits_in_any_company_on_any_number_of_cores(
     networks: Networks, recipe: Recipe, batch_size: int
 ) -> None:
     guides, masks, unlabeled, seeds = rows(3)
-    whole = synthesize(networks, guides, masks, unlabeled, recipe, seeds, batch_size=batch_size, threads=1)
-    for chosen, threads in COMPANY:
-        torch.set_num_threads(threads)
-        some = synthesize(
-            networks,
-            guides[chosen],
-            masks[chosen],
-            unlabeled[chosen],
-            recipe,
-            [seeds[i] for i in chosen],
-            batch_size=batch_size,
-        )
+    with threads(1):
+        whole = synthesize(networks, guides, masks, unlabeled, recipe, seeds, batch_size=batch_size)
+    for chosen, cores in COMPANY:
+        own = guides[chosen], masks[chosen], unlabeled[chosen]
+        with threads(cores):
+            some = synthesize(networks, *own, recipe, [seeds[i] for i in chosen], batch_size=batch_size)
         assert torch.equal(some, whole[chosen])
 
 
