@@ -72,9 +72,8 @@ def synthesis(networks: Networks, preset: str, found: list[Phantom], guide_count
     figures = []
     started = time.perf_counter()
     for guide in guides:
-        shard = (latents, [str(index) for index in range(len(found))])
-        data_range = float(latents.max() - latents.min())
-        for match in top_k(encoded(networks, guide.image), [shard], 5, data_range)[0]:
+        numbers, data_range = [str(index) for index in range(len(found))], float(latents.max() - latents.min())
+        for match in top_k(encoded(networks, guide.image), latents, numbers, 5, data_range)[0]:
             recipient = found[int(match.sha256)]
             image, mask, fit = guide.image, guide.mask, None
             if PRESETS[preset].align:

@@ -71,27 +71,23 @@ def latent_ssim(guides: Tensor, pool: Tensor, data_range: float) -> Tensor:
 
 
 def top_k(
-    guides: Tensor, shards: Iterable[tuple[Tensor, Sequence[str]]], k: int, data_range: float
+    guides: Tensor,
+    pool: Tensor,
+    sha256s: Sequence[str],
+    k: int,
+    data_range: float,
+    best: Sequence[Sequence[Match]] = (),
 ) -> list[list[Match]]:
     """For each guide (G, C, H, W) its k most similar pool images, best first; ties by ascending sha256.
 
-    `shards` yields the pool piece by piece, as latents (N, C, H, W) and their images' sha256; only one piece
-    and the k best so far are in memory. A pool smaller than k gives all it has.
+    pool, sha256s: latents (N, C, H, W) and their images'. A large pool may come piece by piece: `best` is then what
+    those before gave. A pool smaller than k gives all it has. Raises ValueError for a k below 1, and as `latent_ssim`.
     """
     if k < 1:
         raise ValueError(f"k is {k}; give 1 or more")
-    best: list[list[Match]] = [[] for _ in guides]
-    for latents, sha256s in shards:
-        best = better(best, guides, latents, sha256s, k, data_range)
-    return best
-
-
-def better(
-    best: Sequence[Sequence[Match]], guides: Tensor, latents: Tensor, sha256s: Sequence[str], k: int, data_range: float
-) -> list[list[Match]]:
-    """One piece of `top_k`: the k best of each guide so far -> the k best of them and this shard."""
-    ssim = latent_ssim(guides, latents, data_range).cpu().numpy()
-    return [_ranked([*best[row], *_candidates(ssim[row], sha256s, k)])[:k] for row in range(len(guides))]
+    ssim = latent_ssim(guides, pool, data_range).cpu().numpy()
+    before = best or [[] for _ in guides]
+    return [_ranked([*before[row], *_candidates(ssim[row], sha256s, k)])[:k] for row in range(len(guides))]
 
 
 def random_selection(seed: int, guide_sha256: str, pool_sha256s: Iterable[str], k: int) -> list[str]:

@@ -108,7 +108,7 @@ def nearest(
                 show(done, total, "comparing")
             latents.append(torch.cat(parts))
     data_range = float(latents[1].max() - latents[1].min())
-    found = top_k(latents[0].to(networks.device), [(latents[1], digests)], k, data_range)
+    found = top_k(latents[0].to(networks.device), latents[1], digests, k, data_range)
     return [[match.sha256 for match in matches] for matches in found]
 
 

@@ -16,7 +16,7 @@ from app.records import NewSample
 from app.tables import Guide, Job
 from app.trust import REDRAWS
 from models import pixels
-from models.matching import Match, better, latent_ssim, random_selection
+from models.matching import Match, latent_ssim, random_selection, top_k
 from models.synthesis import sample_seed
 from worker.index import PoolIndex, encode, images_without_latent, keep_shard, open_index
 from worker.lease import Lease, TurnOver
@@ -91,13 +91,13 @@ def _most_similar(
     """
     saved = keys.matches(job.id, lease.claim.first)
     compared = 0
-    best: list[list[Match]] = [[] for _ in latents]
+    best: list[list[Match]] = []
     if place.blobs.exists(saved):
         compared, best = _parsed(place.blobs.get(saved))
     started = time.monotonic()
     for piece, sha256s in found.pieces(compared):
         lease.check()
-        best = better(best, latents, piece, sha256s, _count(job) + 1, found.data_range)
+        best = top_k(latents, piece, sha256s, _count(job) + 1, found.data_range, best)
         compared += len(sha256s)
         if time.monotonic() - started > PLAN_SECONDS and compared < len(found.entries):
             place.blobs.put(saved, json.dumps([compared, best]).encode())

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from app.presets import PRESETS
-from models.matching import better
+from models.matching import top_k
 from models.moved_guides import move_guides
 from models.schedule import Schedule
 from models.segmenter import Labeled, predict
@@ -95,4 +95,4 @@ def test_guides_are_ranked_moved_and_blended(gpu: torch.device, tmp_path: Path, 
     recipe = Recipe(method="diffusion", **{**PRESETS[preset].recipe(), **every, "steps": 2, "start_timestep": 5})
     assert synthesized(networks, guides, moved, images(2), recipe, [1, 2], batch_size=2).shape == (2, 256, 512)
     latents = torch.randn(3, 4, 32, 64)
-    assert len(better([[]], latents[:1].to(gpu), latents, ["a", "b", "c"], 2, 9.0)[0]) == 2
+    assert len(top_k(latents[:1].to(gpu), latents, ["a", "b", "c"], 2, 9.0)[0]) == 2

@@ -69,33 +69,35 @@ def test_the_selection_is_the_ranking_of_scikit_image() -> None:
     guides, pool, data_range = related_latents(2, 25)
     order = np.argsort(-reference(guides, pool, data_range), axis=1)
     names = [name(i) for i in range(25)]
-    chosen = top_k(guides, [(pool, names)], 6, data_range)
+    chosen = top_k(guides, pool, names, 6, data_range)
     assert [[match.sha256 for match in row] for row in chosen] == [[names[i] for i in row[:6]] for row in order]
     assert all(row == sorted(row, key=lambda match: -match.ssim) for row in chosen)
 
 
-@pytest.mark.parametrize("shard_size", [1, 3, 7, 25])
-def test_the_selection_does_not_depend_on_shards_or_order(shard_size: int) -> None:
+@pytest.mark.parametrize("piece_size", [1, 3, 7, 25])
+def test_the_selection_does_not_depend_on_pieces_or_order(piece_size: int) -> None:
     guides, pool, data_range = related_latents(2, 25)
     names = [name(i) for i in range(25)]
     shuffled = random.Random(1).sample(range(25), 25)
-    pieces = [shuffled[i : i + shard_size] for i in range(0, 25, shard_size)]
-    shards = ((pool[piece], [names[i] for i in piece]) for piece in pieces)
-    assert top_k(guides, shards, 5, data_range) == top_k(guides, [(pool, names)], 5, data_range)
+    best: list[list[Match]] = []
+    for piece in (shuffled[i : i + piece_size] for i in range(0, 25, piece_size)):
+        best = top_k(guides, pool[piece], [names[i] for i in piece], 5, data_range, best)
+    assert best == top_k(guides, pool, names, 5, data_range)
 
 
 def test_equal_images_stand_by_their_sha256() -> None:
     guides, pool, data_range = related_latents(1, 4)
     same = pool[-1:].expand(9, -1, -1, -1)
     names = [name(i) for i in range(9)]
-    chosen = top_k(guides, [(same[:5], names[:5]), (same[5:], names[5:])], 4, data_range)[0]
+    first = top_k(guides, same[:5], names[:5], 4, data_range)
+    (chosen,) = top_k(guides, same[5:], names[5:], 4, data_range, first)
     assert [match.sha256 for match in chosen] == sorted(names)[:4]
 
 
 def test_a_pool_smaller_than_k_gives_all_it_has() -> None:
     guides, pool, data_range = related_latents(1, 3)
-    assert len(top_k(guides, [(pool, [name(i) for i in range(3)])], 5, data_range)[0]) == 3
-    assert top_k(guides, [], 5, data_range) == [[]]
+    assert len(top_k(guides, pool, [name(i) for i in range(3)], 5, data_range)[0]) == 3
+    assert top_k(guides, pool[:0], [], 5, data_range) == [[]]
 
 
 def test_figures_that_make_no_sense_are_refused() -> None:
@@ -105,7 +107,7 @@ def test_figures_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match=r"guides are \(2, 32, 64\), the pool's latents \(4, 32, 64\)"):
         latent_ssim(guides[:, :2], pool, data_range)
     with pytest.raises(ValueError, match="k is 0"):
-        top_k(guides, [], 0, data_range)
+        top_k(guides, pool[:0], [], 0, data_range)
 
 
 def test_a_random_selection_is_repeatable_and_independent_of_the_pools_order() -> None:
@@ -126,5 +128,5 @@ def test_a_random_selection_draws_every_image_alike() -> None:
 
 def test_a_match_names_the_image_and_its_similarity() -> None:
     guides, _, data_range = related_latents(1, 1)
-    (match,) = top_k(guides, [(guides, [name(0)])], 1, data_range)[0]
+    (match,) = top_k(guides, guides, [name(0)], 1, data_range)[0]
     assert match == Match(name(0), pytest.approx(1.0, abs=1e-6))
