@@ -27,9 +27,9 @@ from models.moved_guides import move_guides
 from models.phantoms import LOOKS, PLAIN
 from models.pixels import sha256
 from models.segmenter import Labeled
-from models.synthesis import Recipe
+from models.synthesis import Recipe, sample_seed
 from models.training.segmenter import SegmenterPlan
-from models.ways import Recipients, Way, nearest, synthesized
+from models.ways import nearest, synthesized
 from models.weights import Networks, load_networks
 
 KEPT = 0.6  # of the samples, those whose guides fit best
@@ -73,11 +73,10 @@ def rows(networks: Networks, sets: Sets, k: int) -> Iterator[tuple[str, Labeled]
     recipe = Recipe(method="diffusion", **PRESETS["harmonize"].recipe())
     guides, pool = sets.guides, sets.pool
     number_of = {sha256(image.tobytes()): number for number, image in enumerate(pool.images)}
-    ranked = nearest(networks, guides, pool, list(number_of), k, 1)
-    recipients = Recipients(number_of, lambda: ranked)
-    way = Way("harmonize", recipe, align=True)
     pairs = [
-        (guide, *pair) for guide in range(len(guides)) for pair in recipients.of(guides.images[guide], guide, way, k)
+        (guide, number_of[digest], sample_seed(0, sha256(guides.images[guide].tobytes()), digest))
+        for guide, digests in enumerate(nearest(networks, guides, pool, list(number_of), k, 1))
+        for digest in digests
     ]
     of, chosen, seeds = zip(*pairs, strict=True)
 

@@ -1,7 +1,7 @@
 """The ways to make labeled images that a comparison compares, and their samples: a file per way and guide."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,14 +53,23 @@ def make_samples(
         for some in _chunks(len(guides), max(1, batch_size // k))  # few samples of a guide do not fill a GPU
     ]
     files = [[samples_file(folder, way, guide) for guide in some] for way, _, some in tasks]
-    rows = {pixels.sha256(image.tobytes()): row for row, image in enumerate(pool.images)}
+    rows = {pixels.sha256(image.tobytes()): row for row, image in enumerate(pool.images)}  # no image is there twice
     most = max((k for way, k in wanted.items() if way.selection == "ssim"), default=0)
-    recipients = Recipients(rows, cache(lambda: nearest(networks, guides, pool, list(rows), most, batch_size, show)))
+
+    @cache
+    def ranked() -> list[list[str]]:
+        """Not before a way asks for it: the whole pool is encoded."""
+        return nearest(networks, guides, pool, list(rows), most, batch_size, show)
 
     def make(number: int) -> None:
         way, k, some = tasks[number]
         missing = [guide for guide in some if not samples_file(folder, way, guide).exists()]
-        pairs = [(guide, *pair) for guide in missing for pair in recipients.of(guides.images[guide], guide, way, k)]
+        pairs = []
+        for guide in missing:
+            digest = pixels.sha256(guides.images[guide].tobytes())
+            drawn = way.selection == "random"
+            found = random_selection(0, digest, rows, k) if drawn else ranked()[guide][:k]
+            pairs += [(guide, rows[sha256], sample_seed(0, digest, sha256)) for sha256 in found]
         show(number, len(tasks), f"synthesis, {way.name}")  # after what `nearest` shows
         of, chosen, seeds = zip(*pairs, strict=True)
         unlabeled = pool.images[list(chosen)]
@@ -69,22 +78,6 @@ def make_samples(
             _write_samples(samples_file(folder, way, guide), images[own], masks[own])
 
     each_once(folder.with_suffix(".lock"), files, make)
-
-
-@dataclass(frozen=True)
-class Recipients:
-    """The pool images that guides are put into. rows: the pool's, by their images' sha256, none of them twice;
-    ranked(): the sha256 of those most similar to each guide; called only for ways that take them."""
-
-    rows: Mapping[str, int]
-    ranked: Callable[[], Sequence[Sequence[str]]]
-
-    def of(self, image: NDArray[np.uint8], guide: int, way: Way, k: int) -> list[tuple[int, int]]:
-        """k rows of the pool for a guide (256, 512), the first in rank first, each with its sample's seed."""
-        digest = pixels.sha256(image.tobytes())
-        drawn = way.selection == "random"
-        chosen = random_selection(0, digest, list(self.rows), k) if drawn else self.ranked()[guide][:k]
-        return [(self.rows[sha256], sample_seed(0, digest, sha256)) for sha256 in chosen]
 
 
 def nearest(
