@@ -1,10 +1,14 @@
 """The queue of wake-ups. A message carries a job's id and no work: the database says what there is to do."""
 
+import logging
 from collections.abc import Sequence
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from app.settings import Settings
+
+log = logging.getLogger(__name__)
 
 TASK = "pansynth.work"
 QUEUE = "pansynth"
@@ -45,9 +49,12 @@ def celery_app(settings: Settings) -> Celery:
 
 
 def wake(celery: Celery, job_id: str, count: int = 1) -> None:
-    """Send `count` wake-ups, after the commit of what they announce; `top_up` makes up for lost ones."""
-    for _ in range(count):
-        celery.send_task(TASK, args=[job_id], retry=False)
+    """Send `count` wake-ups, after the commit of what they announce. Where the broker is away they are lost, which does
+    no harm: the job is durable, and `top_up` makes up for them."""
+    try:
+        _send(celery, [job_id] * count)
+    except OperationalError as error:
+        log.warning("job %s waits for the broker to come back: %s", job_id, error)
 
 
 def waiting(celery: Celery) -> int:
@@ -61,12 +68,16 @@ def top_up(celery: Celery, job_ids: Sequence[str]) -> int:
     """Send the wake-ups that the queue lacks for these claimable steps, one id each, as of `jobs.sweep`.
 
     Any wake-up serves any step, so only their number counts: a busy fleet's queue does not grow by sweeping.
-    Returns how many were sent.
+    Returns how many were sent. Raises an OperationalError of Kombu where the broker is away.
     """
-    missing = list(job_ids[waiting(celery) :]) if job_ids else []
-    for job_id in missing:
-        wake(celery, job_id)
+    missing = job_ids[waiting(celery) :] if job_ids else []
+    _send(celery, missing)
     return len(missing)
+
+
+def _send(celery: Celery, job_ids: Sequence[str]) -> None:
+    for job_id in job_ids:
+        celery.send_task(TASK, args=[job_id], retry=False)
 
 
 def ping(celery: Celery) -> None:

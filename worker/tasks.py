@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from kombu.exceptions import OperationalError
 from sqlalchemy.orm import Session
 
 from app import broker, jobs
@@ -84,7 +83,7 @@ def work(place: Workplace) -> bool:
         if verb is not None:
             _tell(place, claim, verb)  # outside the lease: to wait for the database is not to hang
     # One message was used up by this step: replace it, so that whatever else is claimable has one too.
-    wake(place, claim.job_id, max(1, min(made, MAX_WAKES)))
+    broker.wake(place.celery, claim.job_id, max(1, min(made, MAX_WAKES)))
     return True
 
 
@@ -93,14 +92,7 @@ def release_leases(place: Workplace) -> None:
     with place.database.write() as session:
         freed = jobs.release(session, place.name)
     for job_id in freed:
-        wake(place, job_id, 1)
-
-
-def wake(place: Workplace, job_id: str, count: int) -> None:
-    try:
-        broker.wake(place.celery, job_id, count)
-    except OperationalError:
-        log.warning("the broker does not answer; the sweeper will wake job %s", job_id, exc_info=True)
+        broker.wake(place.celery, job_id)
 
 
 def _do(place: Workplace, lease: Lease) -> tuple[int, Verb | None]:

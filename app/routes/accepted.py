@@ -1,11 +1,9 @@
 """A job taken in: how much it may bring, its rows and blobs, the answer."""
 
-import logging
 from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 from fastapi.responses import JSONResponse
-from kombu.exceptions import OperationalError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from starlette.background import BackgroundTask
@@ -19,8 +17,6 @@ from app.service import Service
 from app.tables import Job
 from app.uploads.guides import GuideFiles
 from app.webhooks import outbox
-
-log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 
@@ -62,7 +58,9 @@ def take_in(
         janitor.remove_now(service.blobs, f"jobs/{job_id}/")
         return job_answer(service, job, 200)
     service.metrics.accepted(job.kind)
-    return job_answer(service, job, 202, wake=True)
+    answer = job_answer(service, job, 202)
+    answer.background = BackgroundTask(broker.wake, service.celery, job.id)  # after the answer: it is durable already
+    return answer
 
 
 def put_images(service: Service, images: Sequence[GuideFiles], job_id: str) -> None:
@@ -73,18 +71,9 @@ def put_images(service: Service, images: Sequence[GuideFiles], job_id: str) -> N
                 service.blobs.put_file(key_of(job_id, sha256), content)
 
 
-def wake_up(service: Service, job_id: str) -> None:
-    """Call after the commit. The job is durable even if the broker is away; the sweeper then wakes a worker later."""
-    try:
-        broker.wake(service.celery, job_id)
-    except (OperationalError, OSError) as error:
-        log.warning("job %s waits for the broker to come back: %s", job_id, error)
-
-
-def job_answer(service: Service, job: Job, status: int, wake: bool = False) -> JSONResponse:
-    """A job with its address and when to look again; with `wake`, a worker is woken after that."""
+def job_answer(service: Service, job: Job, status: int) -> JSONResponse:
+    """A job with its address and when to look again."""
     with service.database.read() as session:
         body = JobBody.of(session, job).model_dump(mode="json")
     headers = {"Location": f"/jobs/{job.id}", "Retry-After": str(RETRY_AFTER_SECONDS)}
-    background = BackgroundTask(wake_up, service, job.id) if wake else None
-    return JSONResponse(body, status, headers=headers, background=background)
+    return JSONResponse(body, status, headers=headers)

@@ -64,7 +64,7 @@ def disarm(data_dir: Path) -> bool:
 
 
 def install_in_worker(data_dir: Path) -> None:
-    from app import evaluations, imports, jobs
+    from app import broker, evaluations, imports, jobs
     from app.blobs import Blobs
     from models.training.segmenter import SegmenterTraining
     from worker import packaging, sampling, tasks
@@ -76,7 +76,7 @@ def install_in_worker(data_dir: Path) -> None:
         return lambda _blobs, key, *_: part in key
 
     tasks._do = _before(tasks._do, lambda: at("after the claim"))
-    tasks.wake = _before(tasks.wake, lambda: at("after a step's commit, before the wake-up"))
+    broker.wake = _before(broker.wake, lambda: at("after a step's commit, before the wake-up"))
     jobs.plan_done = _after(jobs.plan_done, lambda: at("while planning, before the commit"))
     jobs.finish_samples = _after(jobs.finish_samples, lambda: at("before a sample's commit"))
     Blobs.put = _before(Blobs.put, lambda: at("before a sample's blob"), of("/samples/"))  # type: ignore[method-assign]

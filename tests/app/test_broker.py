@@ -31,10 +31,14 @@ def test_topping_up_sends_only_what_the_queue_lacks(celery: Celery) -> None:
     assert broker.waiting(celery) == 4
 
 
-def test_a_broker_that_answers_is_told_from_one_that_does_not(celery: Celery, tmp_path: Path) -> None:
+def test_a_broker_that_answers_is_told_from_one_that_does_not(
+    celery: Celery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     broker.ping(celery)
     nobody = broker.celery_app(Settings(broker_url=f"redis+socket://{tmp_path / 'none.sock'}"))
     with pytest.raises(OperationalError):
         broker.ping(nobody)
     with pytest.raises(OperationalError):
-        broker.wake(nobody, "job")
+        broker.top_up(nobody, ["job"])
+    broker.wake(nobody, "job")
+    assert "job job waits for the broker to come back" in caplog.text
