@@ -142,10 +142,14 @@ def save_denoiser(
     write_manifest(folder, manifest, _files(folder))
 
 
-def check_place(folder: Path, kind: str | None = None) -> None:
+def check_place(folder: Path, kind: str = "VAE") -> None:
     """Raises WeightsError where `folder` holds weights of another kind, whose manifest would be overwritten."""
-    if (folder / "manifest.json").exists() and (found := read_json(folder)[0].get("kind")) != kind:
-        held = "a VAE" if found is None else f"a {found} finder"
+    if not (folder / "manifest.json").exists():
+        return
+    manifest, _ = read_json(folder)
+    found = manifest.get("kind") or ("VAE" if "latent" in manifest else "segmenter")  # these two do not say so
+    if found != kind:
+        held = "a region finder" if found == "region" else f"a {found}"
         raise WeightsError(f"{folder} holds {held}, whose manifest would be lost; take another --out")
 
 

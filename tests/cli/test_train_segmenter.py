@@ -40,6 +40,13 @@ def test_a_trained_segmenter_is_a_backbone_for_others(tmp_path: Path) -> None:
         segmenter(data, tmp_path / "first")
 
 
+def test_a_segmenters_manifest_is_not_lost_to_another_network(tmp_path: Path) -> None:
+    data = write_labeled(tmp_path / "labeled", 0, 9)
+    segmenter(data, tmp_path / "first", "--backbone", "tiny")
+    with pytest.raises(Failure, match="first holds a segmenter, whose manifest would be lost"):
+        run("train", "vae", "--data", data, "--out", tmp_path / "first", "--steps", "1", "--batch", "2")
+
+
 def test_a_segmenter_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_labeled(tmp_path / "labeled", 0, 10)
     whole = segmenter(data, tmp_path / "whole", "--backbone", "tiny")
