@@ -81,7 +81,7 @@ def remove_old_jobs(database: Database, blobs: Blobs, moment: datetime) -> int:
         gone = [job_id for job_id in expired if remove_rows(database, job_id)]
         blobs.delete(*map(keys.dataset, gone))
         for job_id in gone:
-            blobs.delete_prefix(f"jobs/{job_id}/")
+            blobs.delete_prefix(keys.of_job(job_id))
         removed += len(gone)
         if not gone:
             return removed

@@ -309,8 +309,8 @@ def cancel(session: Session, job_id: str, *, now: datetime) -> tuple[Job, bool]:
     return job, True
 
 
-def delete_job(session: Session, job_id: str) -> str:
-    """Delete an ended job and its rows. Returns the prefix of its blobs, to delete after the commit.
+def delete_job(session: Session, job_id: str) -> None:
+    """Delete an ended job and its rows; its blobs, `keys.of_job`, are to be deleted after the commit.
 
     Raises JobNotFound; JobRunning while it has not ended; JobInUse while an evaluation trains on its samples.
     """
@@ -321,7 +321,6 @@ def delete_job(session: Session, job_id: str) -> str:
     if user := queries.syntheses_in_use(session).get(job_id):
         raise JobInUse(f"evaluation {user} trains on the samples of job {job_id}; wait for its end or cancel it first")
     session.execute(delete(Job).where(Job.id == job_id))
-    return f"jobs/{job_id}/"
 
 
 def sweep(session: Session, *, now: datetime, limit: int = 64) -> list[str]:

@@ -1,6 +1,16 @@
 """The blobs' keys."""
 
 
+def of_job(job_id: str) -> str:
+    """What the keys of all that a job has begin with."""
+    return f"jobs/{job_id}/"
+
+
+def of_pool(pool_id: str) -> str:
+    """The same of a pool."""
+    return f"pools/{pool_id}/"
+
+
 def pool_image(pool_id: str, sha256: str) -> str:
     """A pool image's pixels, a PNG of 512 x 256."""
     return f"pools/{pool_id}/images/{sha256}.png"

@@ -10,6 +10,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app import keys
 from app.access.tenants import NAME, tenant_of
 from app.database import clock, insert_new
 from app.errors import ImageNotFound, PoolExists, PoolInUse, PoolNotFound
@@ -111,7 +112,7 @@ def delete(session: Session, name: str) -> str:
     if busy:
         raise PoolInUse(f"pool {name!r} is used by job {', '.join(busy)}; wait for it to end or cancel it")
     session.delete(pool)
-    return f"pools/{pool.id}/"
+    return keys.of_pool(pool.id)
 
 
 def _one(session: Session, name: str, query: Select[Pool]) -> Pool:

@@ -52,10 +52,10 @@ def take_in(
                 outbox.order(session, job, webhook)
     except BaseException as error:
         if not (isinstance(error, DBAPIError) and error.connection_invalidated):
-            janitor.remove_now(service.blobs, f"jobs/{job_id}/")
+            janitor.remove_now(service.blobs, keys.of_job(job_id))
         raise
     if job.id != job_id:
-        janitor.remove_now(service.blobs, f"jobs/{job_id}/")
+        janitor.remove_now(service.blobs, keys.of_job(job_id))
         return job_answer(service, job, 200)
     service.metrics.accepted(job.kind)
     answer = job_answer(service, job, 202)

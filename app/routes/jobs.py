@@ -86,8 +86,8 @@ def cancel_job(job_id: JobId, service: ServiceDep) -> Response:
 def delete_job(job_id: JobId, service: ServiceDep) -> None:
     """Remove a job that has ended, with all it made."""
     with service.database.write() as session:
-        prefix = jobs.delete_job(session, job_id)
-    janitor.remove_now(service.blobs, prefix)
+        jobs.delete_job(session, job_id)
+    janitor.remove_now(service.blobs, keys.of_job(job_id))
 
 
 @router.get("/jobs/{job_id}/events", response_class=StreamingResponse, responses=EVENTS | NO_JOB)

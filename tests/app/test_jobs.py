@@ -122,7 +122,7 @@ def test_only_an_ended_job_is_deleted_and_leaves_no_row(db: Database) -> None:
     with pytest.raises(JobRunning):
         do(db, jobs.delete_job, job.id)
     do(db, jobs.fail, must_claim(db), "no")
-    assert do(db, jobs.delete_job, job.id) == f"jobs/{job.id}/"
+    do(db, jobs.delete_job, job.id)
     with db.read() as session:
         for table in (Job, Guide, Sample, Step, IdempotencyKey):
             assert session.scalar(select(func.count()).select_from(table)) == 0

@@ -284,6 +284,6 @@ def test_the_janitor_keeps_the_masks_that_rows_name_and_leaves_no_other(place: W
     assert removed["blobs of jobs"] == 1
     assert named <= set(place.blobs.list(f"jobs/{job_id}/samples/"))
     with place.database.write() as session:
-        prefix = jobs.delete_job(session, job_id)
-    place.blobs.delete_prefix(prefix)
+        jobs.delete_job(session, job_id)
+    place.blobs.delete_prefix(keys.of_job(job_id))
     assert list(place.blobs.list(f"jobs/{job_id}/")) == []
