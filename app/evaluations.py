@@ -130,8 +130,7 @@ def arm_done(session: Session, claim: Claim) -> int:
     """An arm's figures lie in blob `keys.arm(job, position)`; the report follows the last. -> steps made."""
     job, step = hold(session, claim)
     count_done(session, job)
-    step_done(session, job, step)
-    return 1 if job.stage == "reporting" else 0
+    return step_done(session, job, step)
 
 
 def reported(session: Session, claim: Claim, sha256s: Mapping[str, str]) -> None:

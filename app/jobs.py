@@ -271,10 +271,9 @@ def drop_sample(session: Session, claim: Claim, *, position: int, detail: str, q
 
 
 def sampled(session: Session, claim: Claim) -> int:
-    """A sample step's rows are all made; after the last one comes packaging. Returns how many steps."""
+    """A sample step's rows are all made; after the last one comes packaging. Returns how many steps that makes."""
     job, step = hold(session, claim)
-    step_done(session, job, step)
-    return 1 if job.stage == "packaging" else 0
+    return step_done(session, job, step)
 
 
 def packaged(session: Session, claim: Claim, *, sha256: str, size: int) -> None:
@@ -346,18 +345,22 @@ def sweep(session: Session, *, now: datetime, limit: int = 64) -> list[str]:
 # --- The parts that the verbs share ---
 
 
-def step_done(session: Session, job: Job, step: Step) -> None:
-    """Mark a step done; where it was the job's last, the next stage begins or the job has succeeded."""
+def step_done(session: Session, job: Job, step: Step) -> int:
+    """Mark a step done; where it was the job's last, the next stage begins or the job has succeeded.
+
+    Returns how many steps that makes.
+    """
     let_go(step, "done")
     job.version += 1
     session.flush()
     if session.scalar(select(exists().where(Step.job_id == job.id, Step.status != "done"))):
-        return
+        return 0
     if job.kind == "pool_import":
         end_job(session, job, "succeeded")
-    else:
-        job.stage, kind = LAST_STAGE[job.kind]
-        add_step(session, job.id, kind_of(kind, job.parameters), 0, job.total)
+        return 0
+    job.stage, kind = LAST_STAGE[job.kind]
+    add_step(session, job.id, kind_of(kind, job.parameters), 0, job.total)
+    return 1
 
 
 def end_job(session: Session, job: Job, status: str, why: str | None = None) -> None:
