@@ -135,9 +135,13 @@ def insert_new(session: Session, entity: type[Base], rows: Sequence[Mapping[str,
     if not rows:
         return 0
     table = cast(Table, entity.__table__)
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+    statement = dialect_of(session).insert(table).on_conflict_do_nothing().returning(*table.primary_key)
     return len(session.execute(statement, list(rows)).all())
+
+
+def dialect_of(session: Session) -> Any:
+    """SQLAlchemy's module for the session's database, whose `insert` knows what to do on a conflict."""
+    return postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
 
 
 def _connect_sqlite(url: str) -> Engine:

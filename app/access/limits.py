@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.access.callers import Caller
+from app.database import dialect_of
 from app.errors import LimitReached
 from app.problems import FieldError, Problem
 from app.queries import is_repeated
@@ -82,8 +81,7 @@ def charge(session: Session, caller: Caller, job: Job, upload_bytes: int, now: d
 
 def _use(session: Session, prefix: str, day: date, upload_bytes: int, samples: int) -> tuple[int, int]:
     """-> the day's (bytes, samples) with these."""
-    dialect: Any = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    new = dialect.insert(KeyUsage).values(prefix=prefix, day=day, bytes=upload_bytes, samples=samples)
+    new = dialect_of(session).insert(KeyUsage).values(prefix=prefix, day=day, bytes=upload_bytes, samples=samples)
     added = {"bytes": KeyUsage.bytes + upload_bytes, "samples": KeyUsage.samples + samples}
     upsert = new.on_conflict_do_update(index_elements=["prefix", "day"], set_=added)
     used_bytes, used_samples = session.execute(upsert.returning(KeyUsage.bytes, KeyUsage.samples)).one()
