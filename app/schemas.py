@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.orm import Session
 
-from app.access.tenants import NAME
+from app.access.tenants import NAME, NAME_IN_WORDS
 from app.queries import REASONS, eta_seconds, failed_samples, import_outcome
 from app.tables import Delivery, Guide, Job, Pool, PoolImage, Sample
 from app.trust import quality_summary
@@ -40,7 +40,7 @@ class ProblemBody(BaseModel):
 class PoolRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str = Field(
-        description="1 to 63 of a-z 0-9 _ -, the first a letter or a digit",
+        description=NAME_IN_WORDS,
         json_schema_extra={"pattern": f"^{NAME}$"},
     )
 
@@ -48,7 +48,7 @@ class PoolRequest(BaseModel):
     @classmethod
     def well_formed(cls, name: str) -> str:
         if not re.fullmatch(NAME, name):
-            raise ValueError("should be 1 to 63 of a-z 0-9 _ -, the first a letter or a digit")
+            raise ValueError(f"should be {NAME_IN_WORDS}")
         return name
 
 

@@ -143,12 +143,12 @@ def _minute(time: str) -> str:
 
 
 def _check(name: str, tenant: str) -> None:
-    from app.access.tenants import NAME
+    from app.access.tenants import NAME, NAME_IN_WORDS
 
     if not (name.isprintable() and 0 < len(name) <= 63):
         raise Failure(f"{name[:80]!r} cannot be a key's name: give 1 to 63 printable characters")
     if not re.fullmatch(NAME, tenant):
-        raise Failure(f"--tenant {tenant[:80]!r}: 1 to 63 of a-z 0-9 _ -, the first a letter or a digit")
+        raise Failure(f"--tenant {tenant[:80]!r}: {NAME_IN_WORDS}")
 
 
 def _told(row: "ApiKey") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.tables import DEFAULT_TENANT, Job, Pool
 
 NAME = r"[a-z0-9][a-z0-9_-]{0,62}"  # of a tenant, and of a pool
+NAME_IN_WORDS = "1 to 63 of a-z 0-9 _ -, the first a letter or a digit"
 
 
 def tenant_of(session: Session) -> str:
