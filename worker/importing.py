@@ -107,7 +107,7 @@ def _decode(place: Workplace, job: Job, upload: Upload) -> tuple[NewImage, NDArr
     data = place.blobs.get(key)
     cropped = job.parameters.get("region") == regions.CROP
     try:
-        decoded = place.decoders.read_image([data], full_size=cropped)
+        decoded = place.decoders.read("image", [data], full_size=cropped)
     except ImageError:
         place.blobs.check_whole(key, data)  # or a good file would be refused as cut short
         raise

@@ -82,20 +82,8 @@ class Decoder:
         self._one_at_a_time = threading.Lock()
         self._child: Child | None = None
 
-    def read_image(self, pieces: Iterable[bytes], full_size: bool = False) -> Decoded:
-        """A radiograph's file, which is gone through once for each try. Raises ImageError, DecoderAway."""
-        return self._read("image", pieces, full_size)
-
-    def read_mask(self, pieces: Iterable[bytes], full_size: bool = False) -> Decoded:
-        """A mask's file, likewise."""
-        return self._read("mask", pieces, full_size)
-
-    def close(self) -> None:
-        """End the child; the next file starts another."""
-        with self._one_at_a_time:
-            self._end_child()
-
-    def _read(self, kind: Kind, pieces: Iterable[bytes], full_size: bool) -> Decoded:
+    def read(self, kind: Kind, pieces: Iterable[bytes], full_size: bool = False) -> Decoded:
+        """A radiograph's or a mask's file, which is gone through once for each try. Raises ImageError, DecoderAway."""
         with self._one_at_a_time:
             for _ in range(TRIES):
                 try:
@@ -106,6 +94,11 @@ class Decoder:
         raise UnsupportedImage(
             "the file makes the decoder fail, as damaged or crafted ones do; export the image again, as PNG"
         )
+
+    def close(self) -> None:
+        """End the child; the next file starts another."""
+        with self._one_at_a_time:
+            self._end_child()
 
     def _ask(self, kind: Kind, pieces: Iterable[bytes], full_size: bool) -> Decoded:
         if self._child is None or not self._child.is_alive():

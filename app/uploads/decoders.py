@@ -1,10 +1,10 @@
 """Several files decoded at once, in no more memory than one of the largest takes: decoding is most of their time."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from queue import LifoQueue
 from threading import Lock
 
-from app.uploads.decoder import Decoded, Decoder
+from app.uploads.decoder import Decoded, Decoder, Kind
 from models.image_errors import TooManyPixels
 
 MOST = 4  # children, of 100 MB each when idle
@@ -28,23 +28,11 @@ class Decoders:
     def __len__(self) -> int:
         return len(self._small)
 
-    def read_image(self, pieces: Iterable[bytes], full_size: bool = False) -> Decoded:
-        """As `Decoder.read_image`; of more threads than there are decoders some wait."""
-        return self._read(lambda decoder: decoder.read_image(pieces, full_size))
-
-    def read_mask(self, pieces: Iterable[bytes], full_size: bool = False) -> Decoded:
-        """As `Decoder.read_mask`, likewise."""
-        return self._read(lambda decoder: decoder.read_mask(pieces, full_size))
-
-    def close(self) -> None:
-        """End the children; the next file starts another."""
-        for decoder in (*self._small, self._large):
-            decoder.close()
-
-    def _read(self, read: Callable[[Decoder], Decoded]) -> Decoded:
+    def read(self, kind: Kind, pieces: Iterable[bytes], full_size: bool = False) -> Decoded:
+        """As `Decoder.read`; of more threads than there are decoders some wait."""
         decoder = self._idle.get()
         try:
-            return read(decoder)
+            return decoder.read(kind, pieces, full_size)
         except TooManyPixels:
             pass  # for one of many
         finally:
@@ -52,7 +40,12 @@ class Decoders:
         with self._one_large:
             others = [self._idle.get() for _ in self._small]
             try:
-                return read(self._large)
+                return self._large.read(kind, pieces, full_size)
             finally:
                 for decoder in others:
                     self._idle.put(decoder)
+
+    def close(self) -> None:
+        """End the children; the next file starts another."""
+        for decoder in (*self._small, self._large):
+            decoder.close()

@@ -10,7 +10,7 @@ from anyio import CapacityLimiter, create_task_group, to_thread
 
 from app.problems import FieldError, invalid
 from app.records import NewGuide
-from app.uploads.decoder import Decoded
+from app.uploads.decoder import Decoded, Kind
 from app.uploads.decoders import Decoders
 from app.uploads.multipart import Form, UploadedFile
 from models import pixels
@@ -82,11 +82,12 @@ def read_guide(
     """The guide, or all that is wrong with its files; `place` says which of many they are."""
     read: list[Decoded] = []
     wrong: list[FieldError] = []
-    for field, file, decode in (("image", image, decoders.read_image), ("mask", mask, decoders.read_mask)):
+    files: dict[Kind, UploadedFile] = {"image": image, "mask": mask}
+    for kind, file in files.items():
         try:
-            read.append(decode(file, full_size))
+            read.append(decoders.read(kind, file, full_size))
         except ImageError as error:
-            wrong.append(FieldError(field, f"{place}{file.name!r}: {error}"))
+            wrong.append(FieldError(kind, f"{place}{file.name!r}: {error}"))
     if wrong:
         return wrong
     radiograph, labels = read

@@ -62,14 +62,14 @@ def children() -> list[psutil.Process]:
 
 def child_of(decoder: Decoder) -> psutil.Process:
     """The child, started and idle."""
-    decoder.read_image([GOOD])
+    decoder.read("image", [GOOD])
     (child,) = children()
     return child
 
 
 def test_a_file_becomes_its_pixels_as_it_would_in_this_process() -> None:
     with decoder_with() as decoder:
-        image, mask = decoder.read_image([GOOD[:9], b"", GOOD[9:]]), decoder.read_mask([MASK])
+        image, mask = decoder.read("image", [GOOD[:9], b"", GOOD[9:]]), decoder.read("mask", [MASK])
     assert (image.width, image.height) == (mask.width, mask.height) == (160, 96)
     assert (image.pixels == pixels.resize_image(pixels.read_image(GOOD))).all()
     assert (mask.pixels == pixels.resize_mask(pixels.read_mask(MASK))).all()
@@ -77,7 +77,7 @@ def test_a_file_becomes_its_pixels_as_it_would_in_this_process() -> None:
 
 def test_at_full_size_an_image_keeps_16_bits_and_a_mask_every_pixel() -> None:
     with decoder_with() as decoder:
-        image, mask = decoder.read_image([GOOD], full_size=True), decoder.read_mask([MASK], full_size=True)
+        image, mask = decoder.read("image", [GOOD], full_size=True), decoder.read("mask", [MASK], full_size=True)
     original = pixels.read_image(GOOD)
     assert image.pixels.dtype == np.uint16 and (image.pixels == pixels.to_levels(original)).all()
     assert image.pixels.shape == (image.height, image.width) == original.shape
@@ -89,7 +89,7 @@ def test_a_bomb_is_refused_by_its_header(bomb: bytes) -> None:
     with decoder_with() as decoder:
         child = child_of(decoder)
         with pytest.raises(ImageError, match="at most 60,000,000 are taken"):
-            decoder.read_image([bomb])
+            decoder.read("image", [bomb])
         assert children() == [child]
 
 
@@ -97,9 +97,9 @@ def test_one_child_reads_all_files() -> None:
     with decoder_with() as decoder:
         child = child_of(decoder)
         for _ in range(3):
-            decoder.read_mask([MASK])
+            decoder.read("mask", [MASK])
         with pytest.raises(ImageError):
-            decoder.read_image([b"no image"])
+            decoder.read("image", [b"no image"])
         assert children() == [child]
     assert children() == []
 
@@ -109,7 +109,7 @@ def test_a_file_that_needs_too_much_memory_is_refused_in_words() -> None:
     with decoder_with(Limits(400 << 20)) as decoder:
         child = child_of(decoder)
         with pytest.raises(ImageError, match="more than 400 MB of memory"):
-            decoder.read_mask([file])
+            decoder.read("mask", [file])
         assert child_of(decoder) != child
 
 
@@ -118,7 +118,7 @@ def test_a_file_that_takes_too_long_is_refused_in_words(limits: Limits) -> None:
     file = large()
     with decoder_with(limits) as decoder:
         with pytest.raises(ImageError, match="longer than"):
-            decoder.read_mask([file])
+            decoder.read("mask", [file])
         assert children() == []
 
 
@@ -128,14 +128,14 @@ def test_a_child_that_no_longer_answers_is_killed(monkeypatch: pytest.MonkeyPatc
         child = child_of(decoder)
         child.suspend()
         with pytest.raises(ImageError, match="longer than"):
-            decoder.read_image([GOOD])
+            decoder.read("image", [GOOD])
         assert not child.is_running()
 
 
 def test_a_child_that_was_killed_while_idle_is_replaced() -> None:
     with decoder_with() as decoder:
         child_of(decoder).kill()
-        assert decoder.read_image([GOOD]).width == 160
+        assert decoder.read("image", [GOOD]).width == 160
 
 
 def kill_children(times: int) -> None:
@@ -156,14 +156,14 @@ def test_a_file_whose_child_crashes_is_tried_once_more_and_then_refused(kills: i
         killer = threading.Thread(target=kill_children, args=[kills])
         killer.start()
         try:
-            assert decoder.read_mask([file]).width == 7000
+            assert decoder.read("mask", [file]).width == 7000
             was_read = True
         except ImageError as error:
             assert "makes the decoder fail" in str(error)
             was_read = False
         killer.join()
         assert was_read == is_read
-        assert decoder.read_image([GOOD]).width == 160
+        assert decoder.read("image", [GOOD]).width == 160
 
 
 def test_the_child_has_limits_and_nothing_of_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,10 +181,10 @@ PARENT = """
 import sys
 from app.uploads.decoder import Decoder, Limits
 decoder = Decoder(60_000_000, Limits(2 << 30))
-decoder.read_image([open(sys.argv[1], "rb").read()])
+decoder.read("image", [open(sys.argv[1], "rb").read()])
 print(decoder._child._process.pid, flush=True)
 if sys.argv[2:]:
-    decoder.read_mask([open(sys.argv[2], "rb").read()])
+    decoder.read("mask", [open(sys.argv[2], "rb").read()])
 sys.stdin.read()
 """
 
@@ -211,7 +211,11 @@ def test_the_child_ends_with_its_parent_however_that_ends(tmp_path: Path, busy: 
 def test_many_threads_take_turns() -> None:
     with decoder_with() as decoder:
         widths: list[int] = []
-        threads = [threading.Thread(target=lambda: widths.append(decoder.read_image([GOOD]).width)) for _ in range(8)]
+
+        def read() -> None:
+            widths.append(decoder.read("image", [GOOD]).width)
+
+        threads = [threading.Thread(target=read) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
