@@ -51,7 +51,7 @@ Masks = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Labeled:
-    """Labeled radiographs: images (N, 256, 512) uint8, masks (N, 256, 512) bool.
+    """Labeled radiographs: images (N, H, W) uint8, masks (N, H, W) bool; 256 x 512 but for the region finder's.
 
     groups: one name per row; rows of one group share an anatomy (a guide and what was synthesised from it), so they
     are never on both sides of a split.

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from math import inf
-from types import TracebackType
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -63,9 +62,7 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._left.set()
         self._thread.join()
 

@@ -108,8 +108,7 @@ def of_workers(workers: Sequence[Worker]) -> list[Metric]:
         figures = worker.figures or {}  # None: it is of a version that counted nothing
         samples.add_metric([worker.id], figures.get("samples", 0))
         for kind, taken in figures.get("steps", {}).items():
-            buckets = [(bound, count) for bound, count in taken["buckets"]]
-            steps.add_metric([worker.id, kind], buckets, taken["seconds"])
+            steps.add_metric([worker.id, kind], taken["buckets"], taken["seconds"])
         if gpu := figures.get("gpu"):
             used.add_metric([worker.id], gpu["used"])
             total.add_metric([worker.id], gpu["total"])

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.presets import PRESETS
+from app.presets import PRESETS, Sampler
 from app.problems import FieldError, invalid
 from app.trust import REDRAWS, THRESHOLDS
 from app.uploads.forms import (
@@ -47,7 +47,7 @@ class SynthesisForm(BaseModel):
     )
     steps: NoiseLevel | None = Field(None, description="denoising steps, at most start_timestep")
     start_timestep: NoiseLevel | None = Field(None, description="noise level to start from, of 1000")
-    sampler: Literal["ddpm", "ddim"] | None = Field(None, description="ancestral or deterministic steps")
+    sampler: Sampler | None = Field(None, description="ancestral or deterministic steps")
     dilation: Dilation | None = Field(None, description="of the anatomy mask, in latent pixels (8 px)")
     reblend: FormBoolean | None = Field(None, description="re-impose the known latents at every step")
     hold_anatomy: FormBoolean | None = Field(
