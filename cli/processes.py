@@ -82,12 +82,11 @@ def choose_device(name: str) -> "torch.device":
     import torch
 
     from app.settings import DEVICES
+    from worker import devices
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not re.fullmatch(DEVICES, name):
         raise Failure(f"--device {name!r}: give auto, cpu, cuda or cuda:N")
-    device = torch.device(name)
+    device = devices.choose_device(name)
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
         raise Failure(
             f"--device {name}: torch finds {count} CUDA GPUs here; give another, cpu, or torchrun fewer processes"

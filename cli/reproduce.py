@@ -1,5 +1,6 @@
 """`pansynth reproduce`: the paper's experiment, on phantoms or on the user's own radiographs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,7 +93,7 @@ def table1(
     if labeled is not None and unlabeled is not None:
         own = _own(labeled, unlabeled, test_set, guides, seed)
         guides, pool, test = map(len, own)
-    elif not labeled is unlabeled is test_set is None:
+    elif any(folder is not None for folder in (labeled, unlabeled, test_set)):
         raise Failure("--labeled and --unlabeled go together; give both, or neither for phantoms")
     sized = _size(size)
     chosen = only_device(device)
@@ -143,7 +144,7 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _own(
     labeled: Path, unlabeled: Path, test_set: Path | None, guides: int | None, seed: int
-) -> "tuple[list[Pair], list[Pair], list[Pair]]":
+) -> "tuple[Sequence[Pair], Sequence[Pair], Sequence[Pair]]":
     """The files of guides, pool and test."""
     from models.training.images import image_paths
 
@@ -153,10 +154,10 @@ def _own(
     else:
         real, test = pairs if guides in (None, len(pairs)) else split(pairs, guides, seed)[0], labeled_pairs(test_set)
     if (unlabeled / "masks").is_dir():
-        return [*real], [*labeled_pairs(unlabeled)], [*test]
+        return real, labeled_pairs(unlabeled), test
     if not (images := image_paths(unlabeled)):
         raise Failure(f"--unlabeled {unlabeled}: no image under this folder")
-    return [*real], [(path, None) for path in images], [*test]
+    return real, [(path, None) for path in images], test
 
 
 def _arms(protocol: "Protocol", oracle: bool) -> "list[Arm]":
