@@ -1,6 +1,6 @@
 """Pictures to look at while a network trains: what the VAE loses, and what the denoiser makes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -35,11 +35,10 @@ def reconstruction_sheet(images: Pixels, restored: Pixels, masks: Sequence[Mask 
     for image, after, mask in zip(images, restored, masks, strict=True):
         difference = np.clip(128 + DIFFERENCE_GAIN * (after.astype(np.int16) - image), 0, 255).astype(np.uint8)
         columns = {"original": image, "reconstruction": after, f"difference x {DIFFERENCE_GAIN}": difference}
-        lines.append(_line([_headed(tile, heading) for heading, tile in columns.items()]))
+        lines.append(_line(columns.items()))
         if mask is not None and mask.any():
             around = _around(mask)
-            crops = [(f"canal, {heading}", _enlarged(tile[around])) for heading, tile in columns.items()]
-            lines.append(_line([_headed(tile, heading) for heading, tile in crops]))
+            lines.append(_line((f"canal, {heading}", _enlarged(tile[around])) for heading, tile in columns.items()))
     return np.concatenate(lines)
 
 
@@ -63,10 +62,10 @@ def sample_sheet(
     for level in START_LEVELS:
         restored = denoise(schedule.add_noise(clean, level, noise), level, STEPS)
         columns.append((f"noised to {level}, denoised", restored))
-    lines = [_line([_headed(tiles[row], heading) for heading, tiles in columns]) for row in range(len(clean))]
+    lines = [_line((heading, tiles[row]) for heading, tiles in columns) for row in range(len(clean))]
     pure = draw_noise(clean.shape[1:], [torch.Generator().manual_seed(100 + row) for row in range(SAMPLES)])
     samples = denoise(pure, schedule.timesteps, SAMPLE_STEPS)
-    lines.append(_line([_headed(tile, "from noise alone") for tile in samples]))
+    lines.append(_line(("from noise alone", tile) for tile in samples))
     return np.concatenate(lines)
 
 
@@ -74,8 +73,9 @@ def _decoded(decode: Callable[[Tensor], Tensor], latents: Tensor) -> list[Pixels
     return [from_unit(decode(latent[None])[0, 0].float().cpu().numpy()) for latent in latents]
 
 
-def _line(tiles: Sequence[Pixels]) -> Pixels:
-    return np.concatenate(tiles, axis=1)
+def _line(tiles: Iterable[tuple[str, Pixels]]) -> Pixels:
+    """Tiles of one size side by side, each under its heading."""
+    return np.concatenate([_headed(tile, heading) for heading, tile in tiles], axis=1)
 
 
 def _headed(tile: Pixels, heading: str) -> Pixels:
