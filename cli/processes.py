@@ -14,6 +14,7 @@ from cli.failure import Failure, Interrupted
 if TYPE_CHECKING:
     import torch
 
+OneDevice = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. Under torchrun every process takes its own GPU.")]
 
 DAY = timedelta(days=1)  # process 0 may read images for hours while the others wait

@@ -8,7 +8,7 @@ import typer
 
 from cli.failure import Failure
 from cli.labeled import labeled_pairs, split
-from cli.processes import in_words, only_device
+from cli.processes import OneDevice, in_words, only_device
 from cli.progress import progress
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def table1(
             help="A row beside `real`, by its name without top K: oracle, real+paste, ...; repeat. Default: all."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: OneDevice = "auto",
 ) -> None:
     """The paper's Table 1 with intervals, and what it lacks.
 

@@ -8,12 +8,11 @@ import typer
 
 from cli.labeled import labeled_pairs
 from cli.out import beside, check_new_folder, filled, in_a_line, next_command, only_training
-from cli.processes import in_words, only_device
-from cli.progress import Show, progress, seldom
+from cli.processes import OneDevice, in_words, only_device
+from cli.progress import progress, seldom
 
 if TYPE_CHECKING:
     from models.segmenter import Labeled
-    from models.training.checkpoint import Checkpoint
     from models.training.segmenter import SegmenterPlan, SegmenterTraining
 
 
@@ -25,7 +24,7 @@ def train_segmenter(
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 8,
     learning_rate: Annotated[float | None, typer.Option(help="Peak. Default: the backbone's.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: OneDevice = "auto",
 ) -> None:
     """Train a SegFormer. A fifth of the images (of nine or fewer none) is held out and chooses the best state.
 
@@ -36,38 +35,21 @@ def train_segmenter(
 
     from models.labeled_sets import read_labeled
     from models.training.checkpoint import Checkpoint
-    from models.training.segmenter import SegmenterPlan
+    from models.training.segmenter import SegmenterPlan, SegmenterTraining
 
     own = only_device(device)
     with in_words(), only_training(out), progress("segmenter") as show:
         plan = SegmenterPlan(backbone, steps, batch, learning_rate, seed)
         labeled = read_labeled(pairs, "images", show)
         checkpoint = Checkpoint.of(labeled, plan, beside(out) / "segmenter")
-        training = _trained(labeled, plan, str(own), checkpoint, show)
+        training = SegmenterTraining([labeled], plan, own)
+        checkpoint.finish(training, "segmenter", seldom(show))
         reached = _reached(training)
         _save(training, _facts(training, labeled, plan, reached), out)
     checkpoint.remove()
     told = f"on the images held out: {in_a_line(reached)}" if reached["images"] else "trained on all of so few images"
     typer.echo(f"segmenter in {out}, {told}")
     typer.echo(next_command("pansynth", "reproduce", "table1", "--backbone", out, "--out", "table1"))
-
-
-def _trained(
-    labeled: "Labeled", plan: "SegmenterPlan", device: str, checkpoint: "Checkpoint", show: Show
-) -> "SegmenterTraining":
-    """Train, with a checkpoint every minute, from the last one if there is one."""
-    from models.training.segmenter import SegmenterTraining
-
-    training, quiet = SegmenterTraining([labeled], plan, device), seldom(show)
-
-    def after_step(loss: float) -> None:
-        reached = training.best_dice
-        best = "" if reached is None else f" best Dice {reached:.3f} at step {training.best_step}"
-        quiet(training.step, plan.steps, f"segmenter loss {loss:.3f}{best}")
-        checkpoint.after_step(training)
-
-    training.finish(checkpoint.read(), after_step)
-    return training
 
 
 def _reached(training: "SegmenterTraining") -> dict[str, float]:

@@ -1,6 +1,7 @@
 """A training run's state in a file: a run that was killed goes on from there."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,17 @@ class Checkpoint:
             return None
         check_archive(self._path)
         return self._path.read_bytes()
+
+    def finish(self, training: SegmenterTraining, name: str, show: Callable[[int, int, str], None]) -> None:
+        """Train what is left, from the state kept on if there is one. show: step, steps and how it goes, in words."""
+
+        def after_step(loss: float) -> None:
+            self.after_step(training)
+            reached = training.best_dice
+            best = "" if reached is None else f" held-out Dice {reached:.4f} at step {training.best_step}"
+            show(training.step, training.plan.steps, f"{name} loss {loss:.4f}{best}")
+
+        training.finish(self.read(), after_step)
 
     def after_step(self, training: SegmenterTraining) -> None:
         """Keep the state if it is time; a run that is done needs no checkpoint."""

@@ -56,13 +56,7 @@ def train_region(
     A run that was killed continues from `checkpoint`, at most a minute old; remove it once the result is kept.
     """
     training = SegmenterTraining([with_nothing(labeled, plan.seed)], plan, device)
-
-    def after_step(loss: float) -> None:
-        checkpoint.after_step(training)
-        best = "" if training.best_dice is None else f" held-out Dice {training.best_dice:.4f}"
-        show(training.step, plan.steps, f"region loss {loss:.4f}{best}")
-
-    training.finish(checkpoint.read(), after_step)
+    checkpoint.finish(training, "region", show)
     facts = {"images": len(labeled), "steps": training.step, "batch": plan.batch, "learning_rate": plan.learning_rate}
     reached = {} if training.best_dice is None else {"held_out_dice": round(training.best_dice, 4)}
     return training.best(), {**facts, "seed": plan.seed, **reached}
