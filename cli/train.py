@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from models.segmenter import Labeled
     from models.training.images import TrainingImages
-    from models.training.loop import Plan, Progress
+    from models.training.loop import Progress
 
 # What is not there is refused with the command line: torch takes seconds to load.
 Data = Annotated[
@@ -79,12 +79,13 @@ def train_vae(
 ) -> None:
     """Train the VAE. Killed, it continues where it was when the same command is given again."""
     from models.training import vae
+    from models.training.loop import Budget, Plan
     from models.training.ranks import first_alone
     from models.weights import check_place, save_vae
 
     with in_words(), joined(device) as own, _at_work("vae", out) as show:
         check_place(out)
-        plan = _plan(steps, minutes, batch, learning_rate, seed)
+        plan = Plan(Budget(steps, minutes), batch, learning_rate, seed)
         judges = _labeled(labeled, show)
         with first_alone(own):
             images, checked = _images(data, out, [*(exclude or []), *([labeled] if labeled else [])], show)
@@ -121,6 +122,7 @@ def train_denoiser(
     """Train the denoiser on the latents of the VAE in --out. Killed, it continues as `train vae` does."""
     from models.training import denoiser
     from models.training.latents import describe_latents, open_latents, vae_sha256
+    from models.training.loop import Budget, Plan
     from models.training.ranks import first_alone
     from models.weights import WeightsError, load_vae, save_denoiser
 
@@ -129,7 +131,7 @@ def train_denoiser(
     except WeightsError as error:
         raise Failure(f"{error}; the VAE comes first: pansynth train vae --data {data} --out {out}") from None
     with in_words(), joined(device) as own, _at_work("denoiser", out) as show:
-        plan = _plan(steps, minutes, batch, learning_rate, seed)
+        plan = Plan(Budget(steps, minutes), batch, learning_rate, seed)
         with first_alone(own):
             images, checked = _images(data, out, exclude or [], show)
             latents = open_latents(vae, images, beside(out) / "cache", own, partial(show, label="latents"))
@@ -189,12 +191,6 @@ def _labeled(folder: Path | None, show: Show) -> "Labeled | None":
     if folder is None:
         return None
     return read_labeled(labeled_pairs(folder)[:64], "labeled", show)
-
-
-def _plan(steps: int, minutes: float | None, batch: int, learning_rate: float, seed: int) -> "Plan":
-    from models.training.loop import Budget, Plan
-
-    return Plan(Budget(steps, minutes), batch, learning_rate, seed)
 
 
 def _workers(device: "torch.device") -> int:
