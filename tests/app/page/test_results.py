@@ -233,7 +233,7 @@ def test_samples_are_asked_for_once_while_many_are_finished(
     job = submit(client, pool, top_k=3)
     plan(service, pool, 3)
     page.open("/docs")
-    page.run("localStorage.trouble = '{\"/samples.limit\": \"hold\"}'")
+    page.run('localStorage.trouble = \'{"/samples.limit": "hold"}\'')
     page.open(f"/#{job['id']}")
     lists = "requests.filter(({ path }) => path.includes('/samples?')).length"
     page.until(f"{lists} === 1")
