@@ -1,6 +1,5 @@
 """Which weights there are, read from their manifests alone: this process never opens a network."""
 
-import hashlib
 import json
 import logging
 from dataclasses import dataclass
@@ -64,7 +63,7 @@ def read_weights(manifest: Path) -> Weights | None:
     return Weights(
         name=manifest.parent.name,
         folder=manifest.parent,
-        sha256=hashlib.sha256(raw).hexdigest(),
+        sha256=pixels.sha256(raw),
         created=content.get("created"),
         latent_channels=content["latent"]["channels"],
         total_bytes=sum(file["bytes"] for file in content["files"].values()),

@@ -81,7 +81,7 @@ def _facts(
 
 def _save(training: "SegmenterTraining", facts: dict[str, object], out: Path) -> None:
     """The layout of `save_pretrained` and a manifest, whole or not at all."""
-    from models.training.images import file_sha256
+    from models.pixels import file_sha256
 
     with filled(out) as aside:
         training.best().network.cpu().save_pretrained(aside)

@@ -6,7 +6,6 @@ NAME/vae/ NAME/denoiser/   config.json and diffusion_pytorch_model.safetensors, 
 NAME/training_latents.safetensors   sketches of the training images, see `models.memorisation`; may be missing
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from diffusers import AutoencoderKL, UNet2DModel
 from models.denoiser import Denoiser
 from models.memorisation import FILE as TRAINING_LATENTS
 from models.memorisation import TrainingLatents, load_training_latents, save_training_latents
+from models.pixels import file_sha256, sha256
 from models.precision import settle
 from models.schedule import Schedule
 from models.sharing import whole
@@ -81,7 +81,7 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
     settle(denoiser, device)
     return Networks(
         name=manifest["name"],
-        sha256=hashlib.sha256(raw).hexdigest(),
+        sha256=sha256(raw),
         vae=_read_vae(folder, manifest).to(device).eval().requires_grad_(False),
         denoiser=denoiser,
         schedule=read_schedule(manifest),
@@ -208,9 +208,7 @@ def verify_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:
             )
         if not path.is_file():
             raise WeightsError(f"weights {folder.name!r} lack the file {name} of their manifest")
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != (said := facts.get("sha256")):
+        if (found := file_sha256(path)) != (said := facts.get("sha256")):
             raise WeightsError(f"{path} has sha256 {found}, its manifest says {said}; restore or retrain it")
 
 
@@ -222,10 +220,7 @@ def _files(folder: Path) -> list[Path]:
 def write_manifest(folder: Path, facts: dict[str, Any], files: Iterable[Path]) -> None:
     """Write the manifest of `files`, which lie in `folder`; `facts` are its further entries."""
     described = {
-        path.relative_to(folder).as_posix(): {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "bytes": path.stat().st_size,
-        }
+        path.relative_to(folder).as_posix(): {"sha256": file_sha256(path), "bytes": path.stat().st_size}
         for path in sorted(files)
     }
     own = {"name": folder.name, "created": datetime.now(UTC).isoformat(timespec="seconds")}

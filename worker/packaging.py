@@ -1,6 +1,5 @@
 """The dataset: one zip whose bytes depend on its content alone, whoever made the samples and when."""
 
-import hashlib
 import io
 import json
 import tempfile
@@ -48,8 +47,7 @@ def package(place: Workplace, lease: Lease) -> int:
             for name, data in _members(place, job, guides, samples):
                 lease.check()
                 archive.writestr(_entry(name), data)
-        with file.open("rb") as written:
-            sha256 = hashlib.file_digest(written, "sha256").hexdigest()
+        sha256 = pixels.file_sha256(file)
         with _Watched(file, lease) as written:
             try:
                 place.blobs.put_file(keys.dataset(job.id), written, _headers(job))

@@ -1,6 +1,5 @@
 """Guides as they come in: decoded, checked, brought to 512x256, and refused in words that name the file."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,4 +110,4 @@ def fingerprint(parameters: dict[str, Any], guides: Sequence[GuideFiles], webhoo
         [[guide.row.name, guide.row.image_sha256, guide.row.mask_sha256] for guide in guides],
         *([webhook] if webhook else []),
     ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return pixels.sha256(json.dumps(content, sort_keys=True).encode())

@@ -1,6 +1,5 @@
 """A folder of radiographs as one memory-mapped array, read once."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from models.dicom import is_dicom
 from models.duplicates import Known, known
 from models.image_errors import ImageError
-from models.pixels import HEIGHT, WIDTH, check_same_size, read_image, read_mask, resize_image, sha256
+from models.pixels import HEIGHT, WIDTH, check_same_size, file_sha256, read_image, read_mask, resize_image, sha256
 from models.sharing import alone, whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
@@ -136,11 +135,6 @@ def _digests(paths: Sequence[Path], stored: Path, show: Show) -> list[str]:
     with whole(stored) as file:
         file.write(json.dumps(now).encode())
     return [entry[2] for entry in now.values()]
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _complete(paths: Sequence[Path], names: Sequence[str], stored: Path, show: Show) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.memorisation import MAX_IMAGES, TrainingLatents, describe_training
+from models.pixels import sha256
 from models.sharing import alone, reserve, whole
 from models.tensors import to_images
 from models.training.images import TrainingImages
@@ -28,7 +29,7 @@ def open_latents(
     pixels; of several processes one makes them and the others wait. Raises NotLockable.
     """
     named = "".join(known.pixels_sha256 for known in images.known) + vae_sha256(vae)
-    stored = cache / f"latents-{hashlib.sha256(named.encode()).hexdigest()[:16]}.npy"
+    stored = cache / f"latents-{sha256(named.encode())[:16]}.npy"
     with alone(cache):
         if not stored.exists():
             _write(vae.to(device), images.pixels, stored, device, show)
