@@ -161,9 +161,10 @@ def eta_seconds(job: Job) -> float | None:
 
 
 def live_workers(session: Session, now: datetime) -> Sequence[Worker]:
-    """The workers that gave a sign of life lately."""
-    since = now - timedelta(seconds=ALIVE_SECONDS)
-    return session.scalars(select(Worker).where(Worker.seen_at >= since).order_by(Worker.id)).all()
+    """The workers that gave a sign of life lately; one of a later time is from before the clock was set back."""
+    lately = timedelta(seconds=ALIVE_SECONDS)
+    alive = Worker.seen_at.between(now - lately, now + lately)
+    return session.scalars(select(Worker).where(alive).order_by(Worker.id)).all()
 
 
 def counts_by_status(session: Session) -> dict[tuple[str, str], int]:

@@ -49,16 +49,19 @@ def test_it_is_ready_with_a_live_worker(client: httpx.Client, service: Service) 
     assert answer.json() == {"status": "ready", "store": "ok", "broker": "ok", "worker": "ok"}
 
 
-def test_it_names_what_is_missing(client: httpx.Client, service: Service) -> None:
+def test_it_names_what_is_missing(client: httpx.Client) -> None:
     assert client.head("/readyz").status_code == 503
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert [error["field"] for error in answer.json()["errors"]] == ["worker"]
     assert "Retry-After" in answer.headers
 
+
+@pytest.mark.parametrize("year", [2020, 2099])  # long ago, and before the clock was set back
+def test_an_old_sign_of_life_is_none(client: httpx.Client, service: Service, year: int) -> None:
     give_sign_of_life(service, [])
     with service.database.write() as session:
-        session.execute(update(Worker).values(seen_at=datetime(2020, 1, 1, tzinfo=UTC)))
+        session.execute(update(Worker).values(seen_at=datetime(year, 1, 1, tzinfo=UTC)))
     assert client.get("/readyz").status_code == 503
 
 
