@@ -11,6 +11,7 @@ import typer
 from cli.failure import Failure
 
 if TYPE_CHECKING:
+    from app.database import Database
     from app.settings import Settings
 
 DataDir = Annotated[
@@ -76,6 +77,7 @@ def worker(
     import os
 
     settings = settings_for(data_dir)
+    check_tables(settings)
     from celery.signals import worker_process_init, worker_shutting_down
 
     from cli.children import die_with
@@ -192,22 +194,41 @@ def secret_for(settings: "Settings") -> bytes:
 
 
 def _has_key(settings: "Settings") -> bool:
-    """Whether a key is there that is good now; nothing is made by asking. Raises Failure without a database."""
+    """Whether a key is there that is good now. Raises Failure without a database."""
     from datetime import UTC, datetime
 
+    from app.access import api_keys
+
+    with _database_in_words(settings), _as_it_is(settings) as database:
+        if database is None:
+            return False
+        with database.read() as session:
+            return api_keys.any_active(session, datetime.now(UTC))
+
+
+def check_tables(settings: "Settings") -> None:
+    """Raises Failure where nothing has made the service's tables yet, as where --data-dir is another folder."""
+    with _database_in_words(settings), _as_it_is(settings) as database:
+        if database is None:
+            raise ValueError(
+                "pansynth has no tables there; give the service's own --data-dir and settings, or make the tables: "
+                "pansynth migrate"
+            )
+
+
+@contextmanager
+def _as_it_is(settings: "Settings") -> "Iterator[Database | None]":
+    """The database; None where it lacks our tables. Nothing is made by asking, as connecting to SQLite would."""
     from sqlalchemy import inspect, make_url
 
-    from app.access import api_keys
     from app.database import connect
 
-    with _database_in_words(settings):
-        address = make_url(settings.database())
-        if address.get_backend_name() == "sqlite" and not Path(address.database or "").exists():
-            return False
-        database = connect(settings.database())
-        try:
-            with database.read() as session:
-                there = inspect(database.engine).has_table("api_keys")
-                return there and api_keys.any_active(session, datetime.now(UTC))
-        finally:
-            database.dispose()
+    address = make_url(settings.database())
+    if address.get_backend_name() == "sqlite" and not Path(address.database or "").exists():
+        yield None
+        return
+    database = connect(settings.database())
+    try:
+        yield database if inspect(database.engine).has_table("api_keys") else None
+    finally:
+        database.dispose()

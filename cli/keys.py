@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.failure import Failure
-from cli.fleet import DataDir, migrate_tables, secret_for, settings_for
+from cli.fleet import DataDir, check_tables, migrate_tables, secret_for, settings_for
 
 if TYPE_CHECKING:
     from app.database import Database
@@ -85,7 +85,9 @@ def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Every key ever made, by its prefix."""
     from app.access import api_keys
 
-    with _database(settings_for(data_dir)) as database, database.read() as session:
+    settings = settings_for(data_dir)
+    check_tables(settings)
+    with _database(settings) as database, database.read() as session:
         keys = [_told(row) for row in api_keys.list_(session)]
     if as_json:
         typer.echo(json.dumps(keys))
@@ -114,8 +116,10 @@ def revoke(
     """Refuse a key from now on. Running services notice within 5 seconds; its jobs and pools stay."""
     from app.access import api_keys, audit
 
+    settings = settings_for(data_dir)
+    check_tables(settings)
     prefix = "_".join(key.split("_")[:2])  # without the secret, which the words of a refusal must not repeat
-    with _database(settings_for(data_dir)) as database, database.write() as session:
+    with _database(settings) as database, database.write() as session:
         try:
             row = api_keys.revoke(session, prefix, datetime.now(UTC))
         except api_keys.KeyNotFound as error:

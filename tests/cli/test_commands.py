@@ -287,6 +287,19 @@ def test_a_wrong_setting_is_told_by_workers_too(monkeypatch: pytest.MonkeyPatch,
             begin()
 
 
+def test_a_worker_on_a_database_without_tables_says_what_makes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PANSYNTH_DATA_DIR", str(tmp_path))
+    words = "pansynth has no tables there; give the service's own --data-dir and settings, or make the tables: pansynth"
+    with pytest.raises(Failure, match=f"^the database in {tmp_path}: {words} migrate$"):
+        worker()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "pansynth.sqlite").touch()
+    with pytest.raises(Failure, match=words):
+        worker()
+
+
 @pytest.mark.parametrize(
     ("done", "words"),
     [

@@ -31,6 +31,12 @@ def read(*arguments: str) -> Any:
     return json.loads(keys(*arguments, "--json").stdout)
 
 
+@pytest.fixture
+def tables() -> None:
+    CliRunner().invoke(app, ["migrate"], catch_exceptions=False)
+
+
+@pytest.mark.usefixtures("tables")
 def test_no_key_yet_is_said_beside_the_list() -> None:
     listed = keys("list")
     assert (listed.stdout, json.loads(keys("list", "--json").stdout)) == ("", [])
@@ -68,6 +74,7 @@ def test_the_list_tells_people_of_limits_and_of_the_end_too() -> None:
     assert unbounded.endswith("never used  desk")
 
 
+@pytest.mark.usefixtures("tables")
 def test_a_key_that_may_never_submit_is_one_without_the_scope() -> None:
     refused = keys("create", "laptop", "--max-queued-jobs", "0")
     assert refused.exit_code == 2 and "Invalid value" in refused.stderr
@@ -108,6 +115,7 @@ def test_a_key_that_leaked_is_revoked_as_it_leaked_and_not_repeated() -> None:
         keys("revoke", "pansynth_0123456789ab_secret")
 
 
+@pytest.mark.usefixtures("tables")
 def test_what_is_wrong_is_refused_with_words() -> None:
     for arguments, words in (
         (["revoke", "pansynth_0"], "there is no key 'pansynth_0'"),
@@ -163,6 +171,13 @@ def test_what_works_on_a_database_elsewhere_makes_no_folder_here(
     monkeypatch.setenv("PANSYNTH_KEY_SECRET", "s" * 32)
     CliRunner().invoke(app, ["migrate"], catch_exceptions=False)
     keys("create", "laptop")
+    assert not data_dir.exists()
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["revoke", "pansynth_0123456789ab"]])
+def test_a_folder_that_is_not_the_services_is_told_and_nothing_made_there(data_dir: Path, arguments: list[str]) -> None:
+    with pytest.raises(Failure, match=f"^the database in {data_dir}: pansynth has no tables there"):
+        keys(*arguments)
     assert not data_dir.exists()
 
 
