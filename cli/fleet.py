@@ -1,5 +1,6 @@
 """`pansynth serve`, `worker` and `migrate`: the parts of `pansynth up`, each for a machine of its own."""
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ DataDir = Annotated[
 ]
 Host = Annotated[str, typer.Option(help="Address to bind; beyond loopback API keys are asked for.")]
 CONNECTIONS = 65_536  # at most, with everything else that is open
+# What `pansynth synthesize` and its like read, and what Kubernetes tells of Services whose names begin with pansynth.
+OF_OTHERS = re.compile(r"PANSYNTH_(URL|API_KEY|(.+_)?SERVICE_(HOST|PORT.*)|(.+_)?PORT(_\d+_.+)?)")
 
 
 def serve(
@@ -139,13 +142,20 @@ def _database_in_words(settings: "Settings") -> Iterator[None]:
 
 
 def settings_for(data_dir: Path | None) -> "Settings":
-    """The environment's settings; --data-dir goes there too, so that whatever this process starts agrees."""
+    """The environment's settings; --data-dir goes there too, so that whatever this process starts agrees.
+
+    A misspelt one is told, not refused: who knows what else has variables of this prefix.
+    """
     import os
 
     from pydantic import SecretStr, ValidationError
 
     from app.settings import Settings
 
+    known = {f"PANSYNTH_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith("PANSYNTH_") and name not in known and not OF_OTHERS.fullmatch(name):
+            typer.echo(f"pansynth: {name} is ignored, there is no such setting", err=True)
     if data_dir is not None:
         os.environ["PANSYNTH_DATA_DIR"] = str(data_dir.resolve())
     try:

@@ -127,6 +127,24 @@ def test_a_secret_that_is_wrong_is_not_shown(monkeypatch: pytest.MonkeyPatch, se
     assert "nearlyright" not in str(failed.value)
 
 
+def test_a_misspelt_setting_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PANSYNTH_KEYS_REQUIRED", "true")
+    assert not settings_for(None).api_keys_required
+    assert capsys.readouterr().err == "pansynth: PANSYNTH_KEYS_REQUIRED is ignored, there is no such setting\n"
+
+
+def test_what_kubernetes_tells_of_a_service_called_pansynth_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for service in ("PANSYNTH", "PANSYNTH_API"):
+        for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_8000_TCP"):
+            monkeypatch.setenv(f"{service}_{name}", "10.0.0.1")
+        for name in ("PROTO", "PORT", "ADDR"):
+            monkeypatch.setenv(f"{service}_PORT_8000_TCP_{name}", "tcp")
+    settings_for(None)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_files_of_a_folder_are_named_by_where_they_lie_in_it(tmp_path: Path) -> None:
     (tmp_path / "clinic").mkdir()
     for name in ("b.PNG", "clinic/a.dcm", "notes.txt"):
