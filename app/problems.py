@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -245,7 +246,7 @@ def away(store: str, _request: Request, error: Exception) -> Problem:
 def from_system(request: Request, error: OSError) -> Problem:
     if error.errno not in NO_ROOM:
         return mistake(request, error)
-    log.error("no room for an upload's temporary file: %s", error)
+    log.error("no room for an upload's temporary file in %s: %s", tempfile.gettempdir(), error)
     return no_room()
 
 

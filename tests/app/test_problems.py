@@ -1,3 +1,4 @@
+import tempfile
 from pathlib import Path
 
 import httpx
@@ -156,7 +157,7 @@ def test_a_blob_store_that_cannot_be_read_is_away_and_not_said_where_it_is(
 
 
 def test_an_upload_for_which_there_is_no_room_may_come_again(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, full_device: Path
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, full_device: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full_device.open("r+b", 0))
     answer = client.post("/pools/default/images", files={"images": ("a.png", b"pixels")})
@@ -164,6 +165,7 @@ def test_an_upload_for_which_there_is_no_room_may_come_again(
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert "Retry-After" in answer.headers
     assert "no room" in answer.json()["detail"]
+    assert f"in {tempfile.gettempdir()}: " in caplog.text, "it is another disk than the service's, maybe"
 
 
 def test_a_database_for_which_there_is_no_room_is_not_said_to_be_away(
