@@ -26,6 +26,8 @@ from worker.workplace import Workplace
 
 TURN_SECONDS = 60.0  # after which another step may have its turn
 TURN_PER_READING = 4.0  # or this times what reading the images took, if longer: the next turn reads them again
+# What fails again may do so because of the checkpoint: a power cut left it short, or other libraries cannot read it.
+CHECKPOINT_ATTEMPTS = 2
 LONGEST_TURN_SECONDS = broker.TASK_SECONDS / 2  # the rest is for reading and scoring
 
 
@@ -41,7 +43,8 @@ def train_arm(place: Workplace, lease: Lease) -> int:
     sources = _sources(place, lease, job, guides, arm)
     test = _load(place, lease, job.id, tests)
     checkpoint = keys.checkpoint(job.id, lease.claim.first)
-    saved = b"".join(place.blobs.stream(checkpoint)) if place.blobs.exists(checkpoint) else None  # up to 1 GB
+    goes_on = lease.claim.attempt <= CHECKPOINT_ATTEMPTS and place.blobs.exists(checkpoint)
+    saved = b"".join(place.blobs.stream(checkpoint)) if goes_on else None  # up to 1 GB
     if saved is None:  # a later turn has the same images
         _check_leaks(test, names, sources)
     lease.check()

@@ -22,7 +22,7 @@ from models import evaluation, pixels
 from models.metrics import METRICS
 from models.phantoms import Phantom
 from tests.waiting import until
-from tests.worker_service import GoingOn, claim, ends_after, failure, look, submit, work_off
+from tests.worker_service import GoingOn, claim, ends_after, failure, look, submit, work_off, work_off_impatiently
 from worker import evaluating, reading
 from worker.lease import Lease
 from worker.tasks import work
@@ -184,6 +184,19 @@ def test_workers_that_are_told_to_end_hand_their_arms_back_as_far_as_they_got(
             break
         checkpoints += place.blobs.exists(keys.checkpoint(disturbed, 0))
     assert checkpoints > 1
+    assert report(place, disturbed) == undisturbed
+
+
+def test_an_arm_whose_checkpoint_cannot_be_read_is_begun_anew(
+    place: Workplace, radiographs: Sequence[Phantom], synthesis: str, undisturbed: bytes
+) -> None:
+    disturbed = evaluate(place, radiographs, synthesis)
+    checkpoint = keys.checkpoint(disturbed, 0)
+    looks = count(1)
+    while not place.blobs.exists(checkpoint):
+        ends_after(place, next(looks))
+    place.blobs.put(checkpoint, place.blobs.get(checkpoint)[:1000])  # as a power cut may leave it
+    work_off_impatiently(place)
     assert report(place, disturbed) == undisturbed
 
 
