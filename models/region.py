@@ -62,7 +62,7 @@ def save_region(folder: Path, segmenter: Segmenter, facts: dict[str, Any]) -> No
 def load_region(folder: Path) -> Segmenter:
     """The region finder in `folder`, on the CPU, in float32. Raises WeightsError."""
     manifest, _ = read_json(folder)
-    if manifest.get("kind") != KIND or manifest.get("files", {}).keys() != set(FILES):
+    if manifest.get("kind") != KIND or set(manifest.get("files", ())) != set(FILES):
         train = f"pansynth train region --data FOLDER --out {folder}"
         raise WeightsError(f"{folder} holds no region finder; train one: {train}")
     verify_files(folder, manifest["files"])
