@@ -135,7 +135,9 @@ class JobBody(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
-    parameters: dict[str, Any] = Field(description="as sent, the preset's filled in")
+    parameters: dict[str, Any] = Field(
+        description=f"as sent, the preset's filled in; `guides`: the names of their files, {IN_LIST}"
+    )
     error: ProblemBody | None = Field(description="why it failed")
     links: dict[str, str] = Field(description="self, cancel, events, and what its kind makes")
     webhook: WebhookBody | None = None
@@ -155,9 +157,10 @@ class JobBody(BaseModel):
     def of(cls, session: Session, job: Job, reasons: int = REASONS) -> "JobBody":
         """The job as clients see it; also what became of an import's files, and which samples failed.
 
-        reasons: of how many files or samples it says what went wrong.
+        reasons: of how many files or samples it says what went wrong, and how many guides it names.
         """
         eta = eta_seconds(job)
+        parameters = {name: given[:reasons] if name == "guides" else given for name, given in job.parameters.items()}
         outcome: dict[str, Any] = {}
         if job.kind == "pool_import":
             outcome = asdict(import_outcome(session, job, reasons))
@@ -173,7 +176,7 @@ class JobBody(BaseModel):
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
-            parameters=job.parameters,
+            parameters=parameters,
             error=None if job.error is None else ProblemBody(**job.error),
             links=job_links(job),
             webhook=WebhookBody.of(session, job),

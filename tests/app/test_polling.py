@@ -96,6 +96,14 @@ def test_a_list_names_ten_files_of_a_job_that_were_refused(client: httpx.Client,
     assert listed["rejected"] == rejected[:10]
 
 
+def test_a_list_names_ten_guides_of_a_job(client: httpx.Client, pool: str) -> None:
+    job = submit(client, pool, top_k=1, guides=12)
+    named = [f"guide-{n}.png" for n in range(12)]
+    assert job["parameters"]["guides"] == client.get(job["links"]["self"]).json()["parameters"]["guides"] == named
+    (listed,) = client.get("/jobs").json()["items"]
+    assert listed["parameters"] == job["parameters"] | {"guides": named[:10]}
+
+
 def test_following_a_job_that_does_not_change_reads_its_version_alone(
     client: httpx.Client, service: Service, pool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
