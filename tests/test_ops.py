@@ -123,12 +123,15 @@ def test_the_clusters_parts_refer_to_one_another() -> None:
     assert scaled["spec"]["scaleTargetRef"]["name"] in deployments
 
 
-def test_no_container_of_the_cluster_runs_as_root_or_may_become_it() -> None:
+def test_a_namespace_that_enforces_the_restricted_standard_takes_every_pod() -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
     pods = [document["spec"]["template"]["spec"] for document in documents() if "template" in document["spec"]]
     assert len(pods) == 3
-    for container in (container for pod in pods for container in pod["containers"]):
-        allowed = container["securityContext"]
-        assert (allowed["runAsNonRoot"], allowed["allowPrivilegeEscalation"]) == (True, False)
+    for pod in pods:
+        assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        for container in pod["containers"]:
+            allowed = container["securityContext"]
+            assert allowed == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 @pytest.mark.parametrize("file", ["ops/kubernetes.yaml", "docker-compose.yml"])
