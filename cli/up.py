@@ -88,7 +88,7 @@ def _environment(settings: "Settings", workers: int) -> dict[str, str]:
 def _only_one(data_dir: Path) -> Iterator[None]:
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (lock := data_dir / "up.lock").touch()
+        (lock := data_dir / "up.lock").touch(mode=0o600)  # who could read it could hold it
     except OSError as error:
         raise Failure(f"--data-dir {data_dir}: {error.strerror}; choose a folder that can be written") from error
     with held(lock, "`pansynth up`", f"already runs on {data_dir}: stop it first, or choose another --data-dir"):
@@ -150,7 +150,7 @@ def _valkey() -> Path:
 def _log(data_dir: Path, name: str) -> Path:
     """The log file of a child."""
     path = data_dir.resolve() / "logs" / f"{name}.log"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)  # the addresses of requests hold tickets
     return path
 
 

@@ -51,6 +51,12 @@ def test_a_kill_leaves_no_process(restarted: Restarted) -> None:
     assert restarted.left.sockets  # which the next start must cope with
 
 
+def test_other_users_of_the_machine_can_open_nothing_in_its_folder(restarted: Restarted) -> None:
+    """Whoever made the folder may let them in."""
+    assert (restarted.data_dir / "logs").is_dir()
+    assert [path.name for path in restarted.data_dir.iterdir() if path.stat().st_mode & 0o077] == []
+
+
 def test_the_next_start_finishes_the_job(restarted: Restarted, reference: bytes, tmp_path: Path) -> None:
     with restarted.service.client() as client:
         wait(client, restarted.job, quiet)
