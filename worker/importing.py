@@ -107,15 +107,15 @@ def _decode(place: Workplace, job: Job, upload: Upload) -> tuple[NewImage, NDArr
     data = place.blobs.get(key)
     cropped = job.parameters.get("region") == regions.CROP
     try:
-        decoded = place.decoders.read("image", [data], full_size=cropped)
+        with place.decoders.read("image", [data], full_size=cropped) as decoded:
+            image, crop = decoded.pixels, None
+            if cropped:
+                original = pixels.from_levels(decoded.pixels)
+                box = find_box(place, original)
+                image, crop = pixels.resize_image(box.cut(original)), asdict(box)
     except ImageError:
         place.blobs.check_whole(key, data)  # or a good file would be refused as cut short
         raise
-    image, crop = decoded.pixels, None
-    if cropped:
-        original = pixels.from_levels(decoded.pixels)
-        box = find_box(place, original)
-        image, crop = pixels.resize_image(box.cut(original)), asdict(box)
     png = pixels.image_png(image)
     sha256 = pixels.sha256(png)
     place.blobs.put(keys.pool_image(job.pool_id or "", sha256), png)

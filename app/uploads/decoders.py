@@ -1,6 +1,7 @@
 """Several files decoded at once, in no more memory than one of the largest takes: decoding is most of their time."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from queue import LifoQueue
 from threading import Lock
 
@@ -28,22 +29,38 @@ class Decoders:
     def __len__(self) -> int:
         return len(self._small)
 
-    def read(self, kind: Kind, pieces: Iterable[bytes], full_size: bool = False) -> Decoded:
-        """As `Decoder.read`; of more threads than there are decoders some wait."""
+    @contextmanager
+    def read(self, kind: Kind, pieces: Iterable[bytes], full_size: bool = False) -> Iterator[Decoded]:
+        """As `Decoder.read`; of more threads than there are decoders some wait.
+
+        Until the block ends: the pixels of a large file take as much memory as several others do.
+        """
+        with self._one() as decoder:
+            try:
+                decoded = decoder.read(kind, pieces, full_size)
+            except TooManyPixels:  # for one of many
+                decoded = None
+            if decoded is not None:
+                yield decoded
+                return
+        with self._all() as decoder:
+            yield decoder.read(kind, pieces, full_size)
+
+    @contextmanager
+    def _one(self) -> Iterator[Decoder]:
         decoder = self._idle.get()
         try:
-            return decoder.read(kind, pieces, full_size)
-        except TooManyPixels:
-            pass  # for one of many
+            yield decoder
         finally:
             self._idle.put(decoder)
-        with self._one_large:
-            others = [self._idle.get() for _ in self._small]
-            try:
-                return self._large.read(kind, pieces, full_size)
-            finally:
-                for decoder in others:
-                    self._idle.put(decoder)
+
+    @contextmanager
+    def _all(self) -> Iterator[Decoder]:
+        """The one for large files, with no other at work."""
+        with self._one_large, ExitStack() as others:
+            for _ in self._small:
+                others.enter_context(self._one())
+            yield self._large
 
     def close(self) -> None:
         """End the children; the next file starts another."""

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyio import CapacityLimiter, create_task_group, to_thread
+from numpy.typing import NDArray
 
 from app.problems import FieldError, invalid
 from app.records import NewGuide
-from app.uploads.decoder import Decoded, Kind
+from app.uploads.decoder import Kind
 from app.uploads.decoders import Decoders
 from app.uploads.multipart import Form, UploadedFile
 from models import pixels
@@ -79,12 +80,12 @@ def read_guide(
     decoders: Decoders, image: UploadedFile, mask: UploadedFile, place: str, full_size: bool
 ) -> GuideFiles | list[FieldError]:
     """The guide, or all that is wrong with its files; `place` says which of many they are."""
-    read: list[Decoded] = []
+    read: list[_Part] = []
     wrong: list[FieldError] = []
     files: dict[Kind, UploadedFile] = {"image": image, "mask": mask}
     for kind, file in files.items():
         try:
-            read.append(decoders.read(kind, file, full_size))
+            read.append(_read_part(decoders, kind, file, full_size))
         except ImageError as error:
             wrong.append(FieldError(kind, f"{place}{file.name!r}: {error}"))
     if wrong:
@@ -94,13 +95,31 @@ def read_guide(
         pixels.check_same_size((radiograph.height, radiograph.width), (labels.height, labels.width))
     except ImageError as error:
         return [FieldError("mask", f"{place}{mask.name!r}: {error}")]
+    row = NewGuide(image.name, radiograph.width, radiograph.height, radiograph.sha256, labels.sha256)
+    return GuideFiles(row, radiograph.png, labels.png, full_size)
 
-    if full_size:
-        image_png, mask_png = pixels.full_image_png(radiograph.pixels), pixels.full_mask_png(labels.pixels != 0)
-    else:
-        image_png, mask_png = pixels.image_png(radiograph.pixels), pixels.mask_png(labels.pixels != 0)
-    row = NewGuide(image.name, radiograph.width, radiograph.height, pixels.sha256(image_png), pixels.sha256(mask_png))
-    return GuideFiles(row, image.beside(image_png), mask.beside(mask_png), full_size)
+
+@dataclass(frozen=True)
+class _Part:
+    """A guide's image or mask: its own size, and what is kept of it."""
+
+    width: int
+    height: int
+    sha256: str  # of the PNG
+    png: UploadedFile
+
+
+def _read_part(decoders: Decoders, kind: Kind, file: UploadedFile, full_size: bool) -> _Part:
+    """Raises ImageError."""
+    with decoders.read(kind, file, full_size) as decoded:
+        png = _png(kind, decoded.pixels, full_size)
+        return _Part(decoded.width, decoded.height, pixels.sha256(png), file.beside(png))
+
+
+def _png(kind: Kind, gray: NDArray[Any], full_size: bool) -> bytes:
+    if kind == "image":
+        return pixels.full_image_png(gray) if full_size else pixels.image_png(gray)
+    return pixels.full_mask_png(gray != 0) if full_size else pixels.mask_png(gray != 0)
 
 
 def fingerprint(parameters: dict[str, Any], guides: Sequence[GuideFiles], webhook: str | None) -> str:

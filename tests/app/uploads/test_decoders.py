@@ -29,6 +29,11 @@ def decoders_of(count: int) -> Iterator[Decoders]:
     made.close()
 
 
+def read_by(decoders: Decoders, file: bytes) -> Decoded:
+    with decoders.read("image", [file]) as decoded:
+        return decoded
+
+
 def decoder_processes() -> set[psutil.Process]:
     return {child for child in psutil.Process().children() if "app.uploads.decoder_process" in child.cmdline()}
 
@@ -37,9 +42,9 @@ def test_a_lone_file_takes_one_child_and_several_at_once_take_more() -> None:
     before = decoder_processes()
     with decoders_of(3) as decoders, ThreadPoolExecutor(8) as threads:
         for _ in range(3):
-            decoders.read("image", [SMALL])
+            read_by(decoders, SMALL)
         assert len(decoder_processes() - before) == 1
-        read = list(threads.map(lambda _: decoders.read("image", [SMALL]).pixels, range(40)))
+        read = list(threads.map(lambda _: read_by(decoders, SMALL).pixels, range(40)))
         assert len(decoder_processes() - before) == len(decoders) == 3
     assert all((found == read[0]).all() for found in read)
     assert decoder_processes() == before
@@ -55,9 +60,11 @@ def test_a_large_file_is_read_as_a_small_one_is_and_one_that_is_too_large_is_tol
     mask = encode(disc(200, 300).astype(np.uint8))
     too_large = encode(np.random.default_rng(2).integers(0, 256, (201, 300), np.uint8))
     with decoders_of(count) as decoders:
-        image, labels = decoders.read("image", [LARGE]), decoders.read("mask", [mask], full_size=True)
+        image = read_by(decoders, LARGE)
+        with decoders.read("mask", [mask], full_size=True) as labels:
+            pass
         with pytest.raises(TooManyPixels, match="300 x 201 pixels, 60,300 in all, and at most 60,000"):
-            decoders.read("image", [too_large])
+            read_by(decoders, too_large)
     assert (image.width, image.height) == (300, 200)
     assert (image.pixels == pixels.resize_image(pixels.read_image(LARGE))).all()
     assert (labels.pixels == pixels.read_mask(mask)).all()
@@ -65,16 +72,16 @@ def test_a_large_file_is_read_as_a_small_one_is_and_one_that_is_too_large_is_tol
 
 def test_while_a_large_file_is_read_all_others_wait() -> None:
     with decoders_of(3) as decoders, ThreadPoolExecutor(8) as threads:
-        decoders.read("image", [SMALL])
+        read_by(decoders, SMALL)
         before = decoder_processes()
-        decoders.read("image", [LARGE])
+        read_by(decoders, LARGE)
         (child,) = decoder_processes() - before
         os.kill(child.pid, signal.SIGSTOP)
-        large = [threads.submit(decoders.read, "image", [LARGE]) for _ in range(2)]
+        large = [threads.submit(read_by, decoders, LARGE) for _ in range(2)]
         small: list[Future[Decoded]] = []
 
         def waits() -> bool:
-            small.append(threads.submit(decoders.read, "image", [SMALL]))
+            small.append(threads.submit(read_by, decoders, SMALL))
             return bool(wait(small, 0.5).not_done)
 
         until(waits)

@@ -1,6 +1,7 @@
 """app/uploads/guides.py: guides between their upload and the store."""
 
 import tempfile
+import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ import anyio
 import numpy as np
 import pytest
 from anyio import CapacityLimiter
+from numpy.typing import NDArray
 
 from app.errors import DecoderAway
 from app.problems import Problem
@@ -59,6 +61,23 @@ def test_guides_to_be_cropped_wait_for_the_store_on_the_disk() -> None:
         pngs = [file.open().read() for guide in guides for file in (guide.image, guide.mask)]
         assert held < len(image)
     assert len(set(pngs)) == 2 and pngs[:2] == pngs[2:4] and all(png.startswith(b"\x89PNG") for png in pngs)
+
+
+def test_the_pixels_of_large_guides_are_in_memory_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    to_png = pixels.full_image_png
+    begun: list[int] = []
+    ended: list[int] = []
+
+    def slowly(levels: NDArray[np.uint16]) -> bytes:
+        begun.append(len(ended))
+        time.sleep(0.5)  # in which another could be decoded
+        ended.append(len(begun))
+        return to_png(levels)
+
+    monkeypatch.setattr(pixels, "full_image_png", slowly)
+    with form_of(*3 * [(radiograph(0), MASK)]) as form:
+        read(form, 3, full_size=True)  # each has more than a third of the pixels that are allowed
+    assert (begun, ended) == ([0, 1, 2], [1, 2, 3])
 
 
 @pytest.mark.parametrize("count", [1, 3])
