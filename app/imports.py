@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, and_, exists, insert, select
 from sqlalchemy.orm import Session
 
 from app import pools
@@ -54,8 +54,17 @@ def unpacked(session: Session, claim: Claim, names: Sequence[str], rejected: Seq
     return made
 
 
+def unread(claim: Claim) -> ColumnElement[bool]:
+    """Of uploads, those of an import step that nobody has read yet."""
+    these = Upload.position.between(claim.first, claim.last - 1)
+    return and_(Upload.job_id == claim.job_id, these, Upload.outcome.is_(None))
+
+
 def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latents: Sequence[NewLatent]) -> None:
-    """The files of an import step were read: keep the images that are new to the pool, and their latents."""
+    """Files of an import step were read: keep the images that are new to the pool, and their latents.
+
+    With its last file the step is done.
+    """
     job, step = hold(session, claim)
     # Locked, so that the ids of images grow in the order of commits: a later job's set of images is settled.
     pool = session.scalar(select(Pool).where(Pool.id == job.pool_id).with_for_update())
@@ -83,7 +92,8 @@ def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latent
         job.stored += len(new)
     pools.keep_latents(session, pool.id, latents)
     count_done(session, job, len(outcomes))
-    step_done(session, job, step)
+    if not session.scalar(select(exists().where(unread(claim)))):
+        step_done(session, job, step)
 
 
 def _add_uploads(session: Session, job_id: str, names: Sequence[str]) -> int:

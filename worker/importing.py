@@ -1,9 +1,9 @@
 """Unlabeled images into a pool: read, put on the common grid, encoded once."""
 
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import partial
 from typing import BinaryIO
 
 import numpy as np
@@ -18,10 +18,11 @@ from models import pixels
 from models.image_errors import ImageError
 from worker.archives import DamagedEntry, contents, open_archive, shown_name, why_not
 from worker.index import keep_shard
-from worker.lease import Lease
+from worker.lease import Lease, TurnOver
 from worker.region import find_box
 from worker.workplace import Workplace
 
+TURN_SECONDS = 20.0
 MODEL = "default"  # encoded for these weights at once; for others when a job asks for them
 
 
@@ -69,25 +70,33 @@ def _expand(place: Workplace, lease: Lease, file: BinaryIO) -> tuple[list[str], 
 
 
 def import_files(place: Workplace, lease: Lease) -> int:
-    """The step `import`: read the files first <= position < last; each is kept or said to be wrong."""
+    """The step `import`: read the files first <= position < last; each is kept or said to be wrong.
+
+    After TURN_SECONDS no further one is begun: large radiographs take seconds each, and other jobs wait.
+    """
     with place.database.read() as session:
         job = session.get_one(Job, lease.claim.job_id)
-        query = select(Upload).where(
-            Upload.job_id == job.id,
-            Upload.position >= lease.claim.first,
-            Upload.position < lease.claim.last,
-            Upload.outcome.is_(None),
-        )
-        uploads = session.scalars(query.order_by(Upload.position)).all()
+        uploads = session.scalars(select(Upload).where(imports.unread(lease.claim)).order_by(Upload.position)).all()
+    ends = time.monotonic() + TURN_SECONDS
+
+    def read_in_turn(upload: Upload) -> tuple[Outcome, NDArray[np.uint8] | None] | None:
+        return _read(place, lease, job, upload) if upload is uploads[0] or time.monotonic() < ends else None
+
     at_once = len(place.decoders) if lease.claim.attempt == 1 else 1  # several large files may have been too many
+    read = []
     with ThreadPoolExecutor(at_once) as threads:
-        read = list(threads.map(partial(_read, place, lease, job), uploads))
-    outcomes = [outcome for outcome, _ in read]
+        for found in threads.map(read_in_turn, uploads):
+            if found is None:
+                break  # of two files with the same pixels the first is kept: none is taken before those in front of it
+            read.append(found)
     images = {row.sha256: image for (_, row, _), image in read if row is not None and image is not None}
     latents = _encode_new(place, lease, job, images)
+    outcomes = [outcome for outcome, _ in read]
     with place.database.write() as session:
         imports.imported(session, lease.claim, outcomes, latents)
-    place.blobs.delete(*(keys.upload(job.id, upload.position) for upload in uploads))
+    place.blobs.delete(*(keys.upload(job.id, outcome.position) for outcome in outcomes))
+    if len(read) < len(uploads):
+        raise TurnOver
     return 0
 
 

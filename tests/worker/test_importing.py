@@ -124,6 +124,22 @@ def test_files_are_decoded_at_once_unless_that_was_too_much_and_come_in_their_or
     assert [refusal["name"] for refusal in outcome(place, job_id).rejected] == ["cut.png"]
 
 
+def test_files_that_take_long_come_in_by_turns(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "TURN_SECONDS", 0.0)
+    make_pool(place)
+    files = [("0.png", png(radiographs[0])), ("1.txt", b"hello"), ("2.png", png(radiographs[1]))]
+    large, small = send_files(place, files), send_files(place, files[2:])
+    seen = []
+    while work(place):
+        seen.append((look(place, large).done, look(place, small).status))
+    assert seen == [(1, "queued"), (1, "succeeded"), (2, "succeeded"), (3, "succeeded")]
+    assert outcome(place, large).duplicates == 1 and outcome(place, large).stored == 1
+    assert [image.name for image in images(place)] == ["0.png", "2.png"]
+    assert list(place.blobs.list(f"jobs/{large}")) == []
+
+
 def archive(entries: Sequence[tuple[str | zipfile.ZipInfo, bytes]]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
