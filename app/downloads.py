@@ -38,7 +38,8 @@ def redirect(request: Request, blobs: Blobs, download: Download) -> Response:
 def serve(request: Request, blobs: Blobs, download: Download) -> Response:
     """200, 206, 304 or 416 as RFC 9110 has it, for GET and HEAD. Blocking: call it off the event loop."""
     etag = f'"{download.sha256}"'
-    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": download.cache_control}
+    # What a browser keeps for one key it gives to no other user of it.
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": download.cache_control, "Vary": "Authorization"}
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     if download.disposition:

@@ -129,6 +129,7 @@ def test_a_namespace_that_enforces_the_restricted_standard_takes_every_pod() -> 
     assert len(pods) == 3
     for pod in pods:
         assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        assert pod["automountServiceAccountToken"] is False
         for container in pod["containers"]:
             allowed = container["securityContext"]
             assert allowed == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}

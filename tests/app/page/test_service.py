@@ -1,6 +1,8 @@
 """What the page says of its service: whether it is ready, what key it asks for, the reference of its API."""
 
 from tests.browser import Tab
+from tests.key_holders import as_of, holder_of, make_key
+from tests.serving import Served, fill_pool, finish, submit
 
 
 def test_what_is_still_as_it_was_is_not_read_out_again(page: Tab) -> None:
@@ -59,6 +61,20 @@ def test_a_refusal_that_is_still_being_read_when_the_key_is_declined_asks_no_sec
     guarded_page.run("finish()")
     guarded_page.until("window.answered || document.getElementById('key').open")
     assert not guarded_page.run("document.getElementById('key').open")
+
+
+def test_a_picture_that_the_browser_keeps_for_a_key_is_given_to_nobody_without(
+    guarded_page: Tab, guarded: Served
+) -> None:
+    key = make_key(guarded.service)
+    with holder_of(guarded, key) as client:
+        fill_pool(as_of(guarded.service, "clinic"), "held", 2)
+        job = submit(client, "held", top_k=2)
+        finish(as_of(guarded.service, "clinic"), "held", 2, b"the dataset")
+    guarded_page.open("/docs")
+    status_with = f"""fetch("/jobs/{job["id"]}/samples/0/image", {{ headers: %s }}).then((answer) => answer.status)"""
+    assert guarded_page.run(status_with % f"{{ Authorization: 'Bearer {key}' }}") == 200
+    assert guarded_page.run(status_with % "{}") == 401
 
 
 def test_the_reference_describes_what_answers_consist_of(page: Tab) -> None:
