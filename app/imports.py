@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from app import pools
 from app.admission import new_job
 from app.database import clock
-from app.errors import PoolNotFound
 from app.jobs import step_done
 from app.leases import add_step, add_steps, count_done, hold
 from app.records import Claim, NewLatent, Outcome
@@ -67,9 +66,7 @@ def imported(session: Session, claim: Claim, outcomes: Sequence[Outcome], latent
     """
     job, step = hold(session, claim)
     # Locked, so that the ids of images grow in the order of commits: a later job's set of images is settled.
-    pool = session.scalar(select(Pool).where(Pool.id == job.pool_id).with_for_update())
-    if pool is None:
-        raise PoolNotFound(f"the pool of job {job.id} is gone")
+    pool = session.get_one(Pool, job.home_id, with_for_update=True)
     # Few statements, however many files: other imports into the pool wait for its row.
     these = Upload.position.in_([outcome.position for outcome in outcomes])
     uploads = {row.position: row for row in session.scalars(select(Upload).where(Upload.job_id == job.id, these))}

@@ -178,7 +178,7 @@ def release(session: Session, worker: str) -> list[str]:
 def indexed(session: Session, claim: Claim, latents: Sequence[NewLatent]) -> None:
     """Latents that the pool lacked for the job's model were made."""
     job, step = hold(session, claim)
-    pools.keep_latents(session, job.pool_id or "", latents)
+    pools.keep_latents(session, job.home_id, latents)
     step.attempts = 0
 
 

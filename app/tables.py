@@ -20,6 +20,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
+from app.errors import PoolNotFound
+
 
 class UtcTime(TypeDecorator[datetime]):
     """A timezone-aware instant, read back in UTC; SQLite drops the zone, so it is put back on reading."""
@@ -119,6 +121,16 @@ class Job(Base):
     dataset_bytes: Mapped[int | None] = mapped_column(BigInteger)
     webhook: Mapped[str | None] = mapped_column(String(2000))  # the address to tell of the job's end
     delivery: Mapped["Delivery | None"] = relationship(viewonly=True, lazy="raise")
+
+    @property
+    def home_id(self) -> str:
+        """The pool of a synthesis or an import under way; only when that has ended can it be deleted (`pools.delete`).
+
+        Raises PoolNotFound.
+        """
+        if self.pool_id is None:
+            raise PoolNotFound(f"the pool of job {self.id} is gone")
+        return self.pool_id
 
 
 class Guide(Base):

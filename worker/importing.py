@@ -127,16 +127,16 @@ def _decode(place: Workplace, job: Job, upload: Upload) -> tuple[NewImage, NDArr
         raise
     png = pixels.image_png(image)
     sha256 = pixels.sha256(png)
-    place.blobs.put(keys.pool_image(job.pool_id or "", sha256), png)
+    place.blobs.put(keys.pool_image(job.home_id, sha256), png)
     return NewImage(upload.name, decoded.width, decoded.height, sha256, crop), image
 
 
 def _encode_new(place: Workplace, lease: Lease, job: Job, images: dict[str, NDArray[np.uint8]]) -> list[NewLatent]:
     """Latents of the images that are new to the pool; none where this worker has no default weights."""
     with place.database.read() as session:
-        known = pools.known(session, job.pool_id or "", images)
+        known = pools.known(session, job.home_id, images)
     new = [(sha256, image) for sha256, image in images.items() if sha256 not in known]
     if not new or not place.networks.available(MODEL):
         return []
     lease.check()
-    return keep_shard(place, lease, job.pool_id or "", place.networks.get(MODEL), new)
+    return keep_shard(place, lease, job.home_id, place.networks.get(MODEL), new)

@@ -99,7 +99,7 @@ def open_index(place: Workplace, job: Job, model_sha256: str, before_fetch: Call
     folder = place.cache / "latents" / model_sha256
     for shard in sorted({entry.shard for entry in entries.values()}):
         before_fetch()
-        _fetch(place, keys.latents(job.pool_id or "", model_sha256, shard), shard, folder / f"{shard}.npy")
+        _fetch(place, keys.latents(job.home_id, model_sha256, shard), shard, folder / f"{shard}.npy")
     return PoolIndex(entries, high - low, folder)
 
 

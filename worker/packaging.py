@@ -152,7 +152,7 @@ def _preview_rows(place: Workplace, job: Job, guides: Sequence[Guide], samples: 
                 guide=pixels.image_from_png(place.blobs.get(keys.guide(job.id, guide.image_sha256))),
                 mask=pixels.mask_from_png(place.blobs.get(*guide_label(guide))),
                 unlabeled=pixels.image_from_png(
-                    place.blobs.get(keys.pool_image(job.pool_id or "", sample.pool_image_sha256))
+                    place.blobs.get(keys.pool_image(job.home_id, sample.pool_image_sha256))
                 ),
                 synthetic=pixels.image_from_png(place.blobs.get(keys.sample(job.id, sample.image_sha256 or ""))),
                 label=pixels.mask_from_png(place.blobs.get(*label(sample, guide))),

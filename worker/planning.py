@@ -43,8 +43,8 @@ def index(place: Workplace, lease: Lease) -> int:
         for first in range(0, len(missing), INDEX_BATCH):
             lease.check()
             some = missing[first : first + INDEX_BATCH]
-            images = _images(place, partial(keys.pool_image, job.pool_id or ""), some)
-            latents = keep_shard(place, lease, job.pool_id or "", networks, images)
+            images = _images(place, partial(keys.pool_image, job.home_id), some)
+            latents = keep_shard(place, lease, job.home_id, networks, images)
             with place.database.write() as session:
                 jobs.indexed(session, lease.claim, latents)
             if time.monotonic() - started > INDEX_SECONDS:

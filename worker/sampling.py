@@ -124,7 +124,7 @@ def _parts(job: Job, guide: Guide, row: Sample) -> tuple[Part, Part, Part]:
     return (
         (keys.guide(job.id, guide.image_sha256), guide.image_sha256, pixels.image_from_png),
         (keys.guide(job.id, guide.mask_sha256), guide.mask_sha256, pixels.mask_from_png),
-        (keys.pool_image(job.pool_id or "", row.pool_image_sha256), row.pool_image_sha256, pixels.image_from_png),
+        (keys.pool_image(job.home_id, row.pool_image_sha256), row.pool_image_sha256, pixels.image_from_png),
     )
 
 

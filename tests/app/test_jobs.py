@@ -358,3 +358,8 @@ def test_big_pools_make_plan_steps_of_fewer_guides(db: Database, monkeypatch: py
     assert [(step.first, step.last) for step in planning] == [(0, 3), (3, 6), (6, 7)]
     with pytest.raises(LeaseLost):
         do(db, jobs.plan_done, replace(planning[0], lease="another"), chosen(0, 3), 4)
+
+
+def test_a_job_whose_pool_is_gone_says_so() -> None:
+    with pytest.raises(PoolNotFound, match="the pool of job j is gone"):
+        _ = Job(id="j").home_id
