@@ -205,15 +205,13 @@ def secret_for(settings: "Settings") -> bytes:
 
 def _has_key(settings: "Settings") -> bool:
     """Whether a key is there that is good now. Raises Failure without a database."""
-    from datetime import UTC, datetime
-
     from app.access import api_keys
 
     with _database_in_words(settings), _as_it_is(settings) as database:
         if database is None:
             return False
         with database.read() as session:
-            return api_keys.any_active(session, datetime.now(UTC))
+            return api_keys.any_active(session)
 
 
 def check_tables(settings: "Settings") -> None:

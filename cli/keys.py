@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,6 +57,7 @@ def create(
     """Make a key and print it: this once, for only a hash of it is kept."""
     from app import pools
     from app.access import api_keys, audit
+    from app.database import clock
 
     _check(name, tenant)
     settings = settings_for(data_dir)
@@ -69,12 +70,12 @@ def create(
             tenant=tenant,
             scopes=[one.value for one in scope or (ScopeName.read, ScopeName.submit)],
             limits=api_keys.Limits(max_queued_jobs, max_bytes_per_day, max_samples_per_day),
-            expires_at=None if expires_days is None else datetime.now(UTC) + timedelta(days=expires_days),
+            expires_at=None if expires_days is None else clock(session) + timedelta(days=expires_days),
         )
         pools.create_first(session)
         audit.by_command(session, "keys create", tenant, row.prefix)
     if as_json:
-        typer.echo(json.dumps({"key": token, **_told(row)}))
+        typer.echo(json.dumps({"key": token, **_told(row, row.created_at)}))
     else:
         typer.echo(token)
         typer.echo(f"the key of {name!r} for tenant {tenant}: keep it, it is not shown again", err=True)
@@ -84,11 +85,12 @@ def create(
 def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Every key ever made, by its prefix."""
     from app.access import api_keys
+    from app.database import clock
 
     settings = settings_for(data_dir)
     check_tables(settings)
     with _database(settings) as database, database.read() as session:
-        keys = [_told(row) for row in api_keys.list_(session)]
+        keys = [_told(row, clock(session)) for row in api_keys.list_(session)]
     if as_json:
         typer.echo(json.dumps(keys))
         return
@@ -115,17 +117,18 @@ def revoke(
 ) -> None:
     """Refuse a key from now on. Running services notice within 5 seconds; its jobs and pools stay."""
     from app.access import api_keys, audit
+    from app.database import clock
 
     settings = settings_for(data_dir)
     check_tables(settings)
     prefix = "_".join(key.split("_")[:2])  # without the secret, which the words of a refusal must not repeat
     with _database(settings) as database, database.write() as session:
         try:
-            row = api_keys.revoke(session, prefix, datetime.now(UTC))
+            row = api_keys.revoke(session, prefix)
         except api_keys.KeyNotFound as error:
             raise Failure(str(error)) from error
         audit.by_command(session, "keys revoke", row.tenant, row.prefix)
-        told = _told(row)
+        told = _told(row, clock(session))
     typer.echo(json.dumps(told) if as_json else f"{told['prefix']} is revoked")
 
 
@@ -155,11 +158,11 @@ def _check(name: str, tenant: str) -> None:
         raise Failure(f"--tenant {tenant[:80]!r}: {NAME_IN_WORDS}")
 
 
-def _told(row: "ApiKey") -> dict[str, Any]:
+def _told(row: "ApiKey", now: datetime) -> dict[str, Any]:
     """A key for people and programs: everything but its hash."""
     from app.access.api_keys import is_active
 
     columns = {column.key: getattr(row, column.key) for column in row.__table__.columns if column.key != "digest"}
-    state = "revoked" if row.revoked_at else "active" if is_active(row, datetime.now(UTC)) else "expired"
+    state = "revoked" if row.revoked_at else "active" if is_active(row, now) else "expired"
     told = columns | {"prefix": f"pansynth_{row.prefix}", "state": state}
     return {key: value.isoformat() if isinstance(value, date) else value for key, value in told.items()}

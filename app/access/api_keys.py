@@ -8,13 +8,14 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from app.access.secret import sign
+from app.database import clock
 from app.tables import ApiKey
 
 Scope = Literal["read", "submit", "admin"]
@@ -51,7 +52,7 @@ def create(
     token = f"pansynth_{prefix}_{secrets.token_urlsafe(32)}"
     digest = sign(secret, "key", token)
     row = ApiKey(prefix=prefix, digest=digest, name=name, tenant=tenant, scopes=list(scopes), **asdict(limits))
-    row.created_at, row.expires_at = datetime.now(UTC), expires_at
+    row.created_at, row.expires_at = clock(session), expires_at
     session.add(row)
     session.flush()
     return token, row
@@ -87,16 +88,16 @@ def list_(session: Session) -> Sequence[ApiKey]:
     return session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.prefix)).all()
 
 
-def revoke(session: Session, prefix: str, now: datetime) -> ApiKey:
+def revoke(session: Session, prefix: str) -> ApiKey:
     """Refuse the key from now on; again, it stays as it is. Raises KeyNotFound."""
     row = session.get(ApiKey, prefix.removeprefix("pansynth_"), populate_existing=True, with_for_update=True)
     if row is None:
         raise KeyNotFound(f"there is no key {prefix!r}; `pansynth keys list` shows their prefixes")
-    row.revoked_at = row.revoked_at or now
+    row.revoked_at = row.revoked_at or clock(session)
     return row
 
 
-def any_active(session: Session, now: datetime) -> bool:
+def any_active(session: Session) -> bool:
     """Whether somebody could come in."""
-    open_ended = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now)
+    open_ended = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > clock(session))
     return session.scalar(select(ApiKey.prefix).where(ApiKey.revoked_at.is_(None), open_ended).limit(1)) is not None

@@ -2,8 +2,9 @@
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
+from typing import NamedTuple
 
 from app.access import api_keys, tickets
 from app.access.api_keys import SCOPES, Limits, Scope
@@ -40,13 +41,20 @@ class Caller:
 ANYBODY = Caller()
 
 
+class _Seen(NamedTuple):
+    """A key's row as it was at a moment of the clock that all APIs share: theirs may go wrong."""
+
+    row: ApiKey
+    at: datetime
+
+
 class Callers:
     """The keys that this process has seen lately."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.settings = settings
         self.database = database
-        self._believed: dict[str, tuple[float, ApiKey]] = {}  # prefix -> until when (monotonic), row
+        self._believed: dict[str, tuple[float, _Seen]] = {}  # prefix -> until when (monotonic), and what
 
     @cached_property
     def secret(self) -> bytes:
@@ -64,8 +72,8 @@ class Callers:
 
     def still_admits(self, caller: Caller) -> bool:
         """Whether the caller would be let in again: for answers that last. Blocking."""
-        row = self._look_up(caller.key) if caller.key else None
-        return not caller.key or (row is not None and api_keys.is_active(row, datetime.now(UTC)))
+        seen = self._look_up(caller.key) if caller.key else None
+        return not caller.key or (seen is not None and api_keys.is_active(*seen))
 
     def now(self) -> datetime:
         """By the clock that all APIs share, or one might take another's ticket for late. Blocking."""
@@ -73,35 +81,38 @@ class Callers:
             return clock(session)
 
     def _by_token(self, token: str) -> ApiKey:
-        row = self._look_up(api_keys.prefix_of(token))
-        if not api_keys.matches(self.secret, token, row) or row is None:
+        seen = self._look_up(api_keys.prefix_of(token))
+        if not api_keys.matches(self.secret, token, seen.row if seen else None) or seen is None:
             raise _unauthorized("this service did not issue the API key; was it copied whole?", "invalid_token")
-        return self._used(row)
+        return self._used(seen)
 
     def _by_ticket(self, ticket: str, path: str) -> ApiKey:
         prefix = tickets.holder(self.secret, ticket, path, self.now())
-        row = self._look_up(prefix) if prefix else None
-        if row is None:
+        seen = self._look_up(prefix) if prefix else None
+        if seen is None:
             raise _unauthorized("the ticket is not for this address or has run out; POST /tickets gives another")
-        return self._used(row)
+        return self._used(seen)
 
-    def _look_up(self, prefix: str | None) -> ApiKey | None:
+    def _look_up(self, prefix: str | None) -> _Seen | None:
         """One indexed query, or none within BELIEVED_SECONDS of the last."""
         if prefix is None:
             return None
-        until, row = self._believed.get(prefix, (0.0, None))
-        if row is not None and time.monotonic() < until:
-            return row
+        until, seen = self._believed.get(prefix, (0.0, None))
+        if seen is not None and time.monotonic() < until:
+            return seen
         with self.database.read() as session:
             row = session.get(ApiKey, prefix)
-        if row is not None:
-            self._believed[prefix] = (time.monotonic() + BELIEVED_SECONDS, row)
-        return row
+            if row is None:
+                return None
+            seen = _Seen(row, clock(session))
+        self._believed[prefix] = (time.monotonic() + BELIEVED_SECONDS, seen)
+        return seen
 
-    def _used(self, row: ApiKey) -> ApiKey:
+    def _used(self, seen: _Seen) -> ApiKey:
         """The row of a key that lets its holder in, its use written down once a minute. Raises Problem 401."""
-        now = datetime.now(UTC)
-        if api_keys.use_is_news(_active(row), now):
+        row, now = seen
+        _check_active(row, now)
+        if api_keys.use_is_news(row, now):
             with self.database.write() as session:
                 api_keys.use(session, row.prefix, now)
             row.last_used_at = now  # for those who believe it
@@ -113,11 +124,10 @@ def _caller(row: ApiKey) -> Caller:
     return Caller(row.tenant, row.prefix, frozenset(row.scopes), limits)
 
 
-def _active(row: ApiKey) -> ApiKey:
-    if not api_keys.is_active(row, datetime.now(UTC)):
+def _check_active(row: ApiKey, now: datetime) -> None:
+    if not api_keys.is_active(row, now):
         state = "was revoked" if row.revoked_at else f"expired at {row.expires_at:%Y-%m-%d %H:%M} UTC"
         raise _unauthorized(f"the key pansynth_{row.prefix} {state}; ask for another", "invalid_token")
-    return row
 
 
 def _unauthorized(detail: str, error: str = "") -> Problem:

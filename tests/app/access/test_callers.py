@@ -9,6 +9,7 @@ from app.access import api_keys
 from app.access.api_keys import Scope
 from app.service import Service
 from app.tables import ApiKey
+from tests.clocks import set_clock
 from tests.key_holders import holder_of, make_key
 from tests.serving import Served, statements_of, stored
 
@@ -139,13 +140,28 @@ def test_an_expired_key_is_refused(guarded: Served) -> None:
         assert "expired at" in client.get("/jobs").json()["detail"]
 
 
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_key_expires_by_the_databases_clock_whatever_that_of_the_api_says(
+    guarded: Served, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    now = datetime.now(UTC)
+    good = make_key(guarded.service, expires_at=now + timedelta(hours=1))
+    late = make_key(guarded.service, expires_at=now - timedelta(hours=1))
+    set_clock(monkeypatch, timedelta(hours=hours), "access.callers", "access.api_keys")
+    answers = []
+    for token in (good, late):
+        with holder_of(guarded, token) as client:
+            answers.append(client.get("/jobs").status_code)
+    assert answers == [200, 401]
+
+
 def test_a_revoked_key_is_refused_within_seconds_and_its_event_streams_end(guarded: Served) -> None:
     token = make_key(guarded.service)
     with holder_of(guarded, token) as client:
         job = client.post("/pools/default/images", files={"images": ("a.png", b"x")}).json()
         with client.stream("GET", job["links"]["events"]) as stream:
             with guarded.service.database.write() as session:
-                api_keys.revoke(session, token[:21], datetime.now(UTC))
+                api_keys.revoke(session, token[:21])
             assert "data: " in stream.read().decode()  # the stream ends, though the job does not
         answer = client.get("/jobs")
     assert answer.status_code == 401

@@ -73,7 +73,7 @@ def test_a_ticket_ends_with_its_key(guarded: Served, holder: httpx.Client) -> No
     href = holder.post("/tickets", json={"path": dataset(holder)}).json()["href"]
     prefix = api_keys.prefix_of(holder.headers["Authorization"].removeprefix("Bearer ")) or ""
     with guarded.service.database.write() as session:
-        api_keys.revoke(session, prefix, datetime.now(UTC))
+        api_keys.revoke(session, prefix)
     guarded.service.callers._believed.clear()  # as after five seconds
     assert guarded.client.get(href).status_code == 401
 
