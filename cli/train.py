@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from models.segmenter import Labeled
     from models.training.images import TrainingImages
-    from models.training.loop import Progress
+    from models.training.plan import Progress
 
 # What is not there is refused with the command line: torch takes seconds to load.
 Data = Annotated[
@@ -79,7 +79,7 @@ def train_vae(
 ) -> None:
     """Train the VAE. Killed, it continues where it was when the same command is given again."""
     from models.training import vae
-    from models.training.loop import Budget, Plan
+    from models.training.plan import Budget, Plan
     from models.training.ranks import first_alone
     from models.weights import check_place, save_vae
 
@@ -122,7 +122,7 @@ def train_denoiser(
     """Train the denoiser on the latents of the VAE in --out. Killed, it continues as `train vae` does."""
     from models.training import denoiser
     from models.training.latents import describe_latents, open_latents, vae_sha256
-    from models.training.loop import Budget, Plan
+    from models.training.plan import Budget, Plan
     from models.training.ranks import first_alone
     from models.weights import WeightsError, load_vae, save_denoiser
 

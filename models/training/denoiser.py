@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from models.denoiser import Denoiser, build_unet
 from models.precision import autocast, memory_format
 from models.schedule import Schedule
-from models.training.loop import Plan, Progress, train
+from models.training.loop import train
+from models.training.plan import Plan, Progress
 from models.training.ranks import Batches
 from models.training.sheets import SHEET_IMAGES, sample_sheet
 from models.training.vae import split

@@ -12,82 +12,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from models.sharing import check_archive, whole
-from models.training.curve import Curve
+from models.training.plan import Plan, Progress
 from models.training.ranks import Objective, mean_over_ranks, rank, shared
-
-Sheet = Callable[[nn.Module], NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Training ends at `steps` or, if given, after `minutes` of training, whichever is first, fully annealed."""
-
-    steps: int
-    minutes: float | None = None
-
-    def spent(self, step: int, seconds: float) -> float:
-        """The share of the budget that is used up, 0 ... 1."""
-        by_time = seconds / (60 * self.minutes) if self.minutes else 0.0
-        return min(1.0, max(step / self.steps, by_time))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The numbers of a training run; `seed` decides batches and noise. Raises ValueError for a rate not above 0."""
-
-    budget: Budget
-    batch: int
-    learning_rate: float
-    seed: int = 0
-    warmup_steps: int = 100
-    ema_decay: float = 0.999
-    clip_norm: float = 1.0
-    checkpoint_seconds: float = 60.0
-    validate_seconds: float = 120.0
-    sheet_seconds: float = 600.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"--learning-rate is {self.learning_rate}; give a number above 0")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a progress bar shows: the share done, the recent loss, the pace, and the figures of the last validation."""
-
-    spent: float
-    step: int
-    loss: float
-    images_per_second: float
-    remaining_seconds: float
-    figures: dict[str, float]
+from models.training.watch import DrawSheet, Validate, Watch
 
 
 def train(
     network: nn.Module,
     loss: Callable[[nn.Module, int], Tensor],
-    validate: Callable[[nn.Module], dict[str, float]],
+    validate: Validate,
     plan: Plan,
     folder: Path,
     show: Callable[[Progress], None],
-    draw_sheet: Sheet | None = None,
+    draw_sheet: DrawSheet | None = None,
     subject: str = "",
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Train `network` in place; -> its exponential moving average and the facts of the run.
 
     `loss(network, step)` draws the batch of a step (see `Batches`) and returns its scalar loss; it must depend on
     `step` alone, so that a resumed run continues as the uninterrupted one would. `draw_sheet` draws a picture to look
-    at, (H, W) uint8. Process 0 writes checkpoints, the curve (`curve.csv`) and sheets (`sheets/STEP.png`) to
-    `folder`; a run killed at any moment continues from the last checkpoint. `subject` names what is trained on: a
-    checkpoint of another subject is refused.
+    at, (H, W) uint8. Process 0 writes to `folder`: checkpoints, from the last of which a run killed at any moment
+    continues, and what `Watch` does. `subject` names what is trained on: a checkpoint of another subject is refused.
 
     The facts tell what was done: those of a run that was resumed with another batch, rate or seed hold the earlier ones
     under `before`. Raises ValueError for a checkpoint of another subject, FloatingPointError for a loss or a gradient
@@ -99,15 +49,13 @@ def train(
         network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=1e-4, fused=True
     )
     run = _Run(folder, subject, network, average, optimizer)
-    step, seconds, numbers = run.resume()
-    curve = Curve(folder / "curve.csv", step)
+    step, before, numbers = run.resume()
+    seconds = before
     if plan.budget.spent(step, seconds) < 1:
         numbers = _numbers(plan, step, numbers)
     objective = shared(Objective(network, loss))
-    figures: dict[str, float] = {}
-    recent = math.nan
-    checked = validated = drawn = started = time.monotonic()
-    before, first = seconds, step
+    watch = Watch(average.module, plan, folder, step, validate, draw_sheet, show) if rank() == 0 else None
+    started = saved = time.monotonic()
     while plan.budget.spent(step, seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * _annealed(step, plan, seconds)
@@ -119,36 +67,22 @@ def train(
         # One clock for all: processes that disagree on the last step would wait for one another for ever.
         reached, gradient, seconds = mean_over_ranks([value.item(), size.item(), before + now - started], device)
         _check_finite(reached, gradient, step)
-        if rank() == 0 and now - checked > plan.checkpoint_seconds:
+        if watch and now - saved > plan.checkpoint_seconds:
             run.save(step, seconds, numbers)  # before the step: at these weights loss and gradient are finite
-            checked = now
+            saved = now
         optimizer.step()
         average.update_parameters(network)
         step += 1
-        recent = reached if math.isnan(recent) else 0.98 * recent + 0.02 * reached
-        if rank() > 0:
-            continue
-        if now - validated > plan.validate_seconds:
-            figures = validate(average.module)
-            validated = time.monotonic()  # a validation slower than its interval must not follow every step
-            curve.note(step, seconds, recent, figures)
-        if draw_sheet is not None and now - drawn > plan.sheet_seconds:
-            run.draw(step, draw_sheet(average.module))
-            drawn = now
-        spent = plan.budget.spent(step, seconds)
-        rate = (step - first) * plan.batch / max(now - started, 1e-9)
-        show(Progress(spent, step, recent, rate, seconds * (1 - spent) / max(spent, 1e-9), figures))
-    if rank() == 0:
+        if watch:
+            watch.after_step(step, seconds, reached)
+    if watch:
         run.save(step, seconds, numbers)
-        figures = validate(average.module)
-        curve.note(step, seconds, recent, figures)
-        if draw_sheet is not None:
-            run.draw(step, draw_sheet(average.module))
+        watch.at_end(step, seconds)
     return average.module, {
         "steps": step,
         **numbers,
         "minutes": round(seconds / 60, 1),
-        **{k: round(v, 4) for k, v in figures.items() if math.isfinite(v)},  # JSON knows no nan
+        **(watch.finite_figures() if watch else {}),
     }
 
 
@@ -216,12 +150,6 @@ class _Run:
             getattr(self, name).load_state_dict(state[name])
         _lay_out(self.optimizer)
         return state["step"], state["seconds"], state["numbers"]
-
-    def draw(self, step: int, sheet: NDArray[np.uint8]) -> None:
-        path = self.folder / "sheets" / f"{step:07d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as file:
-            Image.fromarray(sheet).save(file, "PNG")
 
 
 def _lay_out(optimizer: torch.optim.Optimizer) -> None:

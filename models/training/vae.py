@@ -17,7 +17,8 @@ from models.quality import contrast, retention
 from models.segmenter import Labeled
 from models.tensors import to_images
 from models.training.latents import encode
-from models.training.loop import Plan, Progress, train
+from models.training.loop import train
+from models.training.plan import Plan, Progress
 from models.training.ranks import Batches
 from models.training.sheets import SHEET_IMAGES, reconstruction_sheet
 from models.vae import Vae, build_autoencoder

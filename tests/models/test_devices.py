@@ -17,7 +17,7 @@ from models.schedule import Schedule
 from models.segmenter import Labeled, predict
 from models.synthesis import Recipe
 from models.training import denoiser, vae
-from models.training.loop import Budget, Plan
+from models.training.plan import Budget, Plan
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
 from models.ways import synthesized
 from models.weights import load_networks, save_vae

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.training.loop import Budget, Plan, Progress, train
+from models.training.loop import train
+from models.training.plan import Budget, Plan, Progress
 
 
 def silent(*_: object) -> None:

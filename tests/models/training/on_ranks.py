@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.training.loop import Budget, Plan, Progress, train
+from models.training.loop import train
+from models.training.plan import Budget, Plan, Progress
 from models.training.ranks import Batches, Objective, rank, shared
 from models.training.vae import reconstruction_loss
 from models.vae import build_autoencoder

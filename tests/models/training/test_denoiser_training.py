@@ -10,7 +10,7 @@ import torch
 from models.schedule import Schedule
 from models.training import denoiser
 from models.training.denoiser import draw_level, draw_row, noise_error, train_denoiser
-from models.training.loop import Budget, Plan
+from models.training.plan import Budget, Plan
 from models.training.vae import split
 from tests.models.training.line import silent
 from tests.tiny import tiny_unet

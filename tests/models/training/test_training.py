@@ -18,12 +18,13 @@ from models.phantoms import phantoms
 from models.pixels import from_unit
 from models.schedule import Schedule
 from models.tensors import to_images
-from models.training import loop
+from models.training import loop, watch
 from models.training.curve import Curve
 from models.training.denoiser import train_denoiser
 from models.training.images import TrainingDataError, TrainingImages, open_images
 from models.training.latents import open_latents
-from models.training.loop import Budget, Plan, Progress, train
+from models.training.loop import train
+from models.training.plan import Budget, Plan, Progress
 from models.training.vae import draw_crop, split, train_vae
 from models.weights import load_networks, load_vae, save_denoiser, save_vae
 from tests.full_disk import no_file_above
@@ -298,7 +299,8 @@ def test_a_slow_validation_leaves_time_to_train(tmp_path: Path, monkeypatch: pyt
         clock += 1 / 64
         return (network.weight - 3).square().sum()
 
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock))
+    for module in (loop, watch):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock))
     train(Line(), loss, validate, Plan(Budget(80), 1, 0.1, validate_seconds=0.5), tmp_path, silent)
     assert checked == [33 / 64 + 1, 66 / 64 + 2, 80 / 64 + 3], "not after every step from the first of them on"
 
