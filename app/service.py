@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from anyio import CapacityLimiter
 from celery import Celery
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -17,6 +16,7 @@ from app.database import Database
 from app.monitoring.metrics import Metrics
 from app.settings import Settings
 from app.uploads.decoders import Decoders
+from app.uploads.turns import Turns
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Service:
     celery: Celery
     metrics: Metrics
     decoders: Decoders
-    decoding: CapacityLimiter  # who waits for a decoder holds no thread
+    turns: Turns  # at the decoders
     callers: Callers
     caller: Caller = ANYBODY
 
@@ -43,7 +43,7 @@ def make_service(settings: Settings) -> Service:
         celery=broker.celery_app(settings),
         metrics=Metrics(),
         decoders=decoders,
-        decoding=CapacityLimiter(len(decoders)),
+        turns=Turns(len(decoders)),
         callers=Callers(settings, opened),
     )
 

@@ -38,8 +38,8 @@ async def evaluate(request: Request, service: ServiceDep, idempotency_key: Idemp
     async with read_form(request, allowance) as form:
         parameters, webhook = parse_evaluation(form, service.settings.webhook_hosts)
         await to_thread.run_sync(check_named, service, parameters["synthesis"], idempotency_key)
-        real = await read_set(form, "real", service.decoders, service.decoding)
-        test = await read_set(form, "test", service.decoders, service.decoding)
+        real = await read_set(form, "real", service.decoders, service.turns, service.caller.tenant)
+        test = await read_set(form, "test", service.decoders, service.turns, service.caller.tenant)
         parameters |= {"real_images": len(real), "test_images": len(test)}
         known = (idempotency_key, fingerprint(parameters, [*real, *test], webhook)) if idempotency_key else None
         put = partial(put_images, service, [*real, *test])

@@ -47,7 +47,8 @@ async def synthesize(request: Request, service: ServiceDep, idempotency_key: Ide
     async with read_form(request, allowance) as form:
         parameters, webhook = parse_synthesis(form, service.settings.webhook_hosts)
         await to_thread.run_sync(check_named, service, parameters, len(form.files["image"]), idempotency_key)
-        guides = await read_guides(form, service.decoders, service.decoding, parameters["region"] == CROP)
+        full_size = parameters["region"] == CROP
+        guides = await read_guides(form, service.decoders, service.turns, service.caller.tenant, full_size)
         parameters["guides"] = [guide.row.name for guide in guides]
         known = (idempotency_key, fingerprint(parameters, guides, webhook)) if idempotency_key else None
         put = partial(put_images, service, guides)

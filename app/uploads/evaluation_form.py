@@ -4,7 +4,6 @@ import re
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
-from anyio import CapacityLimiter
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
@@ -14,6 +13,7 @@ from app.uploads.decoders import Decoders
 from app.uploads.forms import FormBoolean, FormInteger, Webhook, files_schema, read_texts, wrong_texts
 from app.uploads.guides import GuideFiles, read_guides, wrong_files
 from app.uploads.multipart import Form
+from app.uploads.turns import Turns
 
 SETS = ("real", "test")
 FILE_FIELDS = tuple(f"{name}_{part}" for name in SETS for part in ("image", "mask"))
@@ -77,10 +77,10 @@ def parse_evaluation(form: Form, receivers: Collection[str]) -> tuple[dict[str, 
     return parameters, found.webhook
 
 
-async def read_set(form: Form, name: str, decoders: Decoders, decoding: CapacityLimiter) -> list[GuideFiles]:
+async def read_set(form: Form, name: str, decoders: Decoders, turns: Turns, tenant: str) -> list[GuideFiles]:
     """The labeled images `real` or `test`, as guides are read. Raises Problem 422 naming every bad file."""
     try:
-        return await read_guides(_one_set(form, name), decoders, decoding)
+        return await read_guides(_one_set(form, name), decoders, turns, tenant)
     except Problem as problem:
         raise invalid([_of_set(name, error) for error in problem.fields]) from problem
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from anyio import CapacityLimiter, create_task_group, to_thread
+from anyio import create_task_group
 from numpy.typing import NDArray
 
 from app.problems import FieldError, invalid
@@ -13,6 +13,7 @@ from app.records import NewGuide
 from app.uploads.decoder import Kind
 from app.uploads.decoders import Decoders
 from app.uploads.multipart import Form, UploadedFile
+from app.uploads.turns import Turns
 from models import pixels
 from models.image_errors import ImageError
 
@@ -49,9 +50,9 @@ def wrong_files(form: Form) -> list[FieldError]:
 
 
 async def read_guides(
-    form: Form, decoders: Decoders, decoding: CapacityLimiter, full_size: bool = False
+    form: Form, decoders: Decoders, turns: Turns, tenant: str, full_size: bool = False
 ) -> list[GuideFiles]:
-    """Every guide of the form, decoded off the event loop. Raises Problem 422 naming every bad file."""
+    """Every guide of the form, decoded when it is its tenant's turn. Raises Problem 422 naming every bad file."""
     pairs = list(zip(form.files["image"], form.files["mask"], strict=True))
     waiting = iter(enumerate(pairs, start=1))
     found: dict[int, GuideFiles | list[FieldError]] = {}
@@ -60,9 +61,7 @@ async def read_guides(
         """One pair after the other, so that a request of a thousand does not stand before all of another's."""
         for number, (image, mask) in waiting:
             place = f"file {number} of {len(pairs)}, " if len(pairs) > 1 else ""
-            found[number] = await to_thread.run_sync(
-                read_guide, decoders, image, mask, place, full_size, limiter=decoding
-            )
+            found[number] = await turns.run(tenant, read_guide, decoders, image, mask, place, full_size)
 
     try:
         async with create_task_group() as readers:

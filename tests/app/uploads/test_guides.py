@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import anyio
 import numpy as np
 import pytest
-from anyio import CapacityLimiter
 from numpy.typing import NDArray
 
 from app.errors import DecoderAway
@@ -17,6 +16,7 @@ from app.problems import Problem
 from app.uploads.decoders import Decoders
 from app.uploads.guides import GuideFiles, read_guides
 from app.uploads.multipart import Form, Spool, UploadedFile
+from app.uploads.turns import Turns
 from models import pixels
 from tests.bad_files import disc, encode
 
@@ -45,7 +45,7 @@ def read(form: Form, count: int, full_size: bool = False) -> Sequence[GuideFiles
     """By so many decoders."""
     decoders = Decoders(10**6, count)
     try:
-        return anyio.run(read_guides, form, decoders, CapacityLimiter(count), full_size)
+        return anyio.run(read_guides, form, decoders, Turns(count), "default", full_size)
     finally:
         decoders.close()
 
