@@ -1,5 +1,7 @@
 """The `pansynth` command."""
 
+import os
+
 import typer
 
 from cli import demo, evaluate, fleet, keys, phantoms, pool, reproduce, split, synthesize, train, up
@@ -33,6 +35,9 @@ def main() -> None:
 
     After Ctrl-C the status is 130, as shells have it.
     """
+    # Read where torch is loaded. Threads that spin while they wait for one another take three to five times as long
+    # where others use the machine, too, and no less where nobody does.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except Failure as failure:

@@ -34,7 +34,7 @@ def up(
         listener = stack.enter_context(_listen(host, port))
         migrate_tables(settings)
         bundled = [] if settings.broker_url else [stack.enter_context(_broker(settings))]
-        environment = _environment(settings, workers)
+        environment = _environment(settings)
         _supervise(listener, [*bundled, *_api_and_workers(settings, listener, environment, workers)])
 
 
@@ -66,22 +66,18 @@ def _api_and_workers(
     ]
 
 
-def _environment(settings: "Settings", workers: int) -> dict[str, str]:
+def _environment(settings: "Settings") -> dict[str, str]:
     """The children's environment.
 
     Every worker computes with torch's own number of threads, however many workers there are: convolutions round
     differently with another number, and what an evaluation finds must not depend on how many workers there are.
-    Threads that wait asleep make that cheap.
     """
-    environment = {
+    return {
         **os.environ,
         "PANSYNTH_BROKER_URL": settings.broker(),
         "PANSYNTH_DATA_DIR": str(settings.data_dir.resolve()),
         "PANSYNTH_API_KEYS_REQUIRED": str(settings.api_keys_required).lower(),
     }
-    if workers > 1:
-        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return environment
 
 
 @contextmanager

@@ -243,6 +243,16 @@ def test_ctrl_c_has_an_exit_status_of_its_own(
     assert capsys.readouterr().err == f"pansynth: {failure}\n"
 
 
+def test_threads_wait_asleep_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.main.app", lambda: None)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    main()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    main()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
 @pytest.mark.parametrize(
     ("guides", "words"),
     [

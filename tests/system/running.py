@@ -24,11 +24,7 @@ from models.pixels import image_png, mask_png
 from tests.waiting import is_alive, until
 
 READY_SECONDS = 240.0  # seconds of work, but the tests may share their cores with others
-ENVIRONMENT = {
-    **os.environ,
-    "PANSYNTH_DEVICE": "cpu",
-    "OMP_WAIT_POLICY": "PASSIVE",
-}  # the tests share the cores
+ENVIRONMENT = {**os.environ, "PANSYNTH_DEVICE": "cpu"}
 # Enough noise levels that a job of the tiny networks lasts for a second or two.
 FIELDS = {"pool": "held", "top_k": 8, "seed": 7, "steps": 40, "start_timestep": 40}
 
