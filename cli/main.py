@@ -1,6 +1,8 @@
 """The `pansynth` command."""
 
+import io
 import os
+import sys
 
 import typer
 
@@ -38,6 +40,8 @@ def main() -> None:
     # Read where torch is loaded. Threads that spin while they wait for one another take three to five times as long
     # where others use the machine, too, and no less where nobody does.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error does: a file's name may be beyond its encoding
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except Failure as failure:

@@ -229,6 +229,14 @@ def test_a_full_disk_is_a_line_and_no_traceback(full_device: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_name_beyond_the_encoding_of_the_output_is_told_all_the_same(tmp_path: Path) -> None:
+    """As on systems of another encoding than UTF-8."""
+    command = pansynth("phantoms", "--count", "1", "--out", str(tmp_path / "r\u00f6ntgen \u96ea"))
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="latin-1", check=True)
+    assert done.stdout.endswith("r\u00f6ntgen \\u96ea\n")
+
+
 @pytest.mark.parametrize("failure, status", [(Failure("no"), 1), (Interrupted("the job goes on"), 130)])
 def test_ctrl_c_has_an_exit_status_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: Failure, status: int
