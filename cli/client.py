@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 from uuid import uuid4
 
 import httpx
@@ -59,20 +60,39 @@ class Unopened:
 @contextmanager
 def connect(url: str) -> Iterator[httpx.Client]:
     """A client of the service at `url`, with the key $PANSYNTH_API_KEY. Raises Failure if no service answers there."""
-    headers = _authorization()
-    timeout = httpx.Timeout(60.0, connect=10.0)
     try:
-        address = urlsplit(url)
-        if address.scheme not in ("http", "https") or not address.hostname:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("it lacks http:// or https:// or a host")
-        own = is_loopback(address.hostname)  # no proxy leads to it
-        client = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=not own)
+        address = httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
         raise Failure(f"--url {url}: {error}; it looks like http://127.0.0.1:8000") from error
-    with client:
-        if not _says_alive(answer_of(client, "GET", "/livez")):
-            raise Failure(f"--url {url}: something answers there, but it is not pansynth")
+    with _client(address) as client:
+        try:
+            if not _says_alive(answer_of(client, "GET", "/livez")):
+                raise Failure(f"--url {url}: something answers there, but it is not pansynth")
+        except Failure as failure:
+            raise Failure(f"{failure}{_by_way_of(address)}") from failure
         yield client
+
+
+def _client(address: httpx.URL) -> httpx.Client:
+    """Raises Failure where the environment names a proxy that httpx cannot use."""
+    timeout = httpx.Timeout(60.0, connect=10.0)
+    own = is_loopback(address.host)  # no proxy leads to it
+    try:
+        return httpx.Client(base_url=address, headers=_authorization(), timeout=timeout, trust_env=not own)
+    except (httpx.InvalidURL, ValueError, ImportError) as error:  # of socks5:, without the package for it
+        raise Failure(f"the proxy that ALL_PROXY, HTTP_PROXY or HTTPS_PROXY names cannot be used: {error}") from error
+
+
+def _by_way_of(address: httpx.URL) -> str:
+    """The proxy between, if there is one: what fails may have failed there."""
+    proxies = getproxies()
+    proxy = proxies.get(address.scheme, proxies.get("all"))
+    if not proxy or is_loopback(address.host) or proxy_bypass(address.host):
+        return ""
+    return f"; asked through the proxy {httpx.URL(proxy).host}: set NO_PROXY={address.host} to ask without it"
 
 
 def _authorization() -> dict[str, str]:
@@ -198,8 +218,9 @@ def _label(job: Json) -> str:
 def saying_where(client: httpx.Client, job: Json) -> Iterator[None]:
     """Says where the job is when Ctrl-C, as Interrupted, or a service that is away ends the command."""
     verb = "is" if job["status"] in ENDED else "goes on"
+    again = "sends what is lacking" if job["kind"] == "pool_import" else "takes it up"
     where = f"the job {verb} at {str(client.base_url).rstrip('/')}{job['links']['self']}"
-    where += "; the same command again takes it up" if job["kind"] != "pool_import" else ""
+    where += f"; the same command again {again}"
     try:
         yield
     except KeyboardInterrupt:

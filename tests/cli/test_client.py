@@ -175,8 +175,9 @@ def test_a_form_may_have_more_files_than_a_process_may_open(tmp_path: Path, brok
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_ctrl_c_says_where_the_job_goes_on() -> None:
-    job = {"id": "7", "kind": "synthesis", "status": "running", "links": {"self": "/jobs/7"}}
+@pytest.mark.parametrize(("kind", "again"), [("synthesis", "takes it up"), ("pool_import", "sends what is lacking")])
+def test_ctrl_c_says_where_the_job_goes_on(kind: str, again: str) -> None:
+    job = {"id": "7", "kind": kind, "status": "running", "links": {"self": "/jobs/7"}}
 
     def press(*_: object) -> None:
         raise KeyboardInterrupt
@@ -185,7 +186,7 @@ def test_ctrl_c_says_where_the_job_goes_on() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=body))
     with (
         httpx.Client(base_url="http://pans:8000", transport=transport) as client,
-        pytest.raises(Interrupted, match=r"goes on at http://pans:8000/jobs/7; the same command again"),
+        pytest.raises(Interrupted, match=f"goes on at http://pans:8000/jobs/7; the same command again {again}$"),
     ):
         wait(client, job, press)
 
@@ -206,9 +207,9 @@ def test_a_service_that_stays_away_does_not_take_the_jobs_address_with_it(monkey
     transport = httpx.MockTransport(lambda _: httpx.Response(503, text="starting"))
     with (
         httpx.Client(base_url="http://pans:8000", transport=transport) as client,
-        pytest.raises(Failure, match=r"status 503, 'starting'; the job goes on at http://pans:8000/jobs/7$"),
+        pytest.raises(Failure, match=r"status 503, 'starting'; the job goes on at http://pans:8000/jobs/7;"),
     ):
-        wait(client, {"id": "7", "kind": "pool_import", "status": "running", "links": {"self": "/jobs/7"}}, quiet)
+        wait(client, {"id": "7", "kind": "synthesis", "status": "running", "links": {"self": "/jobs/7"}}, quiet)
 
 
 def test_a_download_whose_content_is_not_what_was_promised_is_thrown_away(tmp_path: Path) -> None:
@@ -229,6 +230,41 @@ def test_a_key_that_cannot_be_sent_is_blamed_and_not_shown(monkeypatch: pytest.M
     with pytest.raises(Failure, match=r"^PANSYNTH_API_KEY has a character") as failed, connect("http://127.0.0.1:1"):
         pass
     assert key not in str(failed.value)
+
+
+@pytest.fixture
+def through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens at the proxy."""
+    for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:1")
+
+
+@pytest.mark.usefixtures("through_a_proxy")
+def test_a_proxy_between_is_told_with_what_failed() -> None:
+    with (
+        pytest.raises(
+            Failure, match=r"^no answer from http://pans:8000.+ proxy 127\.0\.0\.1: set NO_PROXY=pans "
+        ) as failed,
+        connect("http://pans:8000"),
+    ):
+        pass
+    assert "secret" not in str(failed.value)
+
+
+@pytest.mark.usefixtures("through_a_proxy")
+def test_no_proxy_is_blamed_that_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "pans.invalid")
+    for url in ("http://pans.invalid", "http://127.0.0.1:1"):
+        with pytest.raises(Failure, match=r"running\?$"), connect(url):
+            pass
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "ftp://proxy", "http://proxy:port"])
+def test_a_proxy_that_cannot_be_used_is_told_in_words(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(Failure, match=r"^the proxy that ALL_PROXY, .+ cannot be used: "), connect("http://pans:8000"):
+        pass
 
 
 @contextmanager
