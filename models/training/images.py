@@ -18,6 +18,7 @@ from models.pixels import HEIGHT, WIDTH, check_same_size, file_sha256, read_imag
 from models.sharing import alone, whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
+UNREAD = {".gif", ".jp2", ".webp"}  # found all the same, to be refused by name: none is missing and nobody knows
 LEAST = 8
 CHUNK = 64  # files between two entries in the index: what a kill costs at most
 
@@ -74,7 +75,7 @@ def is_image(path: Path) -> bool:
 
 def has_ending(path: Path) -> bool:
     """Whether the ending is an image's; the last number of a DICOM UID is none."""
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in SUFFIXES | UNREAD
 
 
 def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LEAST) -> TrainingImages:

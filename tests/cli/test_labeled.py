@@ -82,6 +82,12 @@ def test_an_image_that_could_have_either_of_two_masks_is_refused(tmp_path: Path)
         labeled_pairs(folder)
 
 
+def test_a_mask_of_a_format_that_is_not_read_is_not_missing(tmp_path: Path) -> None:
+    """The service says what is wrong with it."""
+    folder = make_labeled(tmp_path, "images/x.tif", "masks/x.gif")
+    assert [(image.name, mask.name) for image, mask in labeled_pairs(folder)] == [("x.tif", "x.gif")]
+
+
 def test_what_file_managers_leave_in_a_folder_is_passed_over(tmp_path: Path) -> None:
     clutter = [f"{part}/{name}" for part in ("images", "masks") for name in (".DS_Store", "Thumbs.db", "x.txt")]
     folder = make_labeled(tmp_path, "images/x.jpg", "masks/x.png", *clutter)

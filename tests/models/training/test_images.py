@@ -76,6 +76,20 @@ def test_dicom_without_an_ending_is_found_and_what_systems_hide_is_passed_over(t
     assert {path.name for path in image_paths(tmp_path)} == {"IM00001", "1.2.840.113619.2.55", "a.dcm"}
 
 
+def test_a_picture_of_a_format_that_is_not_read_is_named_and_not_passed_over(tmp_path: Path) -> None:
+    folder = write(tmp_path / "data", 8)
+    picture = Image.open(folder / "000.png")
+    for ending in ("gif", "webp", "JP2"):
+        picture.save(folder / f"more.{ending}")
+    said: list[str] = []
+    assert len(open_images(folder, tmp_path / "cache", silent, said.append).pixels) == 8
+    assert [line.partition(";")[0] for line in said] == [
+        "more.JP2 is left out: the file is a JPEG 2000 file",
+        "more.gif is left out: the file is a GIF file",
+        "more.webp is left out: the file is a WebP file",
+    ]
+
+
 def test_masks_beside_images_are_no_radiographs(tmp_path: Path) -> None:
     for part in ("images", "masks"):
         write(tmp_path / part, 8)
