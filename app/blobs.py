@@ -1,8 +1,10 @@
 """The blob store: bytes by key (`app.keys`) in a local folder or an S3-compatible bucket."""
 
+import errno
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -23,6 +25,7 @@ PIECE = 1 << 20
 # Of a bucket that answers 500 or not at all. After them a request gets 503 and a step waits; neither tries for minutes.
 RETRIES: "RetryConfig" = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
 PARTS = 4  # of 5 MB each, of a large file, that are under way at once
+LEAST_ROOM = 1 << 20  # bytes free on a folder's disk; of a full one some thousands may be left
 LISTED = 500  # entries handed over at once
 NO_STORE = "there is no such bucket"
 _STAGED = re.compile(r"#\d+$")  # how LocalStore names what it has not renamed yet
@@ -107,8 +110,13 @@ class Blobs:
             return int(obstore.head(self._store, key)["size"])
 
     def check(self) -> None:
-        """Raise where nothing can be read. It lists, since a missing bucket answers a read as a missing blob does."""
+        """Raise where nothing can be read, or a folder's disk is full.
+
+        It lists, since a missing bucket answers a read as a missing blob does.
+        """
         next(self.list("ready/"), None)
+        if self._folder is not None and shutil.disk_usage(self._folder).free < LEAST_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
 
     def exists(self, key: str) -> bool:
         try:

@@ -15,6 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 from uuid import uuid4
 
 import httpx
+import typer
 
 from app.uploads.file_names import legible
 from app.webhooks.hosts import is_loopback
@@ -26,6 +27,7 @@ File = tuple[str, str, Path]  # field, name to send, where it lies
 
 ENDED = ("succeeded", "failed", "cancelled")
 POLL_SECONDS = 0.4
+STILL_SECONDS = 15.0  # without a step forward, after which the service is asked what it lacks
 PATIENCE_SECONDS = 60.0  # how long a service that was there may be away: it is being started again
 GATEWAY = (502, 503, 504)
 T = TypeVar("T")
@@ -196,15 +198,46 @@ def _text(value: object) -> str:
 
 def wait(client: httpx.Client, job: Json, show: Show) -> Json:
     """Follow the job until it succeeded. Raises Failure if it failed or was cancelled, Interrupted."""
+    watch = _Standstill(client)
     with saying_where(client, job):
         while job["status"] not in ENDED:
             time.sleep(POLL_SECONDS)
             job = _patiently(partial(answer_of, client, "GET", job["links"]["self"])).json()
             show(job["progress"]["done"], job["progress"]["total"], _label(job))
+            watch(job)
     if job["status"] != "succeeded":
         error = job["error"] or {}
         raise Failure(f"job {job['id']} {job['status']}: {error.get('detail', 'it was cancelled')}")
     return job
+
+
+class _Standstill:
+    """Tells, once, what the service lacks while a job does not move: a worker, perhaps, or room on its disk."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        self._seen: object = None
+        self._since = time.monotonic()
+        self._said = ""
+
+    def __call__(self, job: Json) -> None:
+        seen, now = (job["stage"], job["progress"]), time.monotonic()
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        elif now - self._since > STILL_SECONDS:
+            self._since = now
+            self._tell(self._lacking())
+
+    def _lacking(self) -> str:
+        try:
+            return "; ".join(error["detail"] for error in self._client.get("/readyz").json()["errors"])
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):  # it is ready, or away, or that was a proxy's answer
+            return ""
+
+    def _tell(self, words: str) -> None:
+        if words and words != self._said:
+            typer.echo(f"the job waits: {words}", err=True)
+        self._said = words
 
 
 def _label(job: Json) -> str:

@@ -2,6 +2,7 @@ import socket
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -82,6 +83,16 @@ def test_it_is_not_ready_without_its_stores(settings: Settings) -> None:
         answer = served.client.get("/readyz")
     assert answer.status_code == 503
     assert [error["field"] for error in answer.json()["errors"]] == ["store", "broker", "worker"]
+
+
+def test_a_full_disk_is_told(client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers cannot give a sign of life any more, and starting another one would not help."""
+    give_sign_of_life(service, [])
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=40_000))
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert [error["field"] for error in answer.json()["errors"]] == ["store"]
+    assert "No space left on device" in answer.json()["errors"][0]["detail"]
 
 
 def test_a_bucket_that_is_not_there_is_a_store_that_is_away(settings: Settings, s3_url: str, tmp_path: Path) -> None:

@@ -202,6 +202,27 @@ def test_a_job_that_makes_samples_anew_is_seen_to_move() -> None:
     assert shown == ["sampling", "sampling, 3 made anew", "sampling, 6 made anew", "sampling"]
 
 
+def test_a_job_that_does_not_move_is_told_with_what_the_service_lacks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(client_module, "STILL_SECONDS", 0.0)
+    job = {"id": "7", "kind": "synthesis", "status": "queued", "stage": None, "links": {"self": "/jobs/7"}}
+    job |= {"progress": {"done": 0, "total": 3}}
+    states = iter([job] * 4 + [job | {"status": "succeeded"}])
+    errors = [{"field": "store", "detail": "No space left"}, {"field": "worker", "detail": "no worker is there"}]
+    lacking = iter([(503, {"detail": "not ready", "errors": errors})] * 2 + [(200, {"status": "ready"})] * 9)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/jobs/7":
+            return httpx.Response(200, json=next(states))
+        status, body = next(lacking)
+        return httpx.Response(status, json=body)
+
+    with httpx.Client(base_url="http://pans:8000", transport=httpx.MockTransport(answer)) as client:
+        wait(client, job, quiet)
+    assert capsys.readouterr().err == "the job waits: No space left; no worker is there\n"
+
+
 def test_a_service_that_stays_away_does_not_take_the_jobs_address_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "PATIENCE_SECONDS", -1.0)
     transport = httpx.MockTransport(lambda _: httpx.Response(503, text="starting"))
