@@ -94,7 +94,8 @@ def _by_way_of(address: httpx.URL) -> str:
     proxy = proxies.get(address.scheme, proxies.get("all"))
     if not proxy or is_loopback(address.host) or proxy_bypass(address.host):
         return ""
-    return f"; asked through the proxy {httpx.URL(proxy).host}: set NO_PROXY={address.host} to ask without it"
+    shown = proxy.rpartition("@")[2]  # without user and password
+    return f"; asked through the proxy {shown}: set NO_PROXY={address.host} to ask without it"
 
 
 def _authorization() -> dict[str, str]:

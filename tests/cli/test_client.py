@@ -258,14 +258,14 @@ def through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listens at the proxy."""
     for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "me:secret@127.0.0.1:1")
 
 
 @pytest.mark.usefixtures("through_a_proxy")
 def test_a_proxy_between_is_told_with_what_failed() -> None:
     with (
         pytest.raises(
-            Failure, match=r"^no answer from http://pans:8000.+ proxy 127\.0\.0\.1: set NO_PROXY=pans "
+            Failure, match=r"^no answer from http://pans:8000.+ proxy 127\.0\.0\.1:1: set NO_PROXY=pans "
         ) as failed,
         connect("http://pans:8000"),
     ):
