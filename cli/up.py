@@ -35,15 +35,16 @@ def up(
         migrate_tables(settings)
         bundled = [] if settings.broker_url else [stack.enter_context(_broker(settings))]
         environment = _environment(settings)
-        _supervise(listener, [*bundled, *_api_and_workers(settings, listener, environment, workers)])
+        _supervise(listener, settings.data_dir, [*bundled, *_api_and_workers(settings, listener, environment, workers)])
 
 
-def _supervise(listener: socket.socket, children: "list[Child]") -> None:
+def _supervise(listener: socket.socket, data_dir: Path, children: "list[Child]") -> None:
     from cli.supervisor import Supervisor
 
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    Supervisor(children, lambda: _answers(f"{url}/readyz"), f"pansynth is ready at {url}").run()
+    words = f"pansynth is ready at {url}\nits data folder is {data_dir.resolve()}"
+    Supervisor(children, lambda: _answers(f"{url}/readyz"), words).run()
 
 
 def _api_and_workers(

@@ -42,8 +42,10 @@ def test_ctrl_c_leaves_no_process_and_no_socket(first_run: FirstRun) -> None:
     assert first_run.status == 0
 
 
-def test_it_says_one_line(first_run: FirstRun) -> None:
-    assert first_run.output == f"pansynth is ready at {first_run.url}\n"
+def test_it_says_where_it_is_and_where_its_data_are(first_run: FirstRun) -> None:
+    address, folder = first_run.output.splitlines()
+    assert address == f"pansynth is ready at {first_run.url}"
+    assert (Path(folder.removeprefix("its data folder is ")) / "logs").is_dir()
 
 
 def test_a_kill_leaves_no_process(restarted: Restarted) -> None:
