@@ -27,12 +27,13 @@ from app.database import clock
 from app.errors import JobEnded, JobInUse, JobNotFound, JobRunning, PoolTooSmall
 from app.failures import fail_next, fail_one
 from app.leases import (
+    CLAIMABLE,
     FIRST_STAGE,
     LAST_STAGE,
     WORKABLE,
     add_step,
     add_steps,
-    claimable,
+    at,
     count_done,
     fairest,
     hold,
@@ -335,11 +336,11 @@ def sweep(session: Session, *, now: datetime, limit: int = 64) -> list[str]:
     ready = (
         select(Step.job_id)
         .join(Job, Job.id == Step.job_id)
-        .where(Job.status.in_(WORKABLE), claimable(now))
+        .where(Job.status.in_(WORKABLE), CLAIMABLE)
         .order_by(Job.created_at, Step.id)
         .limit(limit)
     )
-    return list(session.scalars(ready))
+    return list(session.scalars(ready, at(now)))
 
 
 # --- The parts that the verbs share ---

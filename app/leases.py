@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Subquery, and_, exists, func, not_, or_, select
+from sqlalchemy import ColumnElement, Executable, Subquery, and_, bindparam, exists, func, not_, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from app.access.tenants import visible
@@ -36,18 +37,16 @@ def hold(session: Session, claim: Claim) -> tuple[Job, Step]:
     return job, step
 
 
-def _lasts(now: datetime) -> ColumnElement[bool]:
-    """A lease that ends later than any can is from before the clock was set back."""
-    return Step.leased_until.between(now, now + LONGEST_LEASE)
+def at(now: datetime) -> dict[str, datetime]:
+    """The parameters of a query for what is CLAIMABLE or IS_WORKED_AT then."""
+    return {"now": now, "latest": now + LONGEST_LEASE}
 
 
-def is_worked_at(now: datetime) -> ColumnElement[bool]:
-    """Whether a worker holds a step, rather than the step being left for a while (`leave`)."""
-    return and_(Step.status == "leased", _lasts(now), Step.lease.is_not(None))
-
-
-def claimable(now: datetime) -> ColumnElement[bool]:
-    return or_(Step.status == "ready", and_(Step.status == "leased", not_(_lasts(now))))
+# A lease that ends later than any can is from before the clock was set back.
+_LASTS = Step.leased_until.between(bindparam("now"), bindparam("latest"))
+CLAIMABLE = or_(Step.status == "ready", and_(Step.status == "leased", not_(_LASTS)))
+# Whether a worker holds a step, rather than the step being left for a while (`leave`).
+IS_WORKED_AT = and_(Step.status == "leased", _LASTS, Step.lease.is_not(None))
 
 
 def lock_free_step(session: Session, job_id: str, step_id: int, now: datetime) -> tuple[Job, Step] | None:
@@ -57,8 +56,8 @@ def lock_free_step(session: Session, job_id: str, step_id: int, now: datetime) -
     """
     savepoint = session.begin_nested()
     job = lock(session, job_id)
-    query = select(Step).where(Step.id == step_id, claimable(now))
-    step = session.scalar(query, execution_options={"populate_existing": True})
+    query = select(Step).where(Step.id == step_id, CLAIMABLE)
+    step = session.scalar(query, at(now), execution_options={"populate_existing": True})
     if job is None or job.status not in WORKABLE or step is None:
         savepoint.rollback()
         return None
@@ -73,25 +72,30 @@ def fairest(session: Session, now: datetime, kinds: Collection[str] | None) -> t
     same rule, the key, and of that the job. So a small job waits for a step of a large one, not for its end, even where
     one worker does everything.
     """
-    nexts = select(Step.job_id, func.min(Step.id).label("step_id")).where(claimable(now)).group_by(Step.job_id)
+    row = session.execute(_fairest(None if kinds is None else frozenset(kinds)), at(now)).first()
+    return None if row is None else (row[0], row[1])
+
+
+@cache
+def _fairest(kinds: frozenset[str] | None) -> Executable:
+    """Put together once: that takes longer than the database does."""
+    nexts = select(Step.job_id, func.min(Step.id).label("step_id")).where(CLAIMABLE).group_by(Step.job_id)
     if kinds is not None:
-        nexts = nexts.where(Step.kind.in_(kinds))
+        nexts = nexts.where(Step.kind.in_(sorted(kinds)))
     candidates = nexts.subquery()
     query = select(Job.id, candidates.c.step_id).join(candidates, candidates.c.job_id == Job.id)
     order: list[ColumnElement[int]] = []
     for columns in ((Job.tenant,), (Job.tenant, Job.api_key), (Job.id,)):
-        held = _leased_by(now, *columns)
+        held = _leased_by(*columns)
         query = query.outerjoin(held, and_(*(held.c[column.key] == column for column in columns)))
         order += [func.coalesce(held.c.leases, 0), _last_turn_of(*columns)]
-    query = query.where(Job.status.in_(WORKABLE)).order_by(*order, Job.created_at, Job.id).limit(1)
-    row = session.execute(query).first()
-    return None if row is None else (row[0], row[1])
+    return query.where(Job.status.in_(WORKABLE)).order_by(*order, Job.created_at, Job.id).limit(1)
 
 
-def _leased_by(now: datetime, *columns: InstrumentedAttribute[str]) -> Subquery:
+def _leased_by(*columns: InstrumentedAttribute[str]) -> Subquery:
     """How many steps workers are at, by these columns of their jobs."""
     held = select(*columns, func.count().label("leases")).join(Step, Step.job_id == Job.id)
-    return held.where(is_worked_at(now)).group_by(*columns).subquery()
+    return held.where(IS_WORKED_AT).group_by(*columns).subquery()
 
 
 def _last_turn_of(*columns: InstrumentedAttribute[str]) -> ColumnElement[int]:
@@ -108,8 +112,8 @@ def latest_turn(session: Session) -> int:
 
 def is_held(session: Session, job_id: str, now: datetime) -> bool:
     """Whether a worker is at one of the job's steps."""
-    held = exists().where(Step.job_id == job_id, is_worked_at(now))
-    return bool(session.scalar(select(held)))
+    held = exists().where(Step.job_id == job_id, IS_WORKED_AT)
+    return bool(session.scalar(select(held), at(now)))
 
 
 def count_done(session: Session, job: Job, done: int = 1) -> None:
