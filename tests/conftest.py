@@ -108,7 +108,8 @@ def s3_endpoint() -> Iterator[str]:
     endpoint = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", endpoint.rpartition(":")[2]]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until_there(lambda: httpx.get(endpoint, trust_env=False), httpx.TransportError)
+    with httpx.Client(trust_env=False) as client:
+        until_there(lambda: client.get(endpoint), httpx.TransportError)
     yield endpoint
     server.terminate()
     server.wait(10)

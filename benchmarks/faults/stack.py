@@ -43,6 +43,10 @@ class Stack:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
     newer: set[str] = field(default_factory=set)
+    # One for all requests: each new one reads the certificates anew, for longer than an answer takes.
+    http: httpx.Client = field(
+        default_factory=lambda: httpx.Client(trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+    )
 
     def __post_init__(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -86,7 +90,7 @@ class Stack:
 
     def is_ready(self) -> bool:
         with suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+            return self.http.get(f"{self.url}/readyz").status_code == 200
         return False
 
     def kill(self, name: str) -> None:
@@ -148,6 +152,7 @@ def running(data_dir: Path, weights_dir: Path, workers: int = 2, stores: Stores 
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             broker_socket(data_dir).unlink(missing_ok=True)
+            stack.http.close()
 
 
 def is_genuine(received: Received) -> int:

@@ -64,7 +64,7 @@ class Client:
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             with suppress(httpx.TransportError):
-                answer = httpx.request(method, self.stack.url + path, timeout=40, trust_env=False, **request)
+                answer = self.stack.http.request(method, self.stack.url + path, timeout=40, **request)
                 if answer.status_code >= 500 and answer.status_code != 503:
                     self.wrong.append(f"{method} {path} -> {answer.status_code}")
                 elif answer.status_code != 503:

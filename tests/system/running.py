@@ -193,7 +193,8 @@ def fleet(folder: Path, weights_dir: Path, database_url: str, broker_url: str, w
             worker = pansynth("worker", "--name", f"worker-{number}")
             stack.enter_context(started(worker, environment, folder / f"worker-{number}.log"))
         service = stack.enter_context(api(folder, environment))
-        until_ready(lambda: httpx.get(f"{service.url}/readyz").status_code == 200, service.process, service.log)
+        with service.client() as client:
+            until_ready(lambda: client.get("/readyz").status_code == 200, service.process, service.log)
         yield service
 
 
