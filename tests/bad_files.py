@@ -171,6 +171,7 @@ def _transparent(opacity: NDArray[np.uint8]) -> bytes:
     return encode(np.dstack([np.full((96, 160, 3), 255, np.uint8), opacity]))
 
 
+@cache
 def not_images() -> dict[str, Upload]:
     """Files that neither an image nor a mask may be."""
     png, jpeg, tiff = (encode(gradient().astype(np.uint8), kind) for kind in ("PNG", "JPEG", "TIFF"))
@@ -213,6 +214,7 @@ def not_images() -> dict[str, Upload]:
     }
 
 
+@cache
 def images() -> dict[str, Upload]:
     """What may come as a guide's image or into a pool."""
     deep = gradient(top=65_535)
@@ -238,6 +240,7 @@ def images() -> dict[str, Upload]:
     }
 
 
+@cache
 def masks() -> dict[str, Upload]:
     """What may come as a mask."""
     inside = disc()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -79,15 +80,20 @@ def fill_pool(service: Service, name: str, count: int) -> list[str]:
     with service.database.write() as session:
         pool = pools.create(session, name)
         for n in range(count):
-            picture = np.full((256, 512), n, np.uint8)
-            picture[:64] += np.arange(64, dtype=np.uint8)[:, None]  # a plain one is no radiograph
-            png = pixels.image_png(picture)
+            png = pool_png(n)
             digests.append(pixels.sha256(png))
             service.blobs.put(keys.pool_image(pool.id, digests[-1]), png)
             row = {"name": f"pan-{n}.png", "width": 600, "height": 300, "sha256": digests[-1]}
             session.add(PoolImage(pool_id=pool.id, created_at=datetime.now(UTC), **row))
             session.flush()
     return digests
+
+
+@cache
+def pool_png(number: int) -> bytes:
+    picture = np.full((256, 512), number, np.uint8)
+    picture[:64] += np.arange(64, dtype=np.uint8)[:, None]  # a plain one is no radiograph
+    return pixels.image_png(picture)
 
 
 def give_sign_of_life(service: Service, models: list[str], figures: dict[str, Any] | None = None) -> None:
