@@ -38,7 +38,7 @@ def main() -> None:
     After Ctrl-C the status is 130, as shells have it.
     """
     # Read where torch is loaded. Threads that spin while they wait for one another take three to five times as long
-    # where others use the machine, too, and no less where nobody does.
+    # where others use the machine, too, and are no faster where nobody does.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error does: a file's name may be beyond its encoding
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -94,7 +94,7 @@ class Callers:
         return self._used(seen)
 
     def _look_up(self, prefix: str | None) -> _Seen | None:
-        """One indexed query, or none within BELIEVED_SECONDS of the last."""
+        """One indexed query and one for the clock, or none within BELIEVED_SECONDS of the last."""
         if prefix is None:
             return None
         until, seen = self._believed.get(prefix, (0.0, None))
