@@ -232,7 +232,7 @@ def answering(problem_of: Callable[[Request, Any], Problem]) -> Callable[[Reques
     return handle
 
 
-async def on_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def on_disconnect(_request: Request, _error: Exception) -> Response:
     return Response(status_code=499)  # nobody reads it; this only keeps the log free of a traceback
 
 

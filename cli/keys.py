@@ -90,7 +90,8 @@ def list_(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     settings = settings_for(data_dir)
     check_tables(settings)
     with _database(settings) as database, database.read() as session:
-        keys = [_told(row, clock(session)) for row in api_keys.list_(session)]
+        now = clock(session)
+        keys = [_told(row, now) for row in api_keys.list_(session)]
     if as_json:
         typer.echo(json.dumps(keys))
         return

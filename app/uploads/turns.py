@@ -2,12 +2,12 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import anyio
 from anyio import CapacityLimiter, to_thread
 
-Given = ParamSpec("Given")
+Given = TypeVarTuple("Given")
 Found = TypeVar("Found")
 
 
@@ -19,13 +19,11 @@ class Turns:
         self._free = count
         self._waiting: dict[str, deque[anyio.Event]] = {}  # by tenant, who comes next first
 
-    async def run(
-        self, tenant: str, function: Callable[Given, Found], *args: Given.args, **kwargs: Given.kwargs
-    ) -> Found:
+    async def run(self, tenant: str, function: Callable[[*Given], Found], *given: *Given) -> Found:
         """What the function returns, called in a thread when it is the tenant's turn."""
         await self._wait(tenant)
         try:
-            return await to_thread.run_sync(lambda: function(*args, **kwargs), limiter=self._threads)
+            return await to_thread.run_sync(function, *given, limiter=self._threads)
         finally:
             self._hand_on()
 
