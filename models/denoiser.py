@@ -4,6 +4,8 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
+LATENT_SIZE = (32, 64)  # of a radiograph of 256 x 512
+
 
 class Denoiser(nn.Module):
     """A `UNet2DModel` that predicts the noise; it counts noise levels from 1, diffusers from 0."""
@@ -23,7 +25,7 @@ def build_unet(
 ) -> UNet2DModel:
     """An untrained U-Net without attention, as Medfusion's; it starts by predicting no noise at all."""
     unet = UNet2DModel(
-        sample_size=(32, 64),
+        sample_size=LATENT_SIZE,
         in_channels=latent_channels,
         out_channels=latent_channels,
         down_block_types=("DownBlock2D",) * len(channels),

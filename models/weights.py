@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DModel
 
-from models.denoiser import Denoiser
+from models.denoiser import LATENT_SIZE, Denoiser
 from models.memorisation import FILE as TRAINING_LATENTS
 from models.memorisation import TrainingLatents, load_training_latents, save_training_latents
 from models.pixels import file_sha256, sha256
@@ -47,7 +47,8 @@ class WeightsError(ValueError):
 class Networks:
     """The trained networks, in memory on `device` and ready for inference; `sha256` is that of their manifest.
 
-    The denoiser is to be called by `models.synthesis.predict_noise`: its weights have the precision of `autocast`.
+    The denoiser is to be called by `models.synthesis.predict_noise`, and not to be saved again: its weights have the
+    precision of `autocast` and the layout of the device.
     """
 
     name: str
@@ -78,7 +79,8 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
         )
     device = torch.device(device)
     denoiser = Denoiser(unet).to(device).eval().requires_grad_(False)
-    settle(denoiser, device)
+    latent, timestep = torch.zeros(1, channels, *LATENT_SIZE), torch.ones(1, dtype=torch.int64)
+    settle(denoiser, latent.to(device), timestep.to(device))
     return Networks(
         name=manifest["name"],
         sha256=sha256(raw),

@@ -12,10 +12,11 @@ import torch
 from app import jobs, keys
 from app.blobs import Blobs
 from app.monitoring.figures import Figures
+from models.denoiser import Denoiser
 from models.phantoms import Phantom
-from models.weights import load_networks, save_denoiser
+from models.weights import save_denoiser
 from tests.threads import threads
-from tests.tiny import make_tiny_weights
+from tests.tiny import make_tiny_weights, tiny_unet
 from tests.worker_service import claim, dataset, failure, look, manifest, submit, work_off, work_until
 from worker import sampling
 from worker.tasks import work
@@ -37,10 +38,10 @@ def test_pixels_that_are_no_numbers_fail_the_job_and_are_not_kept(
 ) -> None:
     assert place.settings.weights_dir is not None
     folder = make_tiny_weights(place.settings.weights_dir / "broken")
-    networks = load_networks(folder, "cpu")
+    unet = tiny_unet()
     with torch.no_grad():
-        networks.denoiser.unet.conv_out.bias.fill_(float("nan"))
-    save_denoiser(folder, networks.denoiser, {})
+        unet.conv_out.bias.fill_(float("nan"))
+    save_denoiser(folder, Denoiser(unet), {})
     job_id = submit(place, radiographs[:1], model="broken")
     work_off(place)
     assert "not finite" in failure(place, job_id)

@@ -9,11 +9,12 @@ import pytest
 
 from app.tables import Job, Sample
 from app.trust import quality_summary
+from models.denoiser import Denoiser
 from models.memorisation import describe_training
 from models.phantoms import Phantom
 from models.training.latents import encode as encode_training
 from models.weights import load_networks, save_denoiser
-from tests.tiny import make_tiny_weights
+from tests.tiny import make_tiny_weights, tiny_unet
 from tests.worker_service import GoingOn, dataset, failure, look, manifest, members, submit, work_off
 from worker import planning, sampling
 from worker.workplace import Workplace
@@ -149,7 +150,7 @@ def test_weights_that_know_their_training_images_tell_how_far_a_sample_is(
     # Three images of the pool, which ought not to be; two were seen mirrored.
     seen = [radiographs[row].image[:, ::way].copy() for row, way in ((2, -1), (3, 1), (4, -1))]
     known = describe_training(encode_training(networks.vae, image[None], networks.device) for image in seen)
-    save_denoiser(folder, networks.denoiser, {}, known)
+    save_denoiser(folder, Denoiser(tiny_unet()), {}, known)
     _, data = finished(place, radiographs[:1], top_k=12, model="knowing")
     distances = {row["pool_image_name"]: float(row["training_distance"]) for row in manifest(data)}
     copied = [distances[f"{n}.png"] for n in range(3)]
