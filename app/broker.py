@@ -60,8 +60,7 @@ def wake(celery: Celery, job_id: str, count: int = 1) -> None:
 def waiting(celery: Celery) -> int:
     """Wake-ups in the queue that no worker has taken yet."""
     with celery.connection_for_write() as connection:
-        channel = connection.default_channel
-        return int(channel._size(QUEUE)) if hasattr(channel, "_size") else 0
+        return int(connection.default_channel._size(QUEUE))
 
 
 def top_up(celery: Celery, job_ids: Sequence[str]) -> int:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session
@@ -74,7 +74,7 @@ def connect(url: str) -> Database:
     """Open a database; of a SQLite file the folder is made. Nothing is asked of the server yet."""
     address = make_url(url)
     if address.get_backend_name() == "sqlite":
-        return Database(_connect_sqlite(url))
+        return Database(_connect_sqlite(address))
     if address.drivername in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
     address = address.set(query={**PATIENCE, **address.query})
@@ -144,12 +144,12 @@ def dialect_of(session: Session) -> Any:
     return postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
 
 
-def _connect_sqlite(url: str) -> Engine:
-    file = make_url(url).database
-    if file and file != ":memory:":
-        Path(file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        Path(file).touch(mode=0o600)  # SQLite would let everybody on the machine read it; its -wal and -shm follow suit
-    engine = create_engine(url, hide_parameters=HIDE)
+def _connect_sqlite(address: URL) -> Engine:
+    if address.database and address.database != ":memory:":
+        file = Path(address.database)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.touch(mode=0o600)  # SQLite would let everybody on the machine read it; its -wal and -shm follow suit
+    engine = create_engine(address, hide_parameters=HIDE)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _entry: ConnectionPoolEntry) -> None:

@@ -190,7 +190,7 @@ def index_done(session: Session, claim: Claim, model_sha256: str) -> int:
     images = session.scalar(
         select(func.count()).where(PoolImage.pool_id == job.pool_id, PoolImage.id <= job.pool_high_water)
     )
-    guides = max(1, min(MAX_PLAN_GUIDES, PLAN_PAIRS // max(1, images or 0)))
+    guides = max(1, min(MAX_PLAN_GUIDES, PLAN_PAIRS // (images or 1)))
     made = add_steps(session, job.id, kind_of("plan", job.parameters), 0, step.last, guides)
     step_done(session, job, step)
     return made

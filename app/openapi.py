@@ -85,10 +85,11 @@ def complete(app: FastAPI, keys_required: bool) -> None:
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            for operation in (operation for path in made()["paths"].values() for operation in path.values()):
-                ask_for_no_null(operation)
-                if not keys_required:
-                    operation.get("security", []).append({})  # the requirement that everybody meets
+            for path in made()["paths"].values():
+                for operation in path.values():
+                    ask_for_no_null(operation)
+                    if not keys_required:
+                        operation.get("security", []).append({})  # the requirement that everybody meets
         return made()
 
     app.openapi = document  # type: ignore[method-assign]  # as FastAPI's manual has it

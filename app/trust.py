@@ -21,19 +21,17 @@ def shortcomings(parameters: Mapping[str, Any], quality: Mapping[str, float | No
 
     A figure that cannot be told (None) fails nothing, but for `alignment`: there the guide could not be moved.
     """
-    low = {name: quality.get(figure) for name, figure in LOWEST.items() if name in parameters}
-    high = {name: quality.get(figure) for name, figure in HIGHEST.items() if name in parameters}
     words = [
-        f"{LOWEST[name]} {value:.4g} is below {name} {parameters[name]:g}"
-        for name, value in low.items()
-        if value is not None and value < parameters[name]
+        f"{figure} {value:.4g} is below {name} {parameters[name]:g}"
+        for name, figure in LOWEST.items()
+        if name in parameters and (value := quality.get(figure)) is not None and value < parameters[name]
     ]
     if "min_alignment" in parameters and quality.get("alignment") is None:
         words.append(f"the guide could not be moved, and min_alignment is {parameters['min_alignment']:g}")
     return words + [
-        f"{HIGHEST[name]} {value:.4g} is above {name} {parameters[name]:g}"
-        for name, value in high.items()
-        if value is not None and value > parameters[name]
+        f"{figure} {value:.4g} is above {name} {parameters[name]:g}"
+        for name, figure in HIGHEST.items()
+        if name in parameters and (value := quality.get(figure)) is not None and value > parameters[name]
     ]
 
 

@@ -72,8 +72,10 @@ class Callers:
 
     def still_admits(self, caller: Caller) -> bool:
         """Whether the caller would be let in again: for answers that last. Blocking."""
-        seen = self._look_up(caller.key) if caller.key else None
-        return not caller.key or (seen is not None and api_keys.is_active(*seen))
+        if not caller.key:
+            return True
+        seen = self._look_up(caller.key)
+        return seen is not None and api_keys.is_active(*seen)
 
     def now(self) -> datetime:
         """By the clock that all APIs share, or one might take another's ticket for late. Blocking."""
@@ -87,8 +89,7 @@ class Callers:
         return self._used(seen)
 
     def _by_ticket(self, ticket: str, path: str) -> ApiKey:
-        prefix = tickets.holder(self.secret, ticket, path, self.now())
-        seen = self._look_up(prefix) if prefix else None
+        seen = self._look_up(tickets.holder(self.secret, ticket, path, self.now()))
         if seen is None:
             raise _unauthorized("the ticket is not for this address or has run out; POST /tickets gives another")
         return self._used(seen)

@@ -138,11 +138,7 @@ def get_sample_image(job_id: JobId, index: SampleIndex, request: Request, servic
     with service.database.read() as session:
         job = queries.find_job(session, job_id)
         sha256 = made_image(queries.find_sample(session, job, index), job)
-    return serve(
-        request,
-        service.blobs,
-        Download(keys.sample(job_id, sha256), sha256, "image/png", IMMUTABLE),
-    )
+    return serve(request, service.blobs, Download(keys.sample(job_id, sha256), sha256, "image/png", IMMUTABLE))
 
 
 @router.get(
