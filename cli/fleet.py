@@ -1,5 +1,6 @@
 """`pansynth serve`, `worker` and `migrate`: the parts of `pansynth up`, each for a machine of its own."""
 
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -77,8 +78,6 @@ def worker(
     data_dir: DataDir = None,
 ) -> None:
     """Move jobs along: plan, sample, package. One process per device; takes no port."""
-    import os
-
     settings = settings_for(data_dir)
     check_tables(settings)
     from celery.signals import worker_process_init, worker_shutting_down
@@ -146,8 +145,6 @@ def settings_for(data_dir: Path | None) -> "Settings":
 
     A misspelt one is told, not refused: who knows what else has variables of this prefix.
     """
-    import os
-
     from pydantic import SecretStr, ValidationError
 
     from app.settings import Settings

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +42,7 @@ def split(
 
     check_new_folder(out)
     with progress("reading") as show:
-        own = _Source.labeled(labeled, show) if labeled else _Source([], [], [], [])
+        own = _Source.labeled(labeled, show) if labeled else _Source()
         if labeled and not own.paths:
             raise Failure(f"--labeled {labeled}: no image is left; give readable images with masks of their size")
         free = _Source.unlabeled(images, show)  # last, for there are many
@@ -59,11 +60,14 @@ def split(
     typer.echo(next_command("pansynth", "train", "vae", "--data", out / "train", "--out", "weights/mine", *judged))
 
 
+@dataclass
 class _Source:
     """The readable files of a folder: paths, masks if they have any, what is known of each, and their sha256."""
 
-    def __init__(self, paths: list[Path], masks: list[Path], known: "list[Known]", sha256s: list[str]) -> None:
-        self.paths, self.masks, self.known, self.sha256s = paths, masks, known, sha256s
+    paths: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
+    known: "list[Known]" = field(default_factory=list)
+    sha256s: list[str] = field(default_factory=list)
 
     @classmethod
     def unlabeled(cls, folder: Path, show: Show) -> "_Source":
@@ -83,7 +87,7 @@ class _Source:
         from models.duplicates import Known
         from models.training.images import describe
 
-        source = cls([], [], [], [])
+        source = cls()
         for row, entry in enumerate(describe(paths, masks or [None] * len(paths), names, show)):
             if "rejected" in entry:
                 typer.echo(f"{entry['name']} is left out: {entry['rejected']}")
