@@ -39,8 +39,8 @@ def crop_guides(place: Workplace, lease: Lease, job: Job, guides: Sequence[Guide
 
 def _crop(place: Workplace, job: Job, guide: Guide) -> CroppedGuide:
     """Write the cropped guide's blobs."""
-    image = pixels.full_image_from_png(place.blobs.get(keys.original(job.id, guide.image_sha256)))
-    mask = pixels.full_mask_from_png(place.blobs.get(keys.original(job.id, guide.mask_sha256)))
+    image = pixels.full_image_from_png(_original(place, job, guide.image_sha256))
+    mask = pixels.full_mask_from_png(_original(place, job, guide.mask_sha256))
     box = find_box(place, image, mask)
     pngs = (
         pixels.image_png(pixels.resize_image(box.cut(image))),
@@ -50,3 +50,8 @@ def _crop(place: Workplace, job: Job, guide: Guide) -> CroppedGuide:
     for sha256, png in zip((image_sha256, mask_sha256), pngs, strict=True):
         place.blobs.put(keys.guide(job.id, sha256), png)
     return CroppedGuide(guide.position, image_sha256, mask_sha256, asdict(box))
+
+
+def _original(place: Workplace, job: Job, sha256: str) -> bytes:
+    """Raises BlobDamaged: a label of other bytes would be false."""
+    return place.blobs.get(keys.original(job.id, sha256), sha256)

@@ -25,12 +25,14 @@ from tests.worker_service import (
     GoingOn,
     all_parameters,
     dataset,
+    failure,
     look,
     make_pool,
     manifest,
     members,
     send_files,
     work_off,
+    work_off_impatiently,
 )
 from worker.networks import WarmNetworks
 from worker.workplace import Workplace
@@ -135,6 +137,15 @@ def test_the_mask_is_cropped_with_its_guide_and_loses_nothing(place: Workplace, 
         (guide,) = queries.guides(session, job_id)
     assert guide.crop is not None and guide.crop["found"]
     assert list(place.blobs.list(f"jobs/{job_id}/originals")) == []
+
+
+def test_a_guide_is_not_cropped_of_other_bytes_than_came(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    (image, mask), (_, other) = full(radiographs[0]), full(radiographs[1])
+    job_id = submit(place, [(image, mask)])
+    key = keys.original(job_id, pixels.sha256(pixels.full_mask_png(mask)))
+    place.blobs.put(key, pixels.full_mask_png(other))
+    work_off_impatiently(place)
+    assert f"the store's blob {key} is not what was written" in failure(place, job_id)
 
 
 def test_crops_leave_no_trace_of_who_made_them(
