@@ -278,7 +278,7 @@ def sampled(session: Session, claim: Claim) -> int:
 
 
 def packaged(session: Session, claim: Claim, *, sha256: str, size: int) -> None:
-    """The dataset lies in blob `jobs/{job_id}/dataset.zip`: the job has succeeded."""
+    """The dataset lies in blob `keys.dataset(job)`: the job has succeeded."""
     job, _ = hold(session, claim)
     job.dataset_sha256, job.dataset_bytes = sha256, size
     end_job(session, job, "succeeded")

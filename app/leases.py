@@ -1,4 +1,4 @@
-"""Steps and their leases: the parts that the verbs of `app.jobs` share; only they call them."""
+"""Steps and their leases: the parts that the verbs of `app.jobs`, `app.imports` and `app.evaluations` share."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Pools: named sets of unlabeled images. Images come in by a job of kind `pool_import` (see `app.jobs`)."""
+"""Pools: named sets of unlabeled images. Images come in by a job of kind `pool_import` (see `app.imports`)."""
 
 import re
 from collections.abc import Collection, Sequence

@@ -1,4 +1,4 @@
-"""What the verbs of `app.jobs` are told, and the claim they give a worker."""
+"""What the verbs of jobs are told, and the claim they give a worker."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True)
 class NewGuide:
-    """A guide whose blobs are written: `jobs/{job_id}/guides/{sha256}.png` for the image and the mask."""
+    """A guide whose image and mask are written: as `keys.guide`, or as `keys.original` where a worker is to crop it."""
 
     name: str
     width: int  # as uploaded

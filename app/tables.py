@@ -59,7 +59,7 @@ class Pool(Base):
 
 
 class PoolImage(Base):
-    """An unlabeled radiograph; its pixels are the blob `pools/{pool_id}/images/{sha256}.png`, 512x256."""
+    """An unlabeled radiograph; its pixels are the blob `keys.pool_image(pool, sha256)`, 512x256."""
 
     __tablename__ = "pool_images"
     __table_args__ = (UniqueConstraint("pool_id", "sha256"),)
@@ -134,7 +134,7 @@ class Job(Base):
 
 
 class Guide(Base):
-    """A labeled radiograph of a job: blobs `jobs/{job_id}/guides/{sha256}.png`, both 512x256."""
+    """A labeled radiograph of a job: blobs `keys.guide`, 512x256; of one that is yet to be cropped `keys.original`."""
 
     __tablename__ = "guides"
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
@@ -168,7 +168,7 @@ class Report(Base):
 
 
 class Upload(Base):
-    """A file of a pool import, as it came: blob `jobs/{job_id}/uploads/{position}`, removed once read."""
+    """A file of a pool import, as it came: blob `keys.upload(job, position)`, removed once read."""
 
     __tablename__ = "uploads"
     __table_args__ = (
