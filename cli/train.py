@@ -153,9 +153,7 @@ def train_denoiser(
             typer.echo(f"denoiser in {out}: {in_a_line(facts)}\n{serving(out)}")
 
 
-def _images(
-    data: Path, out: Path, excluded: list[Path], show: Show
-) -> "tuple[TrainingImages, dict[str, int | list[str]]]":
+def _images(data: Path, out: Path, excluded: list[Path], show: Show) -> "tuple[TrainingImages, dict[str, int]]":
     """The images to train on, none among `excluded`, and a fact for the manifest. Raises Failure, ValueError."""
     from models.duplicates import leaks
     from models.splits import MANIFEST, used_elsewhere
