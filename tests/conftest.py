@@ -76,12 +76,12 @@ def broker_url() -> Iterator[str]:
 
     # A unix socket's path may hold some 100 characters, and pytest's own folders are longer.
     folder = Path(tempfile.mkdtemp(prefix="valkey-"))
-    socket = folder / "broker.sock"
-    options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", ""]
+    path = folder / "broker.sock"
+    options = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", ""]
     server = subprocess.Popen([str(get_binary_path()), *options], stdout=subprocess.DEVNULL)
-    with redis.Redis(unix_socket_path=str(socket)) as client:
+    with redis.Redis(unix_socket_path=str(path)) as client:
         until_there(client.ping, redis.exceptions.ConnectionError)
-    yield f"redis+socket://{socket}"
+    yield f"redis+socket://{path}"
     server.terminate()
     server.wait(10)
     shutil.rmtree(folder, ignore_errors=True)

@@ -4,8 +4,8 @@ import csv
 import io
 import shutil
 import zipfile
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ from models import pixels
 from models.phantoms import Phantom
 from worker.preview import CAPTION, CELL_HEIGHT, CELL_WIDTH, GAP, HEAD
 from worker.tasks import work
-from worker.workplace import Workplace
+from worker.workplace import Workplace, open_workplace
 
 # `with going_on(beginning) as place`: a worker on a copy of a data folder; see the fixture.
 GoingOn = Callable[[Path], AbstractContextManager[Workplace]]
@@ -39,6 +39,17 @@ def begun(beginning: Path, folder: Path) -> Path:
 
 def settings_for(data_dir: Path, weights_dir: Path, broker_url: str) -> Settings:
     return Settings(data_dir=data_dir, weights_dir=weights_dir, broker_url=broker_url, device="cpu", lease_seconds=9)
+
+
+@contextmanager
+def workplace(settings: Settings, name: str = "one@test") -> Iterator[Workplace]:
+    """A worker's, closed at the end."""
+    opened = open_workplace(settings, name)
+    try:
+        yield opened
+    finally:
+        opened.decoders.close()
+        opened.database.dispose()
 
 
 def make_pool(place: Workplace, name: str = "p") -> str:

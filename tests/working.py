@@ -5,26 +5,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.settings import Settings
+from tests.worker_service import workplace
 from worker.tasks import work
-from worker.workplace import open_workplace
 
 
 @contextmanager
 def worker(settings: Settings) -> Iterator[None]:
     """A worker in a thread, which looks for work without being woken."""
-    place = open_workplace(settings, "one@test")
     over = threading.Event()
+    with workplace(settings) as place:
 
-    def keep_working() -> None:
-        while not over.is_set():
-            if not work(place):
-                over.wait(0.05)
+        def keep_working() -> None:
+            while not over.is_set():
+                if not work(place):
+                    over.wait(0.05)
 
-    thread = threading.Thread(target=keep_working)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        place.database.dispose()
+        thread = threading.Thread(target=keep_working)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()

@@ -11,8 +11,8 @@ import pytest
 from app import pools
 from app.settings import Settings
 from models.phantoms import Phantom, phantoms
-from tests.worker_service import GoingOn, begun, dataset, fill_pool, settings_for, submit, work_off
-from worker.workplace import Workplace, open_workplace
+from tests.worker_service import GoingOn, begun, dataset, fill_pool, settings_for, submit, work_off, workplace
+from worker.workplace import Workplace
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +39,8 @@ def going_on(tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, broker
     @contextmanager
     def opened(beginning: Path) -> Iterator[Workplace]:
         data_dir = begun(beginning, tmp_path_factory.mktemp("begun"))
-        place = open_workplace(settings_for(data_dir, weights_dir, broker_url), "earlier@test")
-        yield place
-        place.decoders.close()
-        place.database.dispose()
+        with workplace(settings_for(data_dir, weights_dir, broker_url), "earlier@test") as place:
+            yield place
 
     return opened
 
@@ -89,10 +87,8 @@ def settings(tmp_path: Path, beginning: Path, weights_dir: Path, broker_url: str
 
 @pytest.fixture
 def place(settings: Settings) -> Iterator[Workplace]:
-    opened = open_workplace(settings, "one@test")
-    yield opened
-    opened.decoders.close()
-    opened.database.dispose()
+    with workplace(settings) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -105,7 +101,5 @@ def pool(place: Workplace) -> str:
 @pytest.fixture
 def second_place(settings: Settings) -> Iterator[Workplace]:
     """Another worker of the same service."""
-    opened = open_workplace(settings, "two@test")
-    yield opened
-    opened.decoders.close()
-    opened.database.dispose()
+    with workplace(settings, "two@test") as opened:
+        yield opened

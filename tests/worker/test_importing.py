@@ -16,7 +16,6 @@ from sqlalchemy import select
 from app import keys, pools, queries
 from app.blobs import Blobs
 from app.queries import ImportOutcome
-from app.settings import Settings
 from app.tables import PoolImage, PoolLatent
 from app.uploads.decoders import Decoders
 from benchmarks.faults.proxy import Proxy
@@ -38,7 +37,7 @@ from tests.worker_service import (
 from worker import archives, importing
 from worker.lease import Lease
 from worker.tasks import release_leases, work
-from worker.workplace import Workplace, open_workplace
+from worker.workplace import Workplace
 
 
 def png(phantom: Phantom) -> bytes:
@@ -203,13 +202,12 @@ def failed(place: Workplace, job_id: str) -> str:
     return failure(place, job_id)
 
 
-def test_an_archive_that_swells_a_thousandfold_is_refused(settings: Settings) -> None:
-    place = open_workplace(settings.model_copy(update={"max_upload_bytes": 1_000_000}), "one@test")
+def test_an_archive_that_swells_a_thousandfold_is_refused(place: Workplace) -> None:
+    place = replace(place, settings=place.settings.model_copy(update={"max_upload_bytes": 1_000_000}))
     make_pool(place)
     bomb = archive([(f"{n}.bmp", bytes(800_000)) for n in range(4)])
     assert "unpacks to 3,200,000 bytes" in failed(place, send_archive(place, bomb))
     assert images(place) == []
-    place.database.dispose()
 
 
 def test_a_bad_archive_is_told_in_words_also_if_the_worker_is_killed_meanwhile(

@@ -5,6 +5,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from tests.worker_service import (
     work_off,
     work_off_impatiently,
     work_until,
+    workplace,
 )
 from worker import heartbeat, planning, tasks
 from worker.heartbeat import Heartbeat
@@ -36,7 +38,7 @@ from worker.lease import Lease
 from worker.networks import KEPT
 from worker.planning import index
 from worker.tasks import release_leases, work
-from worker.workplace import Workplace, open_workplace
+from worker.workplace import Workplace
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +85,9 @@ def test_a_job_that_an_earlier_version_began_to_align_is_finished(
 
 
 def test_who_waits_for_the_database_is_not_taken_to_hang(
-    settings: Settings, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = open_workplace(settings.model_copy(update={"hung_seconds": 2.0}), "one@test")
+    place = replace(place, settings=place.settings.model_copy(update={"hung_seconds": 2.0}))
     job_id = submit(place, radiographs[:1], top_k=1)
 
     def rename(old: str, new: str) -> None:
@@ -104,21 +106,19 @@ def test_who_waits_for_the_database_is_not_taken_to_hang(
     assert not hung
     assert [step.attempts for step in steps(place)] == [0]
     assert look(place, job_id).status == "running"
-    place.database.dispose()
 
 
-def test_an_error_that_stays_fails_the_job_in_words(settings: Settings, radiographs: Sequence[Phantom]) -> None:
-    place = open_workplace(settings.model_copy(update={"max_attempts": 1}), "one@test")
+def test_an_error_that_stays_fails_the_job_in_words(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    place = replace(place, settings=place.settings.model_copy(update={"max_attempts": 1}))
     job_id = submit(place, radiographs[:1], top_k=2)
     work_until(place, job_id, "packaging")
-    cache = settings.data_dir / "cache"
+    cache = place.settings.data_dir / "cache"
     shutil.rmtree(cache)
     cache.write_text("a file where the folder should be")
     work_off(place)
     words = failure(place, job_id)
     assert "FileExistsError; see the workers' logs" in words
-    assert str(settings.data_dir) not in words, "where the worker has its files is nobody's business"
-    place.database.dispose()
+    assert str(place.settings.data_dir) not in words, "where the worker has its files is nobody's business"
 
 
 def test_weights_that_were_changed_fail_the_job_and_their_folder_stands_in_the_log_alone(
@@ -137,11 +137,10 @@ def test_weights_that_were_changed_fail_the_job_and_their_folder_stands_in_the_l
 
 def test_without_a_broker_steps_are_done_all_the_same(settings: Settings, radiographs: Sequence[Phantom]) -> None:
     url = f"redis+socket://{settings.data_dir / 'nobody.sock'}"
-    place = open_workplace(settings.model_copy(update={"broker_url": url}), "one@test")
-    job_id = submit(place, radiographs[:1], top_k=1)
-    work_off(place)
-    assert dataset(place, job_id)
-    place.database.dispose()
+    with workplace(settings.model_copy(update={"broker_url": url})) as place:
+        job_id = submit(place, radiographs[:1], top_k=1)
+        work_off(place)
+        assert dataset(place, job_id)
 
 
 def test_a_lease_is_renewed_while_its_step_is_worked_at(place: Workplace, radiographs: Sequence[Phantom]) -> None:
