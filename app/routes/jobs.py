@@ -151,8 +151,7 @@ def get_sample_mask(job_id: JobId, index: SampleIndex, request: Request, service
     with service.database.read() as session:
         job = queries.find_job(session, job_id)
         sample = queries.find_sample(session, job, index)
-        if job.parameters.get("align"):
-            made_image(sample, job)  # before that nobody knows where the guide is moved to
+        made_image(sample, job)  # before that nobody knows where its guide may be moved to
         found = label(sample, session.get_one(Guide, (job_id, sample.guide)))
     return serve(request, service.blobs, Download(found.key, found.sha256, "image/png", IMMUTABLE))
 

@@ -71,8 +71,8 @@ def test_samples_are_listed_as_they_are_made(client: httpx.Client, service: Serv
     plan(service, pool, 2)
     sampling = claim(service)
     assert client.get(samples).json() == {"items": [], "next": None}
-    not_made = client.get(f"{samples}/1/image")
-    assert not_made.status_code == 409
+    for part in ("image", "mask", "pool_image"):
+        assert client.get(f"{samples}/1/{part}").status_code == 409
     sha256 = make_sample(service, sampling, 1)
     (sample,) = client.get(samples).json()["items"]
     assert (sample["index"], sample["rank"], sample["seed"]) == (1, 2, 2**62 + 1)
