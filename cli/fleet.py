@@ -32,7 +32,7 @@ def serve(
     data_dir: DataDir = None,
     fd: Annotated[int | None, typer.Option(hidden=True, help="A listening socket to inherit.")] = None,
 ) -> None:
-    """Answer HTTP. Needs a migrated database, a broker and workers elsewhere."""
+    """Answer HTTP. Needs a database, whose tables it makes, a broker, and workers elsewhere."""
     settings = guarded(settings_for(data_dir), host)
     _check_stores(settings)
     _hold_many_connections()
