@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from models.comparison import compare, summarize
 
@@ -26,6 +27,19 @@ def test_the_p_value_is_the_exact_signed_rank_one() -> None:
     found = compare(differences[None] + 0.5, np.full((1, 7), 0.5))
     assert found.p == pytest.approx(exact)
     assert found.difference == pytest.approx(differences.mean())
+
+
+def test_equal_differences_share_a_rank_and_those_of_zero_have_none() -> None:
+    arm = np.array([[0.1, 0.5, 0.3, 0.7, 0.4, 0.9], [0.2, 0.6, 0.5, 0.8, 0.9, 0.8], [0.3, 0.8, 0.6, 0.3, 0.8, 0.6]])
+    reference = np.array(
+        [[0.0, 0.2, 0.4, 0.6, 0.7, 0.6], [0.0, 0.7, 0.3, 0.6, 0.7, 0.5], [0.6, 0.4, 0.8, 0.1, 0.2, 0.9]]
+    )
+    tenths = np.rint(10 * (arm - reference)).astype(int).sum(axis=0)  # exact
+    left = tenths[tenths != 0]
+    ranks = rankdata(np.abs(left))
+    sums = [ranks @ signs for signs in product((1, -1), repeat=len(left))]
+    exact = np.mean(np.abs(sums) >= abs(ranks @ np.sign(left)))
+    assert compare(arm, reference).p == pytest.approx(exact)
 
 
 def test_the_interval_of_many_images_is_the_mean_and_1_96_standard_errors() -> None:
