@@ -90,8 +90,9 @@ def _align(guides: Tensor, masks: Tensor, unlabeled: Tensor) -> Aligned:
             movements = _fitted(movements, view)
             movements, fits = _likeliest(movements, _fits(movements, view), jaw, _fits(movements, jaw_views[-1]), kept)
     grid = _grid(movements[:, 0], _terms(guides))
+    grid = grid.clamp(-1, 1)  # beyond its edge the guide goes on as it ends there, and its anatomy with it
     return Aligned(
-        images=F.grid_sample(guides, grid, padding_mode="border", align_corners=True),
+        images=F.grid_sample(guides, grid, align_corners=True),
         masks=move_masks(masks, grid, align_corners=True),
         fit=fits[:, 0],
     )

@@ -164,6 +164,18 @@ def test_image_and_mask_are_moved_together(rows: Rows) -> None:
     assert found.masks.sum() <= bright.sum() * 1.01
 
 
+def test_anatomy_that_the_guides_edge_cuts_is_labeled_as_far_as_it_is_seen() -> None:
+    """A mask as a picture of itself, in a recipient where it reaches further: there the edge's pixels are repeated."""
+    mask = np.zeros((256, 512), bool)
+    mask[100:150, :200] = mask[60:190, 150:200] = True
+    recipient = np.pad(mask, ((0, 0), (20, 0)), mode="edge")[:, :512]
+    guide, recipient = mask * np.uint8(255), recipient * np.uint8(255)
+    images, masks, _ = move_guides(guide[None], mask[None], recipient[None], CPU)
+    bright = images >= 128
+    assert bright[0, 120, 0] and np.count_nonzero(masks) > np.count_nonzero(mask) + 500
+    assert np.count_nonzero(masks != bright) < 30
+
+
 def test_a_guide_whose_anatomy_would_leave_the_picture_stays_where_it_was(radiographs: list[Phantom]) -> None:
     image, mask = radiographs[0].image, np.zeros((256, 512), bool)
     mask[150:153, 0:3] = True
