@@ -134,8 +134,9 @@ def _grayscale(values: NDArray[Any], dataset: "Dataset") -> NDArray[Any]:
     if dataset.get("VOILUTSequence"):
         return _looked_up(_modality(values, dataset), dataset, "VOILUTSequence") / _white(dataset.VOILUTSequence)
     center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
-    if center is not None and width is not None and width >= 1:  # narrower ones are void: some scanners write 0
-        return _window(_modality(values, dataset), center, width, dataset.get("VOILUTFunction") or "LINEAR")
+    function = dataset.get("VOILUTFunction") or "LINEAR"
+    if center is not None and width is not None and (width >= 1 or (width > 0 and function != "LINEAR")):
+        return _window(_modality(values, dataset), center, width, function)  # others are void: some scanners write 0
     if dataset.get("ModalityLUTSequence"):
         return _modality(values, dataset) / _white(dataset.ModalityLUTSequence)
     # A rescale changes the values and the range that is shown alike, so only its sign can be seen.

@@ -60,6 +60,14 @@ def test_rescale_and_window_are_those_of_pydicom(function: str, rescale: dict[st
     assert np.ptp(image) > 0.8
 
 
+@pytest.mark.parametrize("function", ["LINEAR_EXACT", "SIGMOID"])
+def test_a_window_over_fractions_may_be_narrower_than_1(function: str) -> None:
+    rescale = {"RescaleSlope": "0.000244140625", "RescaleIntercept": 0}  # a 4096th
+    window = {"WindowCenter": 0.4, "WindowWidth": 0.5, "VOILUTFunction": function}
+    dataset = dicom_dataset(STORED, BitsStored=12, **window, **rescale)
+    assert np.abs(read_image(dicom_file(dataset)) - by_pydicom(dataset)).max() < 1e-5
+
+
 def test_a_window_saturates_outside_by_the_formula_of_the_standard() -> None:
     image = seen(WindowCenter=2048, WindowWidth=1025)
     wanted = np.clip((STORED - 2047.5) / 1024 + 0.5, 0, 1)
