@@ -53,7 +53,7 @@ def dice(predicted: Mask, truth: Mask) -> float:
 
 
 def centre_line_dice(predicted: Mask, truth: Mask) -> float:
-    """clDice (Shit et al., CVPR 2021, equation 1) of two masks that are not empty.
+    """clDice (Shit et al., CVPR 2021, equations 1-2) of two masks that are not empty.
 
     The harmonic mean of two shares: of the prediction's skeleton that lies in the truth, and of the truth's skeleton
     that lies in the prediction. Skeletons are scikit-image's `skeletonize` (Zhang and Suen).
