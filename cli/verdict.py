@@ -4,7 +4,7 @@ from typing import Any
 
 BOTH = "real+synthetic"
 LEAST_IMAGES = 6  # with fewer, no difference reaches p < 0.05 in a Wilcoxon signed-rank test, however large it is
-LEAST_DICE = 0.01  # below it nothing was learned, with synthetic data or without
+LEAST_DICE = 0.01  # of the real images alone: below it the comparison tells no more than which arm learns sooner
 
 
 def verdict(report: dict[str, Any]) -> str:
@@ -20,7 +20,7 @@ def verdict(report: dict[str, Any]) -> str:
     alone, together = real["summary"]["dice"]["mean"], best["summary"]["dice"]["mean"]
     count = real["training_images"]["real"]
     lines = [
-        _answer(best["name"], dice, images, max(alone, together)),
+        _answer(best["name"], dice, images, alone),
         f"Your {count} labeled images alone reach a Dice of {alone:.3f}, with synthetic ones {together:.3f}: "
         f"{dice['difference']:+.3f} (95 % interval {dice['low']:+.3f} to {dice['high']:+.3f}{_p(dice['p'])}; "
         f"{images} test images, {runs} training run{'s' * (runs != 1)} each).",
@@ -34,10 +34,13 @@ def verdict(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _answer(name: str, dice: dict[str, Any], images: int, reached: float) -> str:
+def _answer(name: str, dice: dict[str, Any], images: int, alone: float) -> str:
     setting = name.removesuffix(f", {BOTH}")
-    if reached < LEAST_DICE:
-        return "It cannot be told: no segmenter has learned to find the anatomy; give it more --steps."
+    if alone < LEAST_DICE:
+        return (
+            "It cannot be told: from your labeled images alone no segmenter has learned to find the anatomy; "
+            "give it more --steps."
+        )
     if images < LEAST_IMAGES:
         return f"It cannot be told: {images} test image{'s' * (images != 1)} say nothing sure of others."
     if dice["low"] > 0:
