@@ -15,7 +15,7 @@ from app.errors import LastingError
 from app.labels import label
 from app.tables import EvaluationImage, Guide, Job
 from models import pixels
-from models.duplicates import known, leaks
+from models.duplicates import Known, known, leaks
 from models.evaluation import ArmResult, build_report, run_arm
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled
@@ -46,7 +46,7 @@ def train_arm(place: Workplace, lease: Lease) -> int:
     goes_on = lease.claim.attempt <= CHECKPOINT_ATTEMPTS and place.blobs.exists(checkpoint)
     saved = b"".join(place.blobs.stream(checkpoint)) if goes_on else None  # up to 1 GB
     if saved is None:  # a later turn has the same images
-        _check_leaks(test, names, sources)
+        _check_leaks(test, names, sources, _made_of(place, lease, arm))
     lease.check()
     began = time.monotonic()
     turn_seconds = min(max(TURN_SECONDS, TURN_PER_READING * (began - started)), LONGEST_TURN_SECONDS)
@@ -112,20 +112,41 @@ def _sources(
     return sources
 
 
-def _check_leaks(test: Labeled, names: Sequence[str], sources: Mapping[str, Labeled]) -> None:
-    """No test image may be nearly one that is trained on; the door has compared sha256 alone. Raises LastingError.
-
-    A sample is mostly its pool image, so a test image that lies in the pool is found by the samples made from it.
-    """
+def _check_leaks(test: Labeled, names: Sequence[str], sources: Mapping[str, Labeled], made_of: Sequence[Known]) -> None:
+    """No test image may be nearly one that is trained on; the door has compared sha256 alone. Raises LastingError."""
     used = [
         known(f"{source} image {number}", image)
         for source, labeled in sources.items()
         for number, image in enumerate(labeled.images)
     ]
-    if found := leaks([known(name, image) for name, image in zip(names, test.images, strict=True)], used):
+    tested = [known(name, image) for name, image in zip(names, test.images, strict=True)]
+    if found := leaks(tested, [*used, *made_of]):
         raise LastingError(
-            f"test image {found[0]} of the training images ({len(found)} such); test on images used nowhere else"
+            f"test image {found[0]} was used for training ({len(found)} such); test on images used nowhere else"
         )
+
+
+def _made_of(place: Workplace, lease: Lease, arm: evaluations.Arm) -> list[Known]:
+    """The guides and pool images that an arm's samples are made of; without the latter once their pool is gone.
+
+    The samples alone do not show them: of a guide they hold no more than its anatomy, and of a pool image only half
+    where the anatomy is as large as teeth or a jaw.
+    """
+    if arm.synthesis is None:
+        return []
+    with place.database.read() as session:
+        job = queries.find_job(session, arm.synthesis)
+        guides, samples = queries.guides(session, job.id), session.scalars(queries.made(job.id)).all()
+    parts = {(keys.guide(job.id, guide.image_sha256), guide.image_sha256): f"guide {guide.name!r}" for guide in guides}
+    if job.pool_id is not None:
+        for row in samples:
+            key = keys.pool_image(job.pool_id, row.pool_image_sha256)
+            parts[key, row.pool_image_sha256] = f"pool image {row.pool_image_name!r}"
+    found = []
+    for name, png in read_ahead(place.blobs, ((name, *blob) for blob, name in parts.items())):
+        lease.check()
+        found.append(known(name, pixels.image_from_png(png)))
+    return found
 
 
 def _load(place: Workplace, lease: Lease, job_id: str, rows: Sequence[Guide | EvaluationImage]) -> Labeled:

@@ -163,6 +163,20 @@ def test_brightened_copies_of_what_is_trained_on_are_no_test_images(
     assert "failed at arm" in caplog.text and "test-" not in caplog.text  # names may name patients: not in a log
 
 
+@pytest.mark.parametrize(("anatomy", "seen", "words"), [("region", (2, 3, 4), "pool image"), ("mask", (8, 9), "guide")])
+def test_copies_of_what_samples_are_made_of_are_found_where_no_sample_resembles_them(
+    place: Workplace, radiographs: Sequence[Phantom], anatomy: str, seen: Sequence[int], words: str
+) -> None:
+    """A sample holds half of its pool image beside a jaw, and of its guide a canal; these guides are no real images."""
+    guides = [replace(guide, mask=getattr(guide, anatomy)) for guide in radiographs[8:10]]
+    synthesis = submit(place, guides, method="paste", top_k=2)
+    work_off(place)
+    copies = [replace(radiographs[row], image=(radiographs[row].image * 0.8 + 30).astype("uint8")) for row in seen]
+    job_id = evaluate(place, radiographs, synthesis, tests=copies)
+    work_off(place)
+    assert re.search(rf"test-\d\.png \(nearly the same image as {words} '.*'\)", failure(place, job_id))
+
+
 def test_a_cancelled_evaluation_stops_in_the_middle_of_an_arm(
     place: Workplace, radiographs: Sequence[Phantom], synthesis: str
 ) -> None:
