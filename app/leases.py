@@ -20,7 +20,7 @@ LAST_STAGE = {"synthesis": ("packaging", "package"), "evaluation": ("reporting",
 
 LONGEST_LEASE = timedelta(minutes=10)
 WORKABLE = ("queued", "running")  # a job's statuses in which its steps may be claimed
-HELD, ALIGNED = 2, 4  # in the names of steps; 3 is an earlier alignment's
+HELD, ALIGNED = 2, 5  # in the names of steps; 3 and 4 are earlier alignments'
 
 
 def lock(session: Session, job_id: str) -> Job | None:
