@@ -39,8 +39,11 @@ class Sets:
     test: Labeled
 
     def __post_init__(self) -> None:
-        if found := leaks(known_images(self.test), known_images(self.guides) + known_images(self.pool)):
-            raise ValueError(f"test image {found[0]}; test on images used nowhere else ({len(found)} such)")
+        test = known_images(self.test)
+        for place, part in (("among the guides", self.guides), ("in the pool", self.pool)):
+            if found := leaks(test, known_images(part)):
+                remedy = f"test on images used nowhere else ({len(found)} such)"
+                raise ValueError(f"test image {found[0]} is {place}, too; {remedy}")
 
     def sha256(self) -> str:
         """Of all pixels and masks in their order."""
