@@ -70,6 +70,11 @@ class Callers:
             return _caller(self._by_ticket(ticket, path))
         raise _unauthorized("this service asks for an API key: send it as `Authorization: Bearer pansynth_...`")
 
+    def admit_again(self, caller: Caller) -> None:
+        """At the end of an upload, which may have taken hours to come. Raises Problem 401. Blocking."""
+        if (seen := self._look_up(caller.key or None)) is not None:
+            _check_active(*seen)
+
     def still_admits(self, caller: Caller) -> bool:
         """Whether the caller would be let in again: for answers that last. Blocking."""
         if not caller.key:

@@ -41,6 +41,7 @@ def take_in(
     request that is refused or fails leaves no blobs. But where the connection to the database is lost, nobody knows
     whether the commit came through: the blobs stay, and if there is no job the janitor removes them.
     """
+    service.callers.admit_again(service.caller)
     job_id = uuid4().hex
     try:
         put_blobs(job_id)

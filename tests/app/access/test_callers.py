@@ -1,5 +1,6 @@
 """Who gets in: app/access/callers.py and the dependencies of app/service.py, over HTTP."""
 
+import socket
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -11,7 +12,8 @@ from app.service import Service
 from app.tables import ApiKey
 from tests.clocks import set_clock
 from tests.key_holders import holder_of, make_key
-from tests.serving import Served, statements_of, stored
+from tests.serving import Served, answer_of, head, statements_of, stored
+from tests.waiting import until
 
 OPEN = {"/livez", "/readyz"}
 BODIES = {"/pools": {"name": "x"}, "/tickets": {"path": "/"}}
@@ -166,6 +168,25 @@ def test_a_revoked_key_is_refused_within_seconds_and_its_event_streams_end(guard
         answer = client.get("/jobs")
     assert answer.status_code == 401
     assert "was revoked" in answer.json()["detail"]
+
+
+def test_an_upload_that_began_before_its_key_was_revoked_does_not_come_in(guarded: Served) -> None:
+    token = make_key(guarded.service)
+    part = b'--xyz\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\nx\r\n--xyz--\r\n'
+    upload = head(f"Content-Length: {len(part)}\r\nAuthorization: Bearer {token}", "/pools/default/images") + part
+    before = stored(guarded.service)
+    with socket.create_connection(("127.0.0.1", guarded.port), timeout=60) as connection:
+        connection.sendall(upload[:-9])
+        until(lambda: guarded.service.callers._believed)  # it was let in
+        with guarded.service.database.write() as session:
+            api_keys.revoke(session, token[:21])
+        guarded.service.callers._believed.clear()
+        connection.sendall(upload[-9:])
+        answer = answer_of(connection)
+    assert answer.startswith("HTTP/1.1 401 ")
+    assert "was revoked" in answer
+    rows, blobs = stored(guarded.service)
+    assert (rows["jobs"], blobs) == (before[0]["jobs"], before[1])
 
 
 def test_the_last_use_is_written_once_a_minute(guarded: Served) -> None:
