@@ -30,7 +30,7 @@ MAX_TEXT_BYTES = 4096
 MAX_TEXTS = 100
 MAX_FILES = 20_000
 MAX_HEADER_BYTES = 64 * 1024  # room for a file name far too long, so that the refusal can name its field
-FLUSH_BYTES = 1024 * 1024
+FLUSH_BYTES = 64 * 1024  # a client may stall for hours, and thousands of them with it
 EXTENDED_NAME = re.compile(r""";\s*filename\*="?utf-8'[a-z-]*'([^;"\s]+)""", re.IGNORECASE)
 
 

@@ -1,4 +1,6 @@
+import contextlib
 import socket
+import stat
 from pathlib import Path
 
 import httpx
@@ -10,6 +12,7 @@ from app.tables import Upload
 from app.uploads import bodies
 from app.uploads.multipart import UploadedFile, checked_name
 from tests.serving import Served, answer_of, guide_files, head, refused, stored
+from tests.waiting import until
 
 LIMIT = 2_000_000  # of the served settings
 
@@ -76,6 +79,26 @@ def test_a_client_that_breaks_off_leaves_nothing(served: Served) -> None:
         connection.sendall(head("Content-Length: 1000", "/pools/default/images") + b"--xyz\r\n")
     assert served.client.get("/livez").status_code == 200
     assert stored(served.service) == before
+
+
+def test_what_has_come_of_an_upload_that_stalls_lies_on_the_disk(served: Served) -> None:
+    """In memory, a thousand of them would fill it."""
+    before = in_nameless_files()
+    part = b'--xyz\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
+        connection.sendall(head("Content-Length: 1000000", "/pools/default/images") + part + bytes(900_000))
+        until(lambda: in_nameless_files() - before > 800_000, 20)
+
+
+def in_nameless_files() -> int:
+    """Bytes in this process's temporary files."""
+    total = 0
+    for file in Path("/dev/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            found = file.stat()
+            if stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
+                total += found.st_size
+    return total
 
 
 @pytest.mark.parametrize(
