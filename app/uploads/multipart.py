@@ -214,6 +214,9 @@ class FormReader:
         if not options.get(b"name"):
             raise malformed("a part has no name in its Content-Disposition")
         self.field = text_of(options[b"name"])
+        if len(self.field) > MAX_NAME_LENGTH:  # at once: all names are kept, and 200 MB of them become 800
+            detail = f"has a name of {len(self.field)} characters, which no field has; leave it out"
+            raise invalid([FieldError(shown(self.field), detail)])
         given = file_name_of(self.disposition, options)
         if given is not None:
             self.file_name = checked_name(self.field, given)

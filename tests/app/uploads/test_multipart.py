@@ -130,7 +130,9 @@ def test_too_many_or_too_long_texts_are_refused(client: httpx.Client) -> None:
     many = client.post("/synthesize", data={f"f{n}": "1" for n in range(200)}, files=file)
     long = client.post("/synthesize", data={"pool": "p" * 5000}, files=file)
     twice = client.post("/synthesize", data={"seed": ["1", "2"]}, files=file)
-    assert [answer.status_code for answer in (many, long, twice)] == [422, 422, 422]
+    named = client.post("/synthesize", files={"f" * 5000: file["image"], "g" * 5000: file["image"]})
+    assert [answer.status_code for answer in (many, long, twice, named)] == [422, 422, 422, 422]
+    assert len(refused(named)) == 1, "the first should have ended it: names are kept in memory"
     assert long.json()["errors"][0]["field"] == "pool"
     assert {"field": "seed", "detail": "is given 2 times; give it once"} in twice.json()["errors"]
 
