@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
@@ -17,6 +17,7 @@ from app.tables import ACTIVE
 POLL_SECONDS = 0.3
 KEEP_ALIVE_SECONDS = 15.0
 RETRY_MILLISECONDS = 1000
+THREADS = 4  # in which all streams look: where they are thousands they hear later, and other requests do not wait
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ def change_since(database: Database, job_id: str, version: int) -> Change | None
         return Change(job.version, JobBody.of(session, job).model_dump_json(), job.status not in ACTIVE)
 
 
-async def events(database: Database, job_id: str, seen: int, goes_on: Callable[[], bool]) -> AsyncIterator[str]:
+async def events(
+    database: Database, job_id: str, seen: int, goes_on: Callable[[], bool], threads: CapacityLimiter
+) -> AsyncIterator[str]:
     """Event-stream text: one event per change after version `seen`.
 
     It ends when the job ends or is deleted, where it no longer `goes_on`, or when the database is away.
@@ -52,9 +55,9 @@ async def events(database: Database, job_id: str, seen: int, goes_on: Callable[[
     quiet_since = time.monotonic()
     while True:
         try:
-            if not await to_thread.run_sync(goes_on):
+            if not await to_thread.run_sync(goes_on, limiter=threads):
                 return
-            change = await to_thread.run_sync(change_since, database, job_id, seen)
+            change = await to_thread.run_sync(change_since, database, job_id, seen, limiter=threads)
         except (JobNotFound, SQLAlchemyError):  # of an outage the client hears when it comes again
             return
         if change is not None:

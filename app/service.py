@@ -4,11 +4,12 @@ import os
 from dataclasses import dataclass, replace
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from celery import Celery
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app import broker, database
+from app import broker, database, events
 from app.access.browsers import SAFE_METHODS, refuse_other_sites
 from app.access.callers import ANYBODY, Caller, Callers
 from app.blobs import Blobs
@@ -28,6 +29,7 @@ class Service:
     metrics: Metrics
     decoders: Decoders
     turns: Turns  # at the decoders
+    event_threads: CapacityLimiter  # of all event streams
     callers: Callers
     caller: Caller = ANYBODY
 
@@ -44,6 +46,7 @@ def make_service(settings: Settings) -> Service:
         metrics=Metrics(),
         decoders=decoders,
         turns=Turns(len(decoders)),
+        event_threads=CapacityLimiter(events.THREADS),
         callers=Callers(settings, opened),
     )
 

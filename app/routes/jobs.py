@@ -115,7 +115,7 @@ def follow_job(
     def goes_on() -> bool:
         return not request.app.state.is_stopping() and service.callers.still_admits(service.caller)
 
-    stream = events.events(service.database, job_id, seen, goes_on)
+    stream = events.events(service.database, job_id, seen, goes_on, service.event_threads)
     return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 

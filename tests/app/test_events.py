@@ -1,18 +1,20 @@
 import json
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from app import jobs
 from app.events import last_version
 from app.service import Service
 from app.settings import Settings
-from tests.serving import claim, finish, make_sample, plan, serving, submit
+from tests.serving import Served, claim, finish, make_sample, plan, serving, submit
 
 
 def events(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -142,6 +144,25 @@ def test_a_stream_ends_in_order_when_the_database_is_away(
     assert not [record for record in caplog.records if record.exc_info]
     with client.stream("GET", job["links"]["events"]) as stream:
         assert next(events(stream.iter_lines()))[1] == job
+
+
+def test_streams_that_wait_for_the_database_hold_nobody_else_up(served: Served, pool: str) -> None:
+    job = submit(served.client, pool)
+    engine, answers = served.service.database.engine, threading.Event()
+
+    def wait(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT jobs.version"):  # what a stream looks at
+            answers.wait(60)
+
+    with ExitStack() as stack:
+        event.listen(engine, "before_cursor_execute", wait)
+        stack.callback(event.remove, engine, "before_cursor_execute", wait)
+        stack.callback(answers.set)
+        for _ in range(60):  # more than there are threads for requests
+            stream = stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=20))
+            stream.sendall(f"GET {job['links']['events']} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert b"200 OK" in stream.recv(1000)
+        assert served.client.get("/jobs").json()["items"] == [job]
 
 
 def test_an_event_id_that_is_none_of_ours_is_as_none() -> None:
