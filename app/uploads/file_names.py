@@ -1,8 +1,16 @@
 """Names of files as clients give them, made safe to store and show."""
 
-from unicodedata import category
+from unicodedata import bidirectional, category
+
+NO_TEXT = ("Cc", "Cs")  # bytes of an unknown encoding, and what steers a terminal
+LINE_ENDS = ("Zl", "Zp")
+TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # of the direction of what stands around
 
 
 def legible(name: str) -> str:
-    """Without what is no text (bytes of an unknown encoding) or steers a terminal: the image is as good."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if category(sign) in ("Cc", "Cs") else sign for sign in name)
+    """Without what is no text, or would change the line that the name stands in: the image is as good."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if is_odd(sign) else sign for sign in name)
+
+
+def is_odd(sign: str) -> bool:
+    return category(sign) in NO_TEXT + LINE_ENDS or bidirectional(sign) in TURNS

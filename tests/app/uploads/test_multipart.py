@@ -183,6 +183,9 @@ def test_a_name_with_umlauts_arrives_from_any_client(
         ("Röntgen.png".encode("cp850"), "R\ufffdntgen.png"),  # from an old zip, unpacked under Linux
         (b"a\x00b.png", "a\ufffdb.png"),
         (b"\x1b[2J.png", "\ufffd[2J.png"),
+        ("a\u202egnp.exe".encode(), "a\ufffdgnp.exe"),  # shown as aexe.png
+        ("a\u2028b.png".encode(), "a\ufffdb.png"),  # two lines to `splitlines`
+        ("صورة\u200f \u0646\u0645\u06cc\u200c\u062e.png".encode(), "صورة\u200f نمی\u200cخ.png"),
     ],
 )
 def test_one_odd_name_does_not_refuse_all_files(client: httpx.Client, service: Service, sent: bytes, kept: str) -> None:
