@@ -46,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.service = make_service(settings)
     app.state.is_stopping = lambda: False  # the server's to say
+    app.state.readiness = None  # the look under way, for all who ask: of a store that hangs it takes a thread for 40 s
     problems.install(app)
     for room in (pools, synthesis, evaluations, jobs, models):
         app.include_router(room.router, dependencies=[Depends(by_method)])

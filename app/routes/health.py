@@ -1,10 +1,12 @@
 """Is it alive, is it ready, and how is it doing."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
 
-from fastapi import Depends
+from anyio import to_thread
+from fastapi import Depends, Request
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from sqlalchemy import text
@@ -31,18 +33,16 @@ async def livez() -> dict[str, str]:
 @router.get(
     "/readyz", response_model=dict[str, str], responses=problems({503: "Something is missing; `errors` names it"})
 )
-def readyz(service: HouseDep) -> Any:
+async def readyz(request: Request, service: HouseDep) -> Any:
     """The database, the blob store, the broker and at least one worker are there."""
-    checks: dict[str, Callable[[Service], None]] = {
-        "store": check_store,
-        "broker": check_broker,
-        "worker": check_worker,
-    }
-    missing = [FieldError(name, words) for name, check in checks.items() if (words := failure(check, service))]
+    state = request.app.state
+    if state.readiness is None or state.readiness.done():
+        state.readiness = asyncio.ensure_future(to_thread.run_sync(look, service, abandon_on_cancel=True))
+    missing: list[FieldError] = await asyncio.shield(state.readiness)
     if missing:
         names = " and ".join(error.field for error in missing)
         return as_response(unavailable(f"not ready: {names} missing", missing))  # no refusal: it is what was asked for
-    return {"status": "ready", **dict.fromkeys(checks, "ok")}
+    return {"status": "ready", **dict.fromkeys(CHECKS, "ok")}
 
 
 @router.get("/metrics", response_class=Response, responses={200: content("text/plain")}, dependencies=[Depends(admin)])
@@ -50,6 +50,11 @@ def metrics(service: HouseDep) -> Response:
     """Prometheus text."""
     with service.database.read() as session:
         return Response(service.metrics.text(session), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+def look(service: Service) -> list[FieldError]:
+    """What is missing."""
+    return [FieldError(name, words) for name, check in CHECKS.items() if (words := failure(check, service))]
 
 
 def failure(check: Callable[[Service], None], service: Service) -> str | None:
@@ -79,3 +84,6 @@ def check_worker(service: Service) -> None:
     with service.database.read() as session:
         if not live_workers(session, clock(session)):
             raise LookupError("no worker has given a sign of life lately; start one with `pansynth worker`")
+
+
+CHECKS: dict[str, Callable[[Service], None]] = {"store": check_store, "broker": check_broker, "worker": check_worker}

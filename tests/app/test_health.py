@@ -1,19 +1,22 @@
 import socket
+import threading
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from app import database
 from app.monitoring.figures import Figures
 from app.service import Service
 from app.settings import Settings
 from app.tables import Worker
-from tests.serving import WORKER, claim, give_sign_of_life, make_sample, plan, serving, submit
+from tests.serving import WORKER, Served, answer_of, claim, give_sign_of_life, make_sample, plan, serving, submit
+from tests.waiting import until
 
 
 def figures(client: httpx.Client) -> dict[str, float]:
@@ -41,6 +44,29 @@ def test_it_is_alive_while_all_its_threads_wait_for_a_database_that_says_nothing
             while True:
                 served.client.get("/presets", timeout=0.5)
         assert served.client.get("/livez").status_code == 200
+
+
+def test_who_asks_whether_it_is_ready_holds_nobody_up_while_a_store_hangs(served: Served) -> None:
+    answers, looks = threading.Event(), []
+
+    def wait(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "SELECT 1 FROM jobs" in statement:
+            looks.append(statement)
+            answers.wait(60)
+
+    engine = served.service.database.engine
+    with ExitStack() as stack:
+        event.listen(engine, "before_cursor_execute", wait)
+        stack.callback(event.remove, engine, "before_cursor_execute", wait)
+        asking = []
+        for _ in range(60):  # more than there are threads
+            asking.append(stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=20)))
+            asking[-1].sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        stack.callback(answers.set)
+        until(lambda: looks)
+        assert served.client.get("/jobs").status_code == 200
+        answers.set()
+        assert {answer_of(one).partition("\n")[0] for one in asking} == {"HTTP/1.1 503 Service Unavailable"}
 
 
 def test_it_is_ready_with_a_live_worker(client: httpx.Client, service: Service) -> None:
