@@ -31,7 +31,7 @@ def settle(network: nn.Module, *rows: Tensor) -> None:
     """Make ready a network that is only called under `autocast`, in place, for inputs of the shapes of `rows`.
 
     Its weights are rounded once: `autocast` would round them at every call, to the same bits, in a tenth of a CPU's
-    time. On a CPU they are also laid out once; on a GPU another layout has not been measured.
+    time. On a CPU of the x86 family they are also laid out once; elsewhere that has not been measured.
     """
     device = rows[0].device
     if has_bfloat16(device):
@@ -40,7 +40,7 @@ def settle(network: nn.Module, *rows: Tensor) -> None:
                 module.bfloat16()
     if device.type == "cpu":
         network.to(memory_format=memory_format(device))  # type: ignore[call-overload]
-        if torch.backends.mkldnn.is_available():
+        if torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX"):
             # On one core, as it will be called: the layout may depend on the number of threads, and the bits on it.
             with threads_of_one_core("packing", 1) as thread:
                 thread.submit(_pack, network, *rows).result()
