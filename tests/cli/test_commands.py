@@ -251,14 +251,19 @@ def test_ctrl_c_has_an_exit_status_of_its_own(
     assert capsys.readouterr().err == f"pansynth: {failure}\n"
 
 
-def test_threads_wait_asleep_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "users", "ours"), [("OMP_WAIT_POLICY", "ACTIVE", "PASSIVE"), ("OPENBLAS_NUM_THREADS", "2", "1")]
+)
+def test_no_thread_spins_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, name: str, users: str, ours: str
+) -> None:
     monkeypatch.setattr("cli.main.app", lambda: None)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.setenv(name, users)
     main()
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
-    monkeypatch.delenv("OMP_WAIT_POLICY")
+    assert os.environ[name] == users
+    monkeypatch.delenv(name)
     main()
-    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert os.environ[name] == ours
 
 
 @pytest.mark.parametrize(
