@@ -96,7 +96,7 @@ class Supervisor:
             finally:
                 self._end()
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
         self.asked += 1
 
     def _tend(self) -> None:

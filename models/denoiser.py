@@ -4,7 +4,7 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-LATENT_SIZE = (32, 64)  # of a radiograph of 256 x 512
+from models.vae import LATENT_SIZE
 
 
 class Denoiser(nn.Module):

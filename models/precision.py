@@ -31,19 +31,22 @@ def settle(network: nn.Module, *rows: Tensor) -> None:
     """Make ready a network that is only called under `autocast`, in place, for inputs of the shapes of `rows`.
 
     Its weights are rounded once: `autocast` would round them at every call, to the same bits, in a tenth of a CPU's
-    time. On a CPU of the x86 family they are also laid out once; elsewhere that has not been measured.
+    time. On a CPU of the x86 family they are laid out once, too, as each kernel wants them; on another, as all of it
+    does; on a GPU another layout has not been measured.
     """
     device = rows[0].device
     if has_bfloat16(device):
         for module in network.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 module.bfloat16()
-    if device.type == "cpu":
+    if device.type != "cpu":
+        return
+    if torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        # On one core, as it will be called: the layout may depend on the number of threads, and the bits on it.
+        with threads_of_one_core("packing", 1) as thread:
+            thread.submit(_pack, network, *rows).result()
+    else:
         network.to(memory_format=memory_format(device))  # type: ignore[call-overload]
-        if torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-            # On one core, as it will be called: the layout may depend on the number of threads, and the bits on it.
-            with threads_of_one_core("packing", 1) as thread:
-                thread.submit(_pack, network, *rows).result()
 
 
 def _pack(network: nn.Module, *rows: Tensor) -> None:

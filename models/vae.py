@@ -7,6 +7,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+LATENT_SIZE = (32, 64)  # of a radiograph of 256 x 512
 NORM_GROUPS = 8
 CARRIER = 4.0  # constant channels of this size dominate a group's variance, so its normalisation is nearly linear
 
@@ -57,7 +58,7 @@ def build_autoencoder(latent_channels: int = 16, width: int = 128) -> Autoencode
         latent_channels=latent_channels,
         norm_num_groups=NORM_GROUPS,
         mid_block_add_attention=False,
-        sample_size=[32, 64],
+        sample_size=list(LATENT_SIZE),
     )
     with torch.no_grad():
         for module in autoencoder.modules():

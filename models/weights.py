@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, UNet2DModel
 
-from models.denoiser import LATENT_SIZE, Denoiser
+from models.denoiser import Denoiser
 from models.memorisation import FILE as TRAINING_LATENTS
 from models.memorisation import TrainingLatents, load_training_latents, save_training_latents
 from models.pixels import file_sha256, sha256
 from models.precision import settle
 from models.schedule import Schedule
 from models.sharing import whole
-from models.vae import Vae
+from models.vae import LATENT_SIZE, Vae
 
 SAFE_SUFFIXES = {".json", ".safetensors", ".md"}  # pickles run code when they are read
 REQUIRED = [
@@ -79,8 +79,8 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
         )
     device = torch.device(device)
     denoiser = Denoiser(unet).to(device).eval().requires_grad_(False)
-    latent, timestep = torch.zeros(1, channels, *LATENT_SIZE), torch.ones(1, dtype=torch.int64)
-    settle(denoiser, latent.to(device), timestep.to(device))
+    latent = torch.zeros(1, channels, *LATENT_SIZE, device=device)
+    settle(denoiser, latent, torch.ones(1, dtype=torch.int64, device=device))
     return Networks(
         name=manifest["name"],
         sha256=sha256(raw),

@@ -5,15 +5,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app import broker, evaluations, keys, queries
-from app.errors import LastingError
+from app.errors import BlobMissing, LastingError
 from app.labels import label
-from app.tables import EvaluationImage, Guide, Job
+from app.tables import EvaluationImage, Guide, Job, Sample
 from models import pixels
 from models.duplicates import Known, known, leaks
 from models.evaluation import ArmResult, build_report, run_arm
@@ -40,13 +40,19 @@ def train_arm(place: Workplace, lease: Lease) -> int:
     number, seed = divmod(lease.claim.first, job.parameters["seeds"])
     arm = evaluations.Arm(**job.parameters["arms"][number])
     names = [row.name for row in tests]
-    sources = _sources(place, lease, job, guides, arm)
+    synthesis = None if arm.synthesis is None else _read_synthesis(place, arm.synthesis)
+    sources = {}  # the real images first
+    if arm.kind != evaluations.SYNTHETIC:
+        sources["real"] = _load(place, lease, job.id, guides)
+    if synthesis is not None:
+        sources["synthetic"] = _load_samples(place, lease, synthesis)
     test = _load(place, lease, job.id, tests)
     checkpoint = keys.checkpoint(job.id, lease.claim.first)
     goes_on = lease.claim.attempt <= CHECKPOINT_ATTEMPTS and place.blobs.exists(checkpoint)
     saved = b"".join(place.blobs.stream(checkpoint)) if goes_on else None  # up to 1 GB
     if saved is None:  # a later turn has the same images
-        _check_leaks(test, names, sources, _made_of(place, lease, arm))
+        made_of = [] if synthesis is None else _made_of(place, lease, synthesis)
+        _check_leaks(test, names, sources, made_of)
     lease.check()
     began = time.monotonic()
     turn_seconds = min(max(TURN_SECONDS, TURN_PER_READING * (began - started)), LONGEST_TURN_SECONDS)
@@ -100,16 +106,19 @@ def _plan(job: Job, seed: int) -> SegmenterPlan:
     return SegmenterPlan(**{name: job.parameters[name] for name in names}, seed=seed)
 
 
-def _sources(
-    place: Workplace, lease: Lease, job: Job, guides: Sequence[Guide], arm: evaluations.Arm
-) -> dict[str, Labeled]:
-    """The real images first, then the synthetic ones, each under its guide's name: they share its anatomy."""
-    sources = {}
-    if arm.kind != evaluations.SYNTHETIC:
-        sources["real"] = _load(place, lease, job.id, guides)
-    if arm.synthesis is not None:
-        sources["synthetic"] = _load_samples(place, lease, arm.synthesis)
-    return sources
+class _Synthesis(NamedTuple):
+    """A job whose samples an arm trains on: what they are made of, and they."""
+
+    job: Job
+    guides: Sequence[Guide]
+    samples: Sequence[Sample]
+
+
+def _read_synthesis(place: Workplace, job_id: str) -> _Synthesis:
+    """Raises JobNotFound: an API of an earlier version lets it be deleted."""
+    with place.database.read() as session:
+        job = queries.find_job(session, job_id)
+        return _Synthesis(job, queries.guides(session, job_id), session.scalars(queries.made(job_id)).all())
 
 
 def _check_leaks(test: Labeled, names: Sequence[str], sources: Mapping[str, Labeled], made_of: Sequence[Known]) -> None:
@@ -126,26 +135,27 @@ def _check_leaks(test: Labeled, names: Sequence[str], sources: Mapping[str, Labe
         )
 
 
-def _made_of(place: Workplace, lease: Lease, arm: evaluations.Arm) -> list[Known]:
-    """The guides and pool images that an arm's samples are made of; without the latter once their pool is gone.
+def _made_of(place: Workplace, lease: Lease, synthesis: _Synthesis) -> list[Known]:
+    """The guides and pool images that samples are made of; without the latter once their pool is gone.
 
     The samples alone do not show them: of a guide they hold no more than its anatomy, and of a pool image only half
     where the anatomy is as large as teeth or a jaw.
     """
-    if arm.synthesis is None:
-        return []
-    with place.database.read() as session:
-        job = queries.find_job(session, arm.synthesis)
-        guides, samples = queries.guides(session, job.id), session.scalars(queries.made(job.id)).all()
+    job, guides, samples = synthesis
     parts = {(keys.guide(job.id, guide.image_sha256), guide.image_sha256): f"guide {guide.name!r}" for guide in guides}
     if job.pool_id is not None:
         for row in samples:
             key = keys.pool_image(job.pool_id, row.pool_image_sha256)
             parts[key, row.pool_image_sha256] = f"pool image {row.pool_image_name!r}"
     found = []
-    for name, png in read_ahead(place.blobs, ((name, *blob) for blob, name in parts.items())):
-        lease.check()
-        found.append(known(name, pixels.image_from_png(png)))
+    try:
+        for name, png in read_ahead(place.blobs, ((name, *blob) for blob, name in parts.items())):
+            lease.check()
+            found.append(known(name, pixels.image_from_png(png)))
+    except BlobMissing:
+        with place.database.read() as session:
+            if queries.find_job(session, job.id).pool_id is not None:  # else it was deleted a moment ago
+                raise
     return found
 
 
@@ -155,14 +165,11 @@ def _load(place: Workplace, lease: Lease, job_id: str, rows: Sequence[Guide | Ev
     return _labeled(place, lease, images, masks, [row.image_sha256 for row in rows])
 
 
-def _load_samples(place: Workplace, lease: Lease, job_id: str) -> Labeled:
-    """A synthesis' dataset."""
-    with place.database.read() as session:
-        queries.find_job(session, job_id)  # an API of an earlier version lets it be deleted
-        guides = queries.guides(session, job_id)
-        samples = session.scalars(queries.made(job_id)).all()
+def _load_samples(place: Workplace, lease: Lease, synthesis: _Synthesis) -> Labeled:
+    """The dataset, each sample under its guide's name: they share its anatomy."""
+    job, guides, samples = synthesis
     digests = [sample.image_sha256 or "" for sample in samples]
-    images = [(keys.sample(job_id, sha256), sha256) for sha256 in digests]
+    images = [(keys.sample(job.id, sha256), sha256) for sha256 in digests]
     masks = [label(sample, guides[sample.guide]) for sample in samples]
     return _labeled(place, lease, images, masks, [guides[sample.guide].image_sha256 for sample in samples])
 

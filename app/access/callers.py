@@ -72,15 +72,19 @@ class Callers:
 
     def admit_again(self, caller: Caller) -> None:
         """At the end of an upload, which may have taken hours to come. Raises Problem 401. Blocking."""
-        if (seen := self._look_up(caller.key or None)) is not None:
-            _check_active(*seen)
+        if not caller.key:
+            return
+        if (seen := self._look_up(caller.key)) is None:
+            raise _unauthorized(f"the key pansynth_{caller.key} is no more; ask for another", "invalid_token")
+        _check_active(*seen)
 
     def still_admits(self, caller: Caller) -> bool:
         """Whether the caller would be let in again: for answers that last. Blocking."""
-        if not caller.key:
-            return True
-        seen = self._look_up(caller.key)
-        return seen is not None and api_keys.is_active(*seen)
+        try:
+            self.admit_again(caller)
+        except Problem:
+            return False
+        return True
 
     def now(self) -> datetime:
         """By the clock that all APIs share, or one might take another's ticket for late. Blocking."""

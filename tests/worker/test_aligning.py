@@ -229,7 +229,7 @@ def test_an_evaluation_trains_on_the_samples_own_masks(
 ) -> None:
     files = members(undisturbed)
     lease = Lease(place.database, Claim(0, "", job_id, evaluations.ARM, 0, 1, 1), 9)
-    found = evaluating._load_samples(place, lease, job_id)
+    found = evaluating._load_samples(place, lease, evaluating._read_synthesis(place, job_id))
     rows = manifest(undisturbed)
     assert (found.images == np.stack([pixels.image_from_png(files[row["image"]]) for row in rows])).all()
     assert (found.masks == np.stack([pixels.mask_from_png(files[row["mask"]]) for row in rows])).all()

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from app import evaluations, jobs, keys
+from app import evaluations, janitor, jobs, keys, pools
 from app.blobs import Blobs
 from app.errors import LeaseLost
 from app.records import NewGuide
@@ -175,6 +176,29 @@ def test_copies_of_what_samples_are_made_of_are_found_where_no_sample_resembles_
     job_id = evaluate(place, radiographs, synthesis, tests=copies)
     work_off(place)
     assert re.search(rf"test-\d\.png \(nearly the same image as {words} '.*'\)", failure(place, job_id))
+
+
+def test_a_pool_that_is_deleted_while_an_evaluation_looks_through_it_does_not_fail_it(
+    place: Workplace,
+    radiographs: Sequence[Phantom],
+    synthesis: str,
+    undisturbed: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read, one_by_one, deleted = place.blobs.get, threading.Lock(), []
+
+    def get(key: str, sha256: str | None = None) -> bytes:
+        with one_by_one:
+            if key.startswith("pools/") and not deleted:
+                with place.database.write() as session:
+                    deleted.append(pools.delete(session, "p"))
+                janitor.remove_now(place.blobs, deleted[0])
+        return read(key, sha256)
+
+    monkeypatch.setattr(place.blobs, "get", get)
+    job_id = evaluate(place, radiographs, synthesis, steps=LONG)
+    work_off(place)
+    assert deleted and report(place, job_id) == undisturbed
 
 
 def test_a_cancelled_evaluation_stops_in_the_middle_of_an_arm(
