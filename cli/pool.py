@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -21,11 +22,6 @@ Url = Annotated[str, typer.Option(help="Where the service is.", envvar="PANSYNTH
 DEFAULT_URL = "http://127.0.0.1:8000"
 BATCH_FILES = 100
 BATCH_BYTES = 50_000_000
-
-
-@app.callback()
-def pool() -> None:
-    """Keeps `import` a subcommand: typer would make the only command the group itself."""
 
 
 @app.command("import")
@@ -58,6 +54,42 @@ def import_(
             _report(name, _outcome(jobs), as_json)
     if not any(job["stored"] or job["duplicates"] for job in jobs):
         raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(
+    url: Url = DEFAULT_URL, as_json: Annotated[bool, typer.Option("--json", help="Print the pools as JSON.")] = False
+) -> None:
+    """The pools, and how many images each has."""
+    from cli.client import connect
+
+    with connect(url) as client:
+        pools = list(_pools(client))
+    if as_json:
+        typer.echo(json.dumps(pools))
+        return
+    for pool in pools:
+        typer.echo(f"{pool['image_count']:9,}  {pool['name']}")
+
+
+def _pools(client: "httpx.Client") -> Iterator[dict[str, Any]]:
+    from cli.client import answer_of
+
+    cursor: dict[str, str] | None = {}
+    while cursor is not None:
+        page = answer_of(client, "GET", "/pools", params=cursor).json()
+        yield from page["items"]
+        cursor = {"cursor": page["next"]} if page["next"] else None
+
+
+@app.command()
+def delete(name: Annotated[str, typer.Argument(help="The pool.")], url: Url = DEFAULT_URL) -> None:
+    """Remove a pool and its images; the datasets made from it stay."""
+    from cli.client import answer_of, connect
+
+    with connect(url) as client:
+        answer_of(client, "DELETE", f"/pools/{quote(name, safe='')}")
+    typer.echo(f"pool {name} is removed")
 
 
 def import_files(client: "httpx.Client", name: str, files: "Sequence[File]", show: Show) -> dict[str, Any]:

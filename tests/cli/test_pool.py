@@ -129,3 +129,20 @@ def test_an_import_of_bad_files_alone_fails(served: Served, tmp_path: Path) -> N
     done = import_(served, "bad", tmp_path)
     assert done.exit_code == 1
     assert "0 images stored, 0 there already, 1 rejected" in done.stdout and "a.png: " in done.stdout
+
+
+def test_pools_are_listed_and_deleted(served: Served, tmp_path: Path) -> None:
+    def pool(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["pool", *arguments, "--url", str(served.client.base_url)])
+
+    (tmp_path / "a.png").write_bytes(image(60))
+    import_(served, "passing", tmp_path / "a.png")
+    for number in range(100):  # with the first, more than a page holds
+        served.client.post("/pools", json={"name": f"many-{number}"}).raise_for_status()
+    listed = {item["name"]: item["image_count"] for item in json.loads(pool("list", "--json").stdout)}
+    assert listed["passing"] == 1 and {f"many-{number}" for number in range(100)} < set(listed)
+    assert "1  passing\n" in pool("list").stdout
+    assert pool("delete", "passing").stdout == "pool passing is removed\n"
+    again = pool("delete", "passing")
+    assert isinstance(again.exception, Failure) and "passing" in str(again.exception)
+    assert served.client.get("/pools/passing").status_code == 404
