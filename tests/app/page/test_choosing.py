@@ -183,6 +183,15 @@ def test_fields_that_nobody_has_touched_are_not_called_invalid(page: Tab) -> Non
     assert page.run("document.querySelectorAll('#synthesis :invalid').length") == 0
 
 
+def test_what_the_preset_sets_is_read_in_an_empty_field_as_plainly_as_the_fields_name(page: Tab) -> None:
+    page.open("/")
+    page.until("document.querySelector('[name=steps]').placeholder === '25'")
+    placeholder, name = page.run("""[["[name=steps]", "::placeholder"], ["label:has([name=steps])"]]
+      .map(([selector, part]) => getComputedStyle(document.querySelector(selector), part))
+      .map(({ color, opacity }) => [color, opacity])""")
+    assert placeholder == name
+
+
 def test_what_is_refused_has_the_name_that_the_page_gives_it(page: Tab, pool: str) -> None:
     page.open("/")
     page.until("document.getElementById('pool').value && document.getElementById('preset').value")
