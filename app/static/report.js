@@ -1,6 +1,7 @@
 // An evaluation's report: its table, the plot, and the files behind them.
 
 import { get, getBlob, save, showProblem } from "./api.js";
+import { plural } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const METRICS = { precision: "Precision", recall: "Recall", dice: "DSC", cldice: "clDice", hd95: "HD95 (px)" };
@@ -45,9 +46,8 @@ function fillTable(report) {
   if (hasReference) heads.push("DSC − real, 95\u00a0% interval", "p");
   at("report-head").replaceChildren(...heads.map((head) => heading(head, "col")));
   at("report-rows").replaceChildren(...report.arms.map((arm) => row(arm, hasReference)));
-  const runs = report.seeds.length;
   at("report-caption").textContent =
-    `${report.test_images} test images, ${runs} training run${runs === 1 ? "" : "s"} per arm; mean ± standard deviation over test images`;
+    `${plural(report.test_images, "test image")}, ${plural(report.seeds.length, "training run")} per arm; mean ± standard deviation over test images`;
 }
 
 // The address of a picture that was fetched with the key: an <img> could not send it.
