@@ -73,7 +73,7 @@ def write(service: Service, entry: AuditEntry) -> None:
 
 def by_command(session: Session, action: str, tenant: str, prefix: str) -> None:
     """The same for the command line, in the transaction of what it does."""
-    named = f"keys/{prefix}"
+    named = f"keys/pansynth_{prefix}"
     session.add(AuditEntry(at=clock(session), api_key="", tenant=tenant, action=action, object=named, status=200))
 
 

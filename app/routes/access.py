@@ -46,6 +46,11 @@ class AuditBody(BaseModel):
     object: str
     status: int
 
+    @field_validator("api_key")
+    @classmethod
+    def as_it_is_named(cls, prefix: str) -> str:
+        return prefix and f"pansynth_{prefix}"
+
 
 class AuditList(BaseModel):
     items: list[AuditBody]

@@ -100,8 +100,10 @@ def test_a_tenants_first_key_comes_with_its_pool_and_all_is_audited(data_dir: Pa
     database = connect(f"sqlite:///{data_dir / 'pansynth.sqlite'}")
     with database.read() as session:
         assert [(pool.tenant, pool.name) for pool in session.scalars(select(Pool))] == [("clinic", "default")]
-        actions = [(row.action, row.tenant) for row in session.scalars(select(AuditEntry))]
+        entries = list(session.scalars(select(AuditEntry)))
+        actions = [(row.action, row.tenant) for row in entries]
         assert actions == [("keys create", "clinic")] * 2 + [("keys revoke", "clinic")]
+        assert [entries[i].object for i in (0, 2)] == [f"keys/{prefix}"] * 2
     database.dispose()
 
 
