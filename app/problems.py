@@ -178,7 +178,7 @@ def from_http(request: Request, error: HTTPException) -> Problem:
     }
     detail = details.get(error.status_code, str(error.detail))
     kind = phrase.lower().replace(" ", "-").replace("'", "")
-    return Problem(error.status_code, kind, detail, title=phrase, headers=headers)
+    return Problem(error.status_code, kind, detail, headers=headers)
 
 
 def allowed_methods(request: Request, named: str) -> str:

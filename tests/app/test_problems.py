@@ -37,6 +37,12 @@ def test_every_refusal_is_a_problem(client: httpx.Client, method: str, path: str
     assert problem["title"] and problem["detail"]
 
 
+def test_a_kind_of_problem_has_one_title_whoever_tells_it(client: httpx.Client) -> None:
+    """RFC 9457: it should not change from one to the next."""
+    paths = ("/nowhere", "/static/none.js", "/pools/default/images/x")
+    assert {client.get(path).json()["title"] for path in paths} == {"Not found"}
+
+
 def test_a_mistake_of_the_service_is_a_problem_with_every_header_on_a_connection_that_stays(
     client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
