@@ -53,15 +53,23 @@ def content(media_type: str) -> dict[str, Any]:
     return {"content": {media_type: {"schema": schema}}}
 
 
-def file_answers(media_type: str, description: str, refusals: dict[int, str]) -> Responses:
-    """As `app.downloads.serve` answers."""
-    headers = {"ETag": header("of the file's bytes, strong"), "Accept-Ranges": header("bytes")}
-    partial = headers | {"Content-Range": header("which bytes of how many")}
+ETAG = {"ETag": header("of the file's bytes, strong")}
+SAVED = {"Content-Disposition": header("attachment, with a name to save it under")}
+
+
+def file_answers(
+    media_type: str, description: str, refusals: dict[int, str], further: dict[str, Any] | None = None
+) -> Responses:
+    """As `app.downloads.serve` answers; `further` headers come with the bytes."""
+    headers = ETAG | {"Accept-Ranges": header("bytes")}
+    whole = headers | (further or {})
+    part = {"Content-Range": header("which bytes of how many")}
     return {
-        200: {"description": description, "headers": headers} | content(media_type),
-        206: {"description": "The bytes that `Range` asks for", "headers": partial} | content(media_type),
-        304: {"description": "What `If-None-Match` names is still the whole of it"},
-        **problems(refusals | {416: "`Range` begins behind the file's end"}),
+        200: {"description": description, "headers": whole} | content(media_type),
+        206: {"description": "The bytes that `Range` asks for", "headers": whole | part} | content(media_type),
+        304: {"description": "What `If-None-Match` names is still the whole of it", "headers": headers},
+        **problems(refusals),
+        416: PROBLEM | {"description": "`Range` begins behind the file's end", "headers": part},
     }
 
 

@@ -10,7 +10,7 @@ from app import events, janitor, jobs, keys, queries
 from app.database import clock
 from app.downloads import IMMUTABLE, REVALIDATE, Download, redirect, serve
 from app.labels import label
-from app.openapi import JOB_HEADERS, Responses, file_answers, problems
+from app.openapi import ETAG, JOB_HEADERS, SAVED, Responses, file_answers, header, problems
 from app.problems import Problem
 from app.routes.accepted import job_answer
 from app.routes.parameters import JobId, Page, PageOf, SampleIndex
@@ -31,11 +31,15 @@ EVENTS: Responses = {
     204: {"description": "It has ended, and `Last-Event-ID` is its last change: do not come again"},
 }
 DATASET: Responses = {
-    307: {"description": "At the bucket's own address, where the operator has it so; good for 15 minutes"},
+    307: {
+        "description": "At the bucket's own address, where the operator has it so; good for 15 minutes",
+        "headers": {"Location": header("the address"), **ETAG},
+    },
     **file_answers(
         "application/zip",
         "The dataset",
         {404: "There is no such job, or it is not a synthesis", 409: "The synthesis has not succeeded"},
+        SAVED,
     ),
 }
 SAMPLE = {404: "There is no such job or sample, or the sample failed or was dropped", 409: "It is not made"}

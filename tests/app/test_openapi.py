@@ -70,6 +70,17 @@ def test_a_generated_client_knows_why_a_job_failed(running: Served) -> None:
     assert {"type", "title", "status", "detail", "errors"} == schemas["ProblemBody"]["properties"].keys()
 
 
+def test_the_headers_of_a_download_are_described(running: Served, finished: str) -> None:
+    path = "/jobs/{job_id}/dataset"
+    described = running.client.get("/openapi.json").json()["paths"][path]["get"]["responses"]
+    etag = running.client.get(path.format(job_id=finished)).headers["ETag"]
+    telling = {"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag"}
+    for asked in ({}, {"Range": "bytes=0-1"}, {"Range": "bytes=99-"}, {"If-None-Match": etag}):
+        answer = running.client.get(path.format(job_id=finished), headers=asked)
+        told = described[str(answer.status_code)].get("headers", {})
+        assert {name for name in telling if name in answer.headers} == told.keys()
+
+
 @pytest.mark.filterwarnings("ignore:It looks like `register_random`")  # of hypothesis itself, on Python 3.14
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 def test_every_answer_is_as_the_document_says(running: Served, finished: str, mode: GenerationMode) -> None:
