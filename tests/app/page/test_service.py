@@ -1,5 +1,7 @@
 """What the page says of its service: whether it is ready, what key it asks for, the reference of its API."""
 
+import pytest
+
 from tests.browser import Tab
 from tests.key_holders import as_of, holder_of, make_key
 from tests.serving import Served, fill_pool, finish, submit
@@ -16,6 +18,20 @@ def test_what_is_still_as_it_was_is_not_read_out_again(page: Tab) -> None:
     }""")
     page.until("requests.filter(({ path }) => path === '/readyz').length >= 3")
     assert page.run("changes") == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_all_text_grows_with_the_size_that_the_user_has_set_for_text(page: Tab, path: str) -> None:
+    page.open(path)
+    page.until("document.querySelectorAll('#preset option, #reference code').length")
+    before, after = page.run("""(() => {
+      const parts = [...document.body.querySelectorAll("*")];
+      const sizes = () => parts.map((part) => parseFloat(getComputedStyle(part).fontSize));
+      const before = sizes();
+      document.documentElement.style.fontSize = "200%";
+      return [before, sizes()];
+    })()""")
+    assert after == [2 * size for size in before]
 
 
 def test_a_service_that_is_away_is_told_with_its_name(page: Tab) -> None:
