@@ -44,7 +44,13 @@ const parsed = (text) => JSON.parse(text.replace(/"seed":(\d+)/g, '"seed":"$1"')
 
 export const get = async (path) => parsed(await (await request(path)).text());
 export const getBlob = async (path) => (await request(path)).blob();
-export const post = async (path, body, headers) => parsed(await (await request(path, { method: "POST", body, headers })).text());
+export const post = async (path, body, headers) => {
+  const ask = (event) => event.preventDefault(); // before the page is left, and with it what is not sent yet
+  if (body instanceof FormData) addEventListener("beforeunload", ask);
+  try {
+    return parsed(await (await request(path, { method: "POST", body, headers })).text());
+  } finally { removeEventListener("beforeunload", ask); }
+};
 export const remove = (path) => request(path, { method: "DELETE" });
 export const postJson = (path, value) => post(path, JSON.stringify(value), { "Content-Type": "application/json" });
 

@@ -71,6 +71,19 @@ def test_more_files_than_a_request_should_carry_are_sent_as_several_imports(
     assert [name for name in ("b.png", "0.png", "100.png") if f"{name}: the" not in page.text("#import-rejected")] == []
 
 
+def test_while_files_are_sent_the_browser_asks_before_it_leaves_the_page(page: Tab) -> None:
+    may_leave = "dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    page.open("/")
+    page.until("document.getElementById('pool').value && document.getElementById('preset').value")
+    page.run("trouble = {'/images$': 'hold'}")
+    page.run(CHOOSE_A_FILE)
+    page.until("requests.some(({ path }) => path.endsWith('/images'))")
+    assert not page.run(may_leave)
+    page.run("release()")
+    page.until("document.getElementById('import-words').innerText === 'Waiting for a worker ...'")
+    assert page.run(may_leave)
+
+
 def test_of_several_imports_those_sent_before_one_is_refused_go_on(page: Tab, client: httpx.Client) -> None:
     page.open("/")
     page.until("document.getElementById('pool').value && document.getElementById('preset').value")
