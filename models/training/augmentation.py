@@ -38,6 +38,7 @@ def augment(
     grid = functional.affine_grid(
         _affine(count, height / width, generator, reach).to(images), list(images.shape), align_corners=False
     )
+    # Beyond the edge the image goes on and the mask does not, on purpose: docs/decisions.md.
     moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
     return _relight(moved, generator), move_masks(masks[:, None], grid, align_corners=False)[:, 0]
 
