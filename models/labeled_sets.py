@@ -21,6 +21,7 @@ from models.sharing import alone, whole
 
 GUIDES_SET, POOL_SET, TEST_SET = 1, 2, 3  # added to a phantom seed: the sets share no anatomy
 SEEDS_APART = 4  # between two comparisons: at neighbouring seeds one's pool would be the other's guides
+NAMED = 10  # of the files that are wrong
 
 Show = Callable[..., None]  # show(done, total, label)
 Pair = tuple[Path, Path | None]  # a radiograph and its mask, if there is one
@@ -143,19 +144,26 @@ def _keep(phantoms: Iterator[Phantom], count: int, stored: Path) -> None:
 
 
 def read_labeled(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:
-    """Radiographs and masks at 512x256, an empty mask where there is none. Raises ValueError naming the file."""
+    """Radiographs and masks at 512x256, an empty mask where there is none. Raises ValueError naming the wrong files."""
     images, masks = _room(len(pairs))
+    wrong: list[str] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for number, (image, mask) in enumerate(pool.map(_read_pair, pairs)):
-            images[number] = image
-            if mask is not None:
-                masks[number] = mask
+        for number, read in enumerate(pool.map(_read_pair, pairs)):
+            if isinstance(read, str):
+                wrong.append(read)
+            else:
+                images[number], mask = read
+                if mask is not None:
+                    masks[number] = mask
             show(number + 1, len(pairs), label)
+    if wrong:
+        more = [f"and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
+        raise ValueError("\n  ".join([*wrong[:NAMED], *more]))
     return Labeled(images, masks, tuple(image.name for image, _ in pairs))
 
 
-def _read_pair(pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """Both (256, 512)."""
+def _read_pair(pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None] | str:
+    """Both (256, 512), or what is wrong with them."""
     image, mask = pair
     try:
         radiograph = pixels.read_image(image.read_bytes())
@@ -164,7 +172,7 @@ def _read_pair(pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]
         anatomy = pixels.read_mask(mask.read_bytes())
         pixels.check_same_size(radiograph.shape, anatomy.shape)
     except ImageError as error:
-        raise ValueError(f"{image} or its mask: {error}") from error
+        return f"{image} or its mask: {error}"
     return pixels.resize_image(radiograph), pixels.resize_mask(anatomy)
 
 

@@ -36,6 +36,17 @@ def test_a_guide_that_lies_in_the_pool_too_is_no_background(tmp_path: Path) -> N
     assert len(sets.guides) == 2
 
 
+def test_all_wrong_files_are_named_at_once_but_no_hundreds(tmp_path: Path) -> None:
+    write_phantoms(tmp_path, 3, 907, LOOKS, lambda *_: None)
+    (_, first), _, (third, _) = pairs = labeled_pairs(tmp_path)
+    first.write_bytes(b"")
+    third.write_bytes(b"no image")
+    with pytest.raises(ValueError, match=rf"^{pairs[0][0]} or its mask: the file is empty.*\n  {third} or its mask: "):
+        read_labeled(pairs, "images", lambda *_: None)
+    with pytest.raises(ValueError, match=r"\n  and 2 more$"):
+        read_labeled(pairs * 6, "images", lambda *_: None)
+
+
 def test_the_digest_is_that_of_all_images_and_then_of_all_masks(tmp_path: Path) -> None:
     """Run folders know their data by it."""
     write_phantoms(tmp_path, 3, 907, LOOKS, lambda *_: None)
