@@ -171,10 +171,22 @@ def _content(client: httpx.Client, path: str, files: Sequence[File], fields: Map
     weights = [model["sha256"] for model in models if model["name"] == fields.get("model")]
     images = ""
     if "pool" in fields:  # says how many images it has; none can be removed
-        pool = f"/pools/{quote(str(fields['pool']), safe='')}"
-        images = _patiently(partial(answer_of, client, "GET", pool, also=(404,))).text
+        images = _patiently(partial(answer_of, client, "GET", pool_path(fields["pool"]), also=(404,))).text
     sent = [[field, name, hashlib.sha256(file.read_bytes()).hexdigest()] for field, name, file in files]
     return hashlib.sha256(json.dumps([path, sent, dict(fields), weights, images]).encode()).hexdigest()
+
+
+def pool_path(name: object) -> str:
+    return f"/pools/{quote(str(name), safe='')}"
+
+
+def listed(client: httpx.Client, path: str) -> Iterator[Json]:
+    """Every item of a list, page by page."""
+    asked: Json = {"limit": 1000}
+    while asked:
+        page = _patiently(partial(answer_of, client, "GET", path, params=asked)).json()
+        yield from page["items"]
+        asked = page["next"] and asked | {"cursor": page["next"]}
 
 
 def submit(

@@ -53,8 +53,9 @@ def evaluate(
     training: dict[str, object] = {"steps": steps, "seeds": seeds, "backbone": backbone}
     _check(real, test, settings, training)
     with progress("reading") as show:
-        _check_images(real, test, show)
+        tested = _check_images(real, test, show)
     with connect(url) as client, progress("queued") as show:
+        _check_pool(client, pool, tested)
         made = [_synthesis(client, real, setting, show) for setting in settings]
         report = _report(client, real, test, made, training, out, show)
     typer.echo(json.dumps(report) if as_json else f"{verdict(report)}\n\n{out}/report.md, .png, .csv and .json")
@@ -86,19 +87,36 @@ def _check(real: list[Pair], test: list[Pair], settings: list[dict[str, object]]
         raise Failure(f"--{wrong.field.replace('_', '-')}: {wrong.detail}") from None
 
 
-def _check_images(real: list[Pair], test: list[Pair], show: Show) -> None:
-    """Raises Failure for images, masks and copies on two sides that the service would refuse, again before all else."""
+def _check_images(real: list[Pair], test: list[Pair], show: Show) -> dict[str, str]:
+    """The test images' names by their sha256 in a pool.
+
+    Raises Failure for images, masks and copies on two sides that the service would refuse, again before all else.
+    """
     from models.duplicates import leaks
     from models.labeled_sets import known_images, read_labeled
+    from models.pixels import image_png, sha256
 
     try:
-        trained, tested = (known_images(read_labeled(pairs, "reading", show)) for pairs in (real, test))
+        read = read_labeled(real + test, "reading", show)
     except ValueError as error:
         raise Failure(str(error)) from None
-    if found := leaks(tested, trained):
+    known = known_images(read)
+    if found := leaks(known[len(real) :], known[: len(real)]):
         raise Failure(
             f"test image {found[0]} to train on ({len(found)} such); a copy on either side tells nothing: keep one of "
             "each, or try another --seed"
+        )
+    return {sha256(image_png(read.images[row])): read.groups[row] for row in range(len(real), len(read))}
+
+
+def _check_pool(client: "httpx.Client", pool: str, tested: dict[str, str]) -> None:
+    """Raises Failure for test images in the pool, which the service would find among the backgrounds at the end."""
+    from cli.client import listed, pool_path
+
+    if found := [image for image in listed(client, f"{pool_path(pool)}/images") if image["sha256"] in tested]:
+        raise Failure(
+            f"test image {tested[found[0]['sha256']]} is in pool {pool}, too, as {found[0]['name']} ({len(found)} "
+            "such); no labeled image may be: import the others into a new pool (`pansynth split` sets them apart)"
         )
 
 

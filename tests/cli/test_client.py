@@ -15,7 +15,7 @@ import pytest
 
 from app.settings import Settings
 from cli import client as client_module
-from cli.client import Away, _patiently, connect, download, submit, wait, words_of
+from cli.client import Away, _patiently, connect, download, listed, submit, wait, words_of
 from cli.failure import Failure, Interrupted
 from tests.serving import guide_files, serving
 
@@ -56,6 +56,17 @@ def server(
 
 def quiet(*_: object) -> None:
     """No progress."""
+
+
+def test_a_list_is_read_to_its_last_page() -> None:
+    pages = {None: ([1, 2], "a b"), "a b": ([3], None)}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        items, following = pages[request.url.params.get("cursor")]
+        return httpx.Response(200, json={"items": items, "next": following})
+
+    with httpx.Client(base_url="http://pans:8000", transport=httpx.MockTransport(answer)) as client:
+        assert list(listed(client, "/pools")) == [1, 2, 3]
 
 
 def test_a_broken_download_goes_on_where_it_broke(tmp_path: Path) -> None:
