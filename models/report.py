@@ -111,6 +111,7 @@ def report_png(report: dict[str, Any]) -> bytes:
     right.set_xlabel("Dice − real, 95 % interval")
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
+        axes.locator_params(axis="x", nbins=6)  # more run into one another where arms are near
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
     return out.getvalue()
