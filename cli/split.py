@@ -57,7 +57,8 @@ def split(
     counts = ", ".join(f"{len(rows)} {name}" for name, rows in vars(found).items() if name != "dropped")
     typer.echo(f"{counts} in {out}, listed in {out}/split.json")
     judged = ["--labeled", out / "guides"] if found.guides else []
-    typer.echo(next_command("pansynth", "train", "vae", "--data", out / "train", "--out", "weights/mine", *judged))
+    vae = ["train", "vae", "--data", out / "train", "--out", "weights/mine", *judged, "--minutes", 600]
+    typer.echo(next_command("pansynth", *vae))
 
 
 @dataclass

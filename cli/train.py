@@ -103,7 +103,8 @@ def train_vae(
         if _first():
             save_vae(out, trained, facts | checked)
             typer.echo(f"VAE in {out}: {in_a_line(facts)}")
-            typer.echo(next_command("pansynth", "train", "denoiser", "--data", data, "--out", out))
+            budget = ["--minutes", f"{minutes:g}"] if minutes else []
+            typer.echo(next_command("pansynth", "train", "denoiser", "--data", data, "--out", out, *budget))
 
 
 @app.command("denoiser")

@@ -64,7 +64,8 @@ def test_every_readable_file_lies_in_one_set_and_split_json_tells_which(
     said = run("--images", free, "--labeled", labeled, "--out", out, "--pool", "4", "--guides", "2")
     assert "7 train, 4 pool, 2 guides, 4 test" in said
     assert "clinic/notes.png is left out" in said
-    assert f"next: pansynth train vae --data '{out}/train' --out weights/mine --labeled '{out}/guides'" in said
+    vae = f"--data '{out}/train' --out weights/mine --labeled '{out}/guides' --minutes 600"
+    assert f"next: pansynth train vae {vae}\n" in said
     sets = json.loads((out / "split.json").read_text())["sets"]
     assert [len(sets[name]) for name in ("train", "pool", "guides", "test")] == [7, 4, 2, 4]
     listed = [

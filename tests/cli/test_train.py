@@ -356,7 +356,8 @@ def test_a_run_goes_on_with_its_own_images_alone(data: Path, tmp_path: Path) -> 
     with pytest.raises(Failure, match=r"is of a run on 9 images \w{12}, this one is on 8 images \w{12}; delete it"):
         vae(data, out)
     (tmp_path / "leaked.png").rename(data / "3.png")
-    vae(data, out, "--steps", "2")
+    said = vae(data, out, "--steps", "2", "--minutes", "2.5")
+    assert said.endswith(f"next: pansynth train denoiser --data {data} --out {out} --minutes 2.5\n")
     assert json.loads((out / "manifest.json").read_text())["training"]["vae"]["steps"] == 2
 
 
