@@ -279,14 +279,16 @@ def text_of(raw: bytes) -> str:
 
 
 def checked_name(field_name: str, given: str) -> str:
-    """The file's own name, legible and without folders. What only an attack or a broken client sends is refused."""
+    """The file's name below the folder that was sent, legible; files of two folders may share their own. Of a path from
+    the root, or one too long, its own. What only an attack or a broken client sends is refused."""
     parts = legible(given).replace("\\", "/").split("/")
     if ".." in parts:
         raise bad_name(field_name, given, "has '..' in its path; send the plain file name")
     if len(parts[-1]) > MAX_NAME_LENGTH:
         length = len(parts[-1])
         raise bad_name(field_name, given, f"has {length} characters, at most {MAX_NAME_LENGTH} are kept; shorten it")
-    return parts[-1]
+    name = "/".join(parts)
+    return parts[-1] if parts[0].endswith(":") or not parts[0] or len(name) > MAX_NAME_LENGTH else name
 
 
 def bad_name(field_name: str, given: str, remedy: str) -> Problem:

@@ -47,6 +47,17 @@ def test_names_that_are_no_text_hinder_no_import(served: Served, tmp_path: Path)
     assert {"caf\ufffd.png", "bell\ufffd.png", "line\ufffdbreak.png", "\ufffd2J.png", "größe.png"} == stored
 
 
+def test_files_of_one_name_are_told_apart_by_their_folders(served: Served, tmp_path: Path) -> None:
+    for number, patient in enumerate(("A 1", "B 2")):
+        (tmp_path / patient).mkdir()
+        (tmp_path / patient / "opg.png").write_bytes(image(50 + number))
+        (tmp_path / patient / "broken.png").write_bytes(image(50)[:99])
+    done = import_(served, "patients", tmp_path)
+    assert "\n  A 1/broken.png: " in done.stdout and "\n  B 2/broken.png: " in done.stdout
+    stored = served.client.get("/pools/patients/images").json()["items"]
+    assert [item["name"] for item in stored] == ["A 1/opg.png", "B 2/opg.png"]
+
+
 def test_of_a_labeled_folder_the_masks_stay_out(served: Served, tmp_path: Path) -> None:
     for number, part in enumerate(("images", "masks")):
         (tmp_path / part).mkdir()

@@ -148,12 +148,15 @@ def test_files_keep_their_bytes_across_pieces(client: httpx.Client, service: Ser
     ("given", "kept"),
     [
         ("a.png", "a.png"),
-        ("folder/a.png", "a.png"),
+        ("2021/March/a.png", "2021/March/a.png"),
+        ("2021\\March\\a.png", "2021/March/a.png"),
+        ("/home/me/a.png", "a.png"),
         ("C:\\pans\\a.png", "a.png"),
+        ("f" * 250 + "/a.png", "a.png"),
         ("Röntgen 1.dcm", "Röntgen 1.dcm"),
     ],
 )
-def test_a_file_keeps_its_own_name_without_folders(given: str, kept: str) -> None:
+def test_a_file_keeps_its_name_below_the_folder_that_was_sent(given: str, kept: str) -> None:
     assert checked_name("image", given) == kept
 
 
