@@ -47,11 +47,12 @@ class TrainingImages:
 def image_paths(folder: Path) -> list[Path]:
     """The radiographs in a folder and below, by name; not what lies beside an images/, masks for one, or is hidden.
 
-    Links are followed, but nothing is found twice in a folder that several lead to, perhaps from within.
+    Links are followed, but nothing is found twice in a folder that several lead to, perhaps from within. Raises OSError
+    for a folder that cannot be looked into: nobody would know what is missing.
     """
     found: list[Path] = []
     seen: set[Path] = set()
-    for place, below, names in os.walk(folder, followlinks=True):
+    for place, below, names in os.walk(folder, onerror=_refuse, followlinks=True):
         if (real := Path(place).resolve()) in seen:
             below[:] = []
             continue
@@ -61,6 +62,10 @@ def image_paths(folder: Path) -> list[Path]:
         below[:] = sorted(name for name in below if not name.startswith("."))
         found += filter(is_image, (Path(place, name) for name in names))
     return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def is_image(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """models/training/images.py: a folder is read once, whatever happens meanwhile."""
 
+import errno
 import os
 import shutil
 import signal
@@ -116,6 +117,23 @@ def test_hidden_folders_are_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "a" / ".ipynb_checkpoints", 1)
     (seen,) = write(tmp_path / "a" / "b", 1).iterdir()
     assert image_paths(tmp_path) == [seen]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_named_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a", 1)
+    write(closed := tmp_path / "b", 1)
+    look = os.scandir
+
+    def scandir(path: str) -> object:  # for root no folder is closed
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match=str(closed)):
+        image_paths(tmp_path)
 
 
 def test_the_second_start_reads_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
