@@ -10,6 +10,7 @@ from contextlib import contextmanager
 Show = Callable[..., None]  # show(done, total, label=...)
 
 LINE_SECONDS = 5.0
+PACE_SECONDS = 86_400.0  # an evaluation's arm takes minutes to hours, of which rich's own 30 s would see nothing
 SELDOM_SECONDS = 10.0
 
 
@@ -58,7 +59,7 @@ def _bar(label: str) -> Iterator[Show]:
         "remaining",
         TimeRemainingColumn(table_column=kept),
     )
-    with LabelAbove(*columns, console=Console(stderr=True)) as bar:
+    with LabelAbove(*columns, console=Console(stderr=True), speed_estimate_period=PACE_SECONDS) as bar:
         task = bar.add_task(label, total=None)
 
         def show(done: int, total: int, label: str | None = None) -> None:

@@ -178,24 +178,42 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(capsys: pytest.Captu
     assert capsys.readouterr().err.splitlines() == ["sampling, 0 made anew 0/1000", "packaging 1000/1000"]
 
 
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+    def last(self) -> list[str]:
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.getvalue()).split("\r")[-1].split()
+
+
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 80) -> Terminal:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    return terminal
+
+
 @pytest.mark.parametrize("columns", [60, 80])
 def test_progress_on_a_narrow_terminal_loses_neither_label_nor_numbers(
     monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
-    class Terminal(StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setenv("TERM", "xterm")
+    terminal = at_a_terminal(monkeypatch, columns)
     label = "vae step 12345 loss 0.0643 psnr 38.12 canal_retention 0.9712 12.3 images/s 29 min left"
     with progress("vae") as show:
         show(1000, 1000, label)
-    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).split("\r")[-1].split()
-    assert last[: len(label.split())] == label.split()
-    assert last[-4:] == ["1000/1000", "0:00:00", "remaining", "0:00:00"]
+    assert terminal.last()[: len(label.split())] == label.split()
+    assert terminal.last()[-4:] == ["1000/1000", "0:00:00", "remaining", "0:00:00"]
+
+
+def test_what_remains_of_few_long_steps_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = at_a_terminal(monkeypatch)
+    now = 0.0
+    monkeypatch.setattr("rich.console.monotonic", lambda: now)
+    with progress("queued") as show:
+        for done in range(4):
+            show(done, 9, "training")
+            now += 3600
+    assert terminal.last()[-4:] == ["3/9", "4:00:00", "remaining", "6:00:00"]
 
 
 def test_a_database_of_a_newer_version_is_told_in_a_line(tmp_path: Path) -> None:
