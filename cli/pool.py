@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -61,10 +60,10 @@ def list_(
     url: Url = DEFAULT_URL, as_json: Annotated[bool, typer.Option("--json", help="Print the pools as JSON.")] = False
 ) -> None:
     """The pools, and how many images each has."""
-    from cli.client import connect
+    from cli.client import connect, listed
 
     with connect(url) as client:
-        pools = list(_pools(client))
+        pools = list(listed(client, "/pools"))
     if as_json:
         typer.echo(json.dumps(pools))
         return
@@ -72,23 +71,13 @@ def list_(
         typer.echo(f"{pool['image_count']:9,}  {pool['name']}")
 
 
-def _pools(client: "httpx.Client") -> Iterator[dict[str, Any]]:
-    from cli.client import answer_of
-
-    cursor: dict[str, str] | None = {}
-    while cursor is not None:
-        page = answer_of(client, "GET", "/pools", params=cursor).json()
-        yield from page["items"]
-        cursor = {"cursor": page["next"]} if page["next"] else None
-
-
 @app.command()
 def delete(name: Annotated[str, typer.Argument(help="The pool.")], url: Url = DEFAULT_URL) -> None:
     """Remove a pool and its images; the datasets made from it stay."""
-    from cli.client import answer_of, connect
+    from cli.client import answer_of, connect, pool_path
 
     with connect(url) as client:
-        answer_of(client, "DELETE", f"/pools/{quote(name, safe='')}")
+        answer_of(client, "DELETE", pool_path(name))
     typer.echo(f"pool {name} is removed")
 
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from app import pools
 from app.settings import Settings
 from cli.failure import Failure
 from cli.main import app
@@ -148,10 +149,11 @@ def test_pools_are_listed_and_deleted(served: Served, tmp_path: Path) -> None:
 
     (tmp_path / "a.png").write_bytes(image(60))
     import_(served, "passing", tmp_path / "a.png")
-    for number in range(100):  # with the first, more than a page holds
-        served.client.post("/pools", json={"name": f"many-{number}"}).raise_for_status()
+    with served.service.database.write() as session:
+        for number in range(1000):  # with the first, more than a page holds
+            pools.create(session, f"many-{number}")
     listed = {item["name"]: item["image_count"] for item in json.loads(pool("list", "--json").stdout)}
-    assert listed["passing"] == 1 and {f"many-{number}" for number in range(100)} < set(listed)
+    assert listed["passing"] == 1 and {f"many-{number}" for number in range(1000)} < set(listed)
     assert "1  passing\n" in pool("list").stdout
     assert pool("delete", "passing").stdout == "pool passing is removed\n"
     again = pool("delete", "passing")
