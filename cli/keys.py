@@ -78,7 +78,8 @@ def create(
         typer.echo(json.dumps({"key": token, **_told(row, row.created_at)}))
     else:
         typer.echo(token)
-        typer.echo(f"the key of {name!r} for tenant {tenant}: keep it, it is not shown again", err=True)
+        where = "PANSYNTH_DATABASE_URL" if settings.database_url else settings.data_dir.resolve()
+        typer.echo(f"the key of {name!r} for tenant {tenant}, in {where}: keep it, it is not shown again", err=True)
 
 
 @app.command("list")

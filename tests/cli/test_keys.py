@@ -43,10 +43,10 @@ def test_no_key_yet_is_said_beside_the_list() -> None:
     assert "there is no key yet" in listed.stderr
 
 
-def test_a_key_is_told_once_and_alone_on_the_standard_output() -> None:
-    made = keys("create", "laptop")
+def test_a_key_is_told_once_and_alone_on_the_standard_output(tmp_path: Path) -> None:
+    made = keys("create", "laptop", "--data-dir", str(tmp_path / "here"))
     assert FORM.fullmatch(made.stdout.strip())
-    assert "not shown again" in made.stderr
+    assert f"in {tmp_path / 'here'}: keep it, it is not shown again" in made.stderr
     assert made.stdout.strip()[22:] not in keys("list").stdout + keys("list", "--json").stdout
 
 

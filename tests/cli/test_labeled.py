@@ -22,9 +22,12 @@ def test_a_split_loses_and_doubles_nothing_and_is_the_same_again() -> None:
     assert split(pairs(9), None, seed=4) != (real, test)
 
 
-@pytest.mark.parametrize(("count", "guides"), [(1, None), (4, 4), (0, None)])
-def test_what_cannot_be_split_is_refused(count: int, guides: int | None) -> None:
-    with pytest.raises(Failure, match="cannot be split"):
+@pytest.mark.parametrize(
+    ("count", "guides", "words"),
+    [(1, None, "there is one labeled image"), (4, 4, "--guides 4 of 4 labeled images; give 1 to 3")],
+)
+def test_what_cannot_be_split_is_refused(count: int, guides: int | None, words: str) -> None:
+    with pytest.raises(Failure, match=f"^{words}"):
         split(pairs(count), guides, seed=0)
 
 
