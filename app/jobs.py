@@ -96,7 +96,8 @@ def claim(
     """Lease the fairest claimable step of any job, see `leases.fairest`.
 
     kinds: of steps that the worker knows how to do, None for all; others are left to workers of another version.
-    A step leased `max_attempts` times without progress fails its sample or its job. None: nothing to do.
+    A step leased `max_attempts` times without progress fails its sample or its job. None: nothing to do, or a job
+    was failed so, and the next wake-up goes on.
     """
     while (found := fairest(session, now, kinds)) is not None:
         job_id, step_id = found
@@ -105,7 +106,7 @@ def claim(
         job, step = free
         if step.attempts >= max_attempts and (words := fail_next(session, job, step, "each time its worker died")):
             end_job(session, job, "failed", words)
-            continue
+            return None  # its row is locked until the commit, see `leases.lock_free_step`
         step.status, step.lease, step.worker = "leased", uuid4().hex, worker
         step.leased_until, step.attempts = now + timedelta(seconds=lease_seconds), step.attempts + 1
         job.turn = latest_turn(session) + 1

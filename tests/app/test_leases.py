@@ -170,6 +170,15 @@ def test_who_comes_too_late_to_one_job_does_not_hold_it_while_waiting_for_anothe
     assert late.result().job_id == second.id
 
 
+def test_a_claim_ends_one_job_at_most_as_two_that_end_several_could_wait_for_one_another(db: Database) -> None:
+    make_pool(db)
+    both = [submit(db).id for _ in range(2)]
+    assert {must_claim(db).job_id for _ in both} == set(both)
+    for failed in (1, 2):
+        assert claim(db, now=NOW + timedelta(minutes=1), max_attempts=1) is None
+        assert [look(db, job_id).status for job_id in both].count("failed") == failed
+
+
 def test_a_step_that_kills_every_worker_fails_its_job(db: Database) -> None:
     make_pool(db)
     job = submit(db)
