@@ -1,10 +1,11 @@
 import hashlib
 import re
+import tracemalloc
 from datetime import datetime, timedelta
 
 import httpx
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from app import jobs
 from app.database import clock
@@ -222,6 +223,21 @@ def test_jobs_are_listed_newest_first_by_kind_and_status(client: httpx.Client, p
     assert listed(kind="", status="") == listed()  # as clients send what their user left open
     page = client.get("/jobs", params={"limit": 2}).json()
     assert listed(cursor=page["next"]) == [first["id"]]
+
+
+def test_a_list_of_many_large_jobs_is_in_memory_a_few_at_a_time(client: httpx.Client, service: Service) -> None:
+    parameters = {"guides": [f"{n:0100}.png" for n in range(300)]}
+    ids = [f"{n:032x}" for n in range(200)]
+    with service.database.write() as session:
+        about = {"kind": "synthesis", "status": "succeeded", "created_at": clock(session), "parameters": parameters}
+        session.execute(insert(Job), [about | {"id": job_id} for job_id in ids])
+    tracemalloc.start()
+    listed = client.get("/jobs", params={"limit": 199}).json()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [job["id"] for job in listed["items"]] == ids[:0:-1]
+    assert [job["id"] for job in client.get("/jobs", params={"cursor": listed["next"]}).json()["items"]] == ids[:1]
+    assert peak < 12_000_000, "of which the names of all guides would take 10"
 
 
 @pytest.mark.parametrize("query", [{"kind": "other"}, {"status": "lost"}, {"cursor": "x"}])
