@@ -30,6 +30,7 @@ from app.webhooks.outbox import Due
 log = logging.getLogger(__name__)
 
 AT_ONCE = 16
+LOOK_SECONDS = 1.0  # after which those that have ended make room for others
 CONNECT_SECONDS = 5.0
 ATTEMPT_SECONDS = 15.0  # from the first look at DNS to the status line
 GONE = 410  # by the standard: the receiver wants no more of this
@@ -55,14 +56,20 @@ async def keep_delivering(service: Service) -> None:
 
 
 async def deliver_due(service: Service, client: httpx.AsyncClient) -> None:
-    """Attempt the deliveries that are due, AT_ONCE together."""
-    while claimed := await to_thread.run_sync(claim, service):
-        await asyncio.gather(*(deliver(service, client, due) for due in claimed))
+    """Attempt the deliveries that are due, AT_ONCE together; one to a silent receiver holds up no other."""
+    under_way: set[asyncio.Task[None]] = set()
+    while True:
+        claimed = await to_thread.run_sync(claim, service, AT_ONCE - len(under_way))
+        under_way |= {asyncio.create_task(deliver(service, client, due)) for due in claimed}
+        if not under_way:
+            return
+        done, under_way = await asyncio.wait(under_way, timeout=LOOK_SECONDS)
+        await asyncio.gather(*done)  # which raises what they have raised
 
 
-def claim(service: Service) -> list[Due]:
+def claim(service: Service, limit: int) -> list[Due]:
     with service.database.write() as session:
-        return outbox.claim_due(session, now=clock(session), limit=AT_ONCE)
+        return outbox.claim_due(session, now=clock(session), limit=limit)
 
 
 async def deliver(service: Service, client: httpx.AsyncClient, due: Due) -> None:

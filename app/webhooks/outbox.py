@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.database import clock
@@ -44,13 +44,16 @@ def order(session: Session, job: Job, url: str | None) -> None:
 def claim_due(session: Session, *, now: datetime, limit: int) -> list[Due]:
     """Take on the deliveries that are due; each goes to one claimer.
 
-    Those never attempted come first, or a receiver that is down would hold up the others; then the longest waiting.
+    Those never attempted come first, and of these receivers take turns, or one that is down or silent would hold up the
+    others; then the longest waiting.
     """
+    again = Delivery.attempts > 0
+    turn = func.row_number().over(partition_by=(again, Job.webhook), order_by=(Delivery.due_at, Delivery.job_id))
     query = (
         select(Delivery.attempts, Job)
         .join(Job, Job.id == Delivery.job_id)
         .where(Delivery.status == "pending", Delivery.due_at <= now, Job.finished_at.is_not(None))
-        .order_by(Delivery.attempts > 0, Delivery.due_at, Delivery.job_id)
+        .order_by(again, turn, Delivery.due_at, Delivery.job_id)
         .limit(limit)
     )
     claimed = []

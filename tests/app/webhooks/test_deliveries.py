@@ -206,6 +206,14 @@ def test_a_receiver_that_is_not_there_holds_up_nobody(api: Served, receiver: Rec
     webhook_when(api, cancelled(api, "https://xn--/in"), "pending", 1, "IDNAError")
 
 
+def test_a_receiver_that_says_nothing_holds_up_nobody(api: Served, receiver: Receiver) -> None:
+    receiver.answers[:] = [None]
+    silent = cancelled(api, receiver.url)
+    until(lambda: receiver.received)
+    webhook_when(api, cancelled(api, receiver.url), "delivered")
+    assert webhook_when(api, silent, "pending", 1)["last_error"] is None, "its answer is still waited for"
+
+
 def test_a_receiver_that_is_no_longer_allowed_is_not_called(
     settings: Settings, tmp_path: Path, receiver: Receiver
 ) -> None:

@@ -17,16 +17,16 @@ URL = "https://hooks.example.org/in"
 LATER = NOW + timedelta(days=9)
 
 
-def told(db: Database, **given: Any) -> Job:
+def told(db: Database, url: str = URL, **given: Any) -> Job:
     """A job that asks for a webhook."""
     job = submit(db, **given)
     with db.write() as session:
-        outbox.order(session, session.get_one(Job, job.id), URL)
+        outbox.order(session, session.get_one(Job, job.id), url)
     return job
 
 
-def ended(db: Database) -> Job:
-    job = told(db)
+def ended(db: Database, url: str = URL) -> Job:
+    job = told(db, url)
     do(db, jobs.cancel, job.id, now=NOW)
     return job
 
@@ -123,6 +123,14 @@ def test_a_first_attempt_comes_before_those_of_a_receiver_that_is_down(db: Datab
     new = ended(db)
     first, second = do(db, outbox.claim_due, now=LATER, limit=2)
     assert (first.job_id, first.attempt, second.attempt) == (new.id, 1, 2)
+
+
+def test_receivers_take_turns_so_that_one_of_many_jobs_does_not_hold_up_another(db: Database) -> None:
+    make_pool(db)
+    many = [ended(db).id for _ in range(4)]
+    other = ended(db, "https://hooks.example.org/other")
+    first, second, third = do(db, outbox.claim_due, now=LATER, limit=3)
+    assert [first.job_id, second.job_id, third.job_id] == [many[0], other.id, many[1]]
 
 
 def test_it_is_tried_for_about_a_day_and_then_given_up_with_the_reason(db: Database) -> None:
