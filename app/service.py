@@ -30,6 +30,7 @@ class Service:
     decoders: Decoders
     turns: Turns  # at the decoders
     event_threads: CapacityLimiter  # of all event streams
+    wake_thread: CapacityLimiter  # of all wake-ups: a broker that hangs takes 10 s for each
     callers: Callers
     caller: Caller = ANYBODY
 
@@ -47,6 +48,7 @@ def make_service(settings: Settings) -> Service:
         decoders=decoders,
         turns=Turns(len(decoders)),
         event_threads=CapacityLimiter(events.THREADS),
+        wake_thread=CapacityLimiter(1),
         callers=Callers(settings, opened),
     )
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from uuid import uuid4
 
+from anyio import to_thread
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -60,8 +61,13 @@ def take_in(
         return job_answer(service, job, 200)
     service.metrics.accepted(job.kind)
     answer = job_answer(service, job, 202)
-    answer.background = BackgroundTask(broker.wake, service.celery, job.id)  # after the answer: it is durable already
+    answer.background = BackgroundTask(wake, service, job.id)  # after the answer: it is durable already
     return answer
+
+
+async def wake(service: Service, job_id: str) -> None:
+    """Wake a worker; while the broker hangs, no thread that other requests need waits for it."""
+    await to_thread.run_sync(broker.wake, service.celery, job_id, limiter=service.wake_thread)
 
 
 def put_images(service: Service, images: Sequence[GuideFiles], job_id: str) -> None:
