@@ -1,5 +1,6 @@
 """The dataset: one zip whose bytes depend on its content alone, whoever made the samples and when."""
 
+import hashlib
 import io
 import json
 import tempfile
@@ -26,6 +27,7 @@ from worker.reading import read_ahead
 from worker.workplace import Workplace
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
     from obstore import Attributes
 
 PREVIEW_ROWS = 8
@@ -47,8 +49,9 @@ def package(place: Workplace, lease: Lease) -> int:
             for name, data in _members(place, job, guides, samples):
                 lease.check()
                 archive.writestr(_entry(name), data)
-        sha256 = pixels.file_sha256(file)
         with _Watched(file, lease) as written:
+            sha256 = hashlib.file_digest(written, "sha256").hexdigest()
+            written.seek(0)
             try:
                 place.blobs.put_file(keys.dataset(job.id), written, _headers(job))
             except Exception:
@@ -61,7 +64,7 @@ def package(place: Workplace, lease: Lease) -> int:
 
 
 class _Watched(io.BufferedReader):
-    """A file whose upload ends when the lease is lost, and counts as work while it lasts."""
+    """A file whose reading ends when the lease is lost, and counts as work while it lasts."""
 
     def __init__(self, file: Path, lease: Lease) -> None:
         super().__init__(io.FileIO(file))
@@ -70,6 +73,10 @@ class _Watched(io.BufferedReader):
     def read(self, size: int | None = -1) -> bytes:
         self._lease.check()
         return super().read(size)
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        self._lease.check()
+        return super().readinto(buffer)
 
 
 def _headers(job: Job) -> "Attributes":

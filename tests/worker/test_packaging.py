@@ -198,7 +198,7 @@ def test_an_outline_leaves_the_canal_to_be_seen() -> None:
     assert (outlined(image, mask) == 99).all()
 
 
-def test_the_lease_is_asked_for_with_every_file_and_page_of_samples_and_while_the_zip_is_sent(
+def test_the_lease_is_asked_for_with_every_file_and_page_of_samples_and_while_the_zip_is_read_and_sent(
     place: Workplace, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     story = ""
@@ -220,6 +220,7 @@ def test_the_lease_is_asked_for_with_every_file_and_page_of_samples_and_while_th
     writing, sending = story.split("s")
     assert writing.count("w") == len(members(dataset(place, job_id)))
     assert "pp" not in writing, "a worker that lists a million samples would be taken to hang"
+    assert "?" in writing.rpartition("w")[2], "so would one that goes through a zip of 30 GB for its sha256"
     assert "ww" not in writing and "?" in sending, "else a job that was cancelled would be packed to its end"
 
 
