@@ -86,8 +86,8 @@ def _headers(job: Job) -> "Attributes":
 
 def _none_kept(place: Workplace, job: Job) -> str:
     with place.database.read() as session:
-        dropped = queries.dropped_samples(session, job.id)
-    example = f", the first since {dropped[0].dropped}" if dropped else ""
+        first = session.execute(queries.dropped(job.id).limit(1)).first()
+    example = "" if first is None else f", the first since {first.dropped}"
     return f"none of {job.total} samples reached the thresholds{example}; loosen them"
 
 
@@ -122,7 +122,7 @@ def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeS
 def _described(place: Workplace, job: Job, guides: Sequence[Guide], samples: int, weights: Weights) -> dict[str, Any]:
     """What `job.json` says: how the dataset was made, and what it lacks."""
     with place.database.read() as session:
-        dropped, failed = queries.dropped_samples(session, job.id), queries.failed_samples(session, job)
+        dropped, failed = session.execute(queries.dropped(job.id)).all(), queries.failed_samples(session, job)
     return {
         "parameters": job.parameters,
         "guides": [

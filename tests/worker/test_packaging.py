@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,11 +13,11 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from sqlalchemy import update
+from sqlalchemy import insert, update
 
 from app import keys, queries
 from app.blobs import Blobs
-from app.tables import Guide, Sample
+from app.tables import Guide, Job, Sample
 from models import pixels
 from models.phantoms import Phantom
 from tests.worker_service import (
@@ -164,6 +165,22 @@ def test_a_dataset_that_lacks_a_sample_for_no_reason_is_not_shipped(place: Workp
     work_off(place)
     assert failure(place, job_id) == "5 of 6 samples are there; submit the job again"
     assert not place.blobs.exists(keys.dataset(job_id))
+
+
+def test_of_dropped_samples_only_what_is_told_of_them_is_in_memory(place: Workplace, job_id: str) -> None:
+    with place.database.write() as session:
+        job = session.get_one(Job, job_id)
+        job.total, job.dropped = 6 + 5000, 5000
+        about = {"job_id": job_id, "guide": 1, "pool_image_id": 1, "pool_image_name": "p.png", "pool_image_sha256": ""}
+        about |= {"rank": 1, "ssim": 0.5, "seed": 7, "dropped": "seam is 1.6", "quality": {"n": list(range(200))}}
+        session.execute(insert(Sample), [about | {"position": 6 + n} for n in range(5000)])
+    tracemalloc.start()
+    assert work(place)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    told = json.loads(members(dataset(place, job_id))["job.json"])["dropped"]
+    assert (len(told), told[-1]["index"], told[-1]["detail"]) == (5000, 5005, "seam is 1.6")
+    assert peak < 13_000_000, "whole rows would take 10 more"
 
 
 def test_packaging_leaves_no_temporary_file(place: Workplace) -> None:
