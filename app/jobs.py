@@ -334,14 +334,8 @@ def sweep(session: Session, *, now: datetime, limit: int = 64) -> list[str]:
         job = lock(session, job_id)
         if job is not None:
             _finish_cancelling(session, job, now)
-    ready = (
-        select(Step.job_id)
-        .join(Job, Job.id == Step.job_id)
-        .where(Job.status.in_(WORKABLE), CLAIMABLE)
-        .order_by(Job.created_at, Step.id)
-        .limit(limit)
-    )
-    return list(session.scalars(ready, at(now)))
+    ready = select(Step.job_id).join(Job, Job.id == Step.job_id).where(Job.status.in_(WORKABLE), CLAIMABLE)
+    return list(session.scalars(ready.limit(limit), at(now)))
 
 
 # --- The parts that the verbs share ---
