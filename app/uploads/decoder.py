@@ -81,6 +81,7 @@ class Decoder:
         self._limits = limits or limits_for(max_pixels)
         self._one_at_a_time = threading.Lock()
         self._child: Child | None = None
+        self._closing = False
 
     def read(self, kind: Kind, pieces: Iterable[bytes], full_size: bool = False) -> Decoded:
         """A radiograph's or a mask's file, which is gone through once for each try. Raises ImageError, DecoderAway."""
@@ -89,6 +90,8 @@ class Decoder:
                 try:
                     return self._ask(kind, pieces, full_size)
                 except ChildDied as death:
+                    if self._closing:
+                        raise DecoderAway("the decoder is being stopped; try again") from None
                     if death.status in (-signal.SIGALRM, -signal.SIGXCPU):
                         raise self._too_slow() from None
         raise UnsupportedImage(
@@ -96,9 +99,13 @@ class Decoder:
         )
 
     def close(self) -> None:
-        """End the child; the next file starts another."""
+        """End the child, whatever it is at, for a file may take two minutes; the next file starts another."""
+        self._closing = True
+        if (child := self._child) is not None:
+            child.kill()
         with self._one_at_a_time:
             self._end_child()
+        self._closing = False
 
     def _ask(self, kind: Kind, pieces: Iterable[bytes], full_size: bool) -> Decoded:
         if self._child is None or not self._child.is_alive():
@@ -170,6 +177,10 @@ class Child:
         except ChildDied as death:
             self.end()
             raise DecoderAway(f"the decoder cannot be started: it ended with status {death.status}") from death
+
+    def kill(self) -> None:
+        """Whoever waits for its answer hears of it at once."""
+        self._process.kill()
 
     def is_alive(self) -> bool:
         return self._process.poll() is None

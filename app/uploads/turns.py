@@ -23,7 +23,8 @@ class Turns:
         """What the function returns, called in a thread when it is the tenant's turn."""
         await self._wait(tenant)
         try:
-            return await to_thread.run_sync(function, *given, limiter=self._threads)
+            # A request that is over, as when the server stops, is answered without waiting for its file.
+            return await to_thread.run_sync(function, *given, limiter=self._threads, abandon_on_cancel=True)
         finally:
             self._hand_on()
 

@@ -1,8 +1,12 @@
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from app.presets import PRESETS
@@ -11,7 +15,7 @@ from app.service import Service
 from app.settings import Settings
 from models import pixels
 from tests import bad_files
-from tests.serving import fill_pool, guide_files, refused, stored, submit, write_weights
+from tests.serving import fill_pool, guide_files, refused, serving, stored, submit, write_weights
 
 Part = tuple[str, tuple[str, bytes, str]]
 
@@ -364,3 +368,25 @@ def test_the_document_has_what_a_generated_client_needs(client: httpx.Client) ->
 def test_a_pool_as_large_as_top_k_is_enough(client: httpx.Client, service: Service) -> None:
     fill_pool(service, "exact", 2)
     assert submit(client, "exact", top_k=2)["progress"]["total"] == 2
+
+
+def test_an_api_that_stops_waits_for_no_file_and_has_it_sent_again(settings: Settings, tmp_path: Path) -> None:
+    def decoders() -> set[psutil.Process]:
+        return {child for child in psutil.Process().children() if "app.uploads.decoder_process" in child.cmdline()}
+
+    others = decoders()
+    with ThreadPoolExecutor(1) as threads:
+        with serving(settings.model_copy(update={"data_dir": tmp_path})) as served:
+            fill_pool(served.service, "held", 3)
+            submit(served.client, "held")
+            for decoder in decoders() - others:
+                decoder.suspend()
+            url = f"http://127.0.0.1:{served.port}/synthesize"
+            given = {"data": {"pool": "held", "top_k": "1"}, "files": guide_files(), "timeout": 300}
+            sent = threads.submit(lambda: httpx.post(url, **given))
+            with pytest.raises(TimeoutError):
+                sent.result(1)
+            began = time.monotonic()
+        assert time.monotonic() - began < 30
+        assert sent.result().status_code == 503
+    assert decoders() == others

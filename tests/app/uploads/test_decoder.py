@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from app.errors import DecoderAway
 from app.uploads.decoder import ROOT, Decoder, Limits, is_answer
 from models import pixels
 from models.image_errors import ImageError
@@ -102,6 +104,19 @@ def test_one_child_reads_all_files() -> None:
             decoder.read("image", [b"no image"])
         assert children() == [child]
     assert children() == []
+
+
+def test_a_decoder_that_is_closed_does_not_wait_for_its_file() -> None:
+    with decoder_with() as decoder, ThreadPoolExecutor(1) as threads:
+        child_of(decoder).suspend()
+        reading = threads.submit(decoder.read, "image", [GOOD])
+        with pytest.raises(TimeoutError):
+            reading.result(0.2)
+        decoder.close()
+        with pytest.raises(DecoderAway):
+            reading.result(20)
+        assert children() == []
+        decoder.read("image", [GOOD])
 
 
 def test_a_file_that_needs_too_much_memory_is_refused_in_words() -> None:
