@@ -12,8 +12,8 @@ log = logging.getLogger(__name__)
 
 TASK = "pansynth.work"
 QUEUE = "pansynth"
-# A step takes 10 to 30 s, packaging 100,000 samples from a bucket a quarter of an hour. One that takes this long hangs
-# in a way that `worker.lease` does not see, and its process is killed.
+# A step takes 10 to 30 s, packaging a million samples from a bucket that answers in 30 ms half an hour. One that takes
+# this long hangs in a way that `worker.lease` does not see, and its process is killed.
 TASK_SECONDS = 3600
 
 

@@ -1,4 +1,4 @@
-"""Many blobs read in order, some ahead of their turn: a bucket takes as long to answer for one as for eight."""
+"""Many blobs read in order, some ahead of their turn: a bucket takes as long to answer for one as for 32."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,6 @@ from typing import TypeVar
 from app.blobs import Blobs
 
 READ_AHEAD = 32
-THREADS = 8
 Named = TypeVar("Named")
 
 
@@ -18,7 +17,7 @@ def read_ahead(blobs: Blobs, wanted: Iterable[tuple[Named, str, str]]) -> Iterat
     A blob that is wanted several times within READ_AHEAD, as the mask of many samples is, is read once.
     """
     waiting = iter(wanted)
-    with ThreadPoolExecutor(THREADS) as threads:
+    with ThreadPoolExecutor(READ_AHEAD) as threads:
         while batch := list(islice(waiting, READ_AHEAD)):
             different = dict.fromkeys((key, sha256) for _, key, sha256 in batch)
             reading = {blob: threads.submit(blobs.get, *blob) for blob in different}
