@@ -244,7 +244,7 @@ LONGEST = (
     "tests/system/test_faults.py",
     "tests/worker/test_evaluating.py",
     "tests/system/test_demo.py",
-    "tests/cli/test_train.py",
+    "tests/cli/test_train_in_two.py",
     "tests/worker/test_celery.py",
     "tests/worker/test_aligning.py",
     "tests/models/training/test_ranks.py",
@@ -272,8 +272,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(home) if (home := home_of(item.nodeid)) in LONGEST else len(LONGEST))
 
 
-# System tests that share services.
-SHARING = tuple(f"tests/system/test_{name}.py" for name in ("commands", "main_job", "privacy", "up"))
+# System tests that share services, in this order.
+SHARING = tuple(f"tests/system/test_{name}.py" for name in ("commands", "main_job", "up", "up_for_others"))
 
 
 def home_of(nodeid: str) -> str:

@@ -62,9 +62,11 @@ class Running:
     url: str
     process: subprocess.Popen[str]
     log: Path
+    key: str = ""
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30)
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
 
     def workers(self) -> list[psutil.Process]:
         """The `pansynth worker` processes that `up` started, without those they forked."""
@@ -81,25 +83,6 @@ class Left:
 
 
 @dataclass(frozen=True)
-class FirstRun:
-    """A service that asks for keys: what was said to who came without one, the main job's dataset, and of the jobs of
-    files full of names the answers. What there was before its end and after it.
-    """
-
-    url: str
-    output: str
-    status_without_key: int
-    words_without_key: str
-    dataset: bytes
-    answers: list[bytes]
-    before: Left
-    files_before: dict[str, bytes]
-    status: int
-    after: Left
-    files_after: dict[str, bytes]
-
-
-@dataclass(frozen=True)
 class WorkerKilled:
     """One of two workers was killed in the middle of the main job; process ids of workers before and after it."""
 
@@ -111,13 +94,27 @@ class WorkerKilled:
 
 @dataclass(frozen=True)
 class Restarted:
-    """A service that was killed in the middle of `job`, and what was left of it; then started again."""
+    """A service that was killed in the middle of `job`, and what was left of it; then started again, for others, too:
+    it asks for `service.key`. What it began with.
+    """
 
     worker_killed: WorkerKilled  # before all that
     service: Running
     data_dir: Path
     job: dict[str, Any]
     left: Left
+    began: Left
+
+
+@dataclass(frozen=True)
+class Ended:
+    """That service ended by Ctrl-C: of jobs of files full of names the answers, what there was before and after it."""
+
+    answers: list[bytes]
+    files_before: dict[str, bytes]
+    status: int
+    after: Left
+    files_after: dict[str, bytes]
 
 
 @contextmanager

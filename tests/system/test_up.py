@@ -1,11 +1,11 @@
-"""`pansynth up`: what it refuses, what it leaves behind, and what it takes up again."""
+"""`pansynth up`: what it refuses, and what it takes up again."""
 
-import os
 import socket
 import subprocess
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app import database
@@ -13,11 +13,10 @@ from app.settings import Settings
 from cli.children import pansynth
 from cli.client import download, wait
 from cli.failure import Failure
+from cli.up import up
 from tests.system.running import (
     ENVIRONMENT,
     PATIENT,
-    FirstRun,
-    Left,
     Radiographs,
     Restarted,
     quiet,
@@ -28,24 +27,10 @@ from tests.system.running import (
 pytestmark = PATIENT
 
 
-def up(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`pansynth up` where it must refuse."""
-    return subprocess.run(
-        pansynth("up", *options), env=os.environ | environment, capture_output=True, text=True, timeout=60
-    )
-
-
-def test_ctrl_c_leaves_no_process_and_no_socket(first_run: FirstRun) -> None:
-    assert len(first_run.before.processes) == 4  # broker, API, worker and the process that it forked
-    assert [path.name for path in first_run.before.sockets] == ["broker.sock"]
-    assert first_run.after == Left([], [])
-    assert first_run.status == 0
-
-
-def test_it_says_where_it_is_and_where_its_data_are(first_run: FirstRun) -> None:
-    address, folder = first_run.output.splitlines()
-    assert address == f"pansynth is ready at {first_run.url}"
-    assert (Path(folder.removeprefix("its data folder is ")) / "logs").is_dir()
+def test_it_says_where_it_is_and_where_its_data_are(restarted: Restarted) -> None:
+    address, folder = restarted.service.log.read_text().splitlines()
+    assert address == f"pansynth is ready at http://0.0.0.0:{httpx.URL(restarted.service.url).port}"
+    assert folder == f"its data folder is {restarted.data_dir}"
 
 
 def test_a_kill_leaves_no_process(restarted: Restarted) -> None:
@@ -79,15 +64,20 @@ def test_a_running_job_is_cancelled_within_seconds(restarted: Restarted, radiogr
 
 
 def test_a_second_one_on_the_same_folder_is_refused(restarted: Restarted) -> None:
-    second = up("--port", "0", "--data-dir", str(restarted.data_dir))
-    assert second.returncode == 1
-    assert f"process {restarted.service.process.pid}) already runs on" in second.stderr
+    words = rf"process {restarted.service.process.pid}\) already runs on"
+    with pytest.raises(Failure, match=words):
+        up(port=0, data_dir=restarted.data_dir)
 
 
 def test_a_port_in_use_is_refused_with_words(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        refused = up("--port", str(port), "--data-dir", str(tmp_path / "data"))
+        refused = subprocess.run(
+            pansynth("up", "--port", str(port), "--data-dir", str(tmp_path / "data")),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
     assert refused.returncode == 1
     assert refused.stderr == (
         f"pansynth: cannot listen on 127.0.0.1:{port}: Address already in use; "
@@ -95,20 +85,20 @@ def test_a_port_in_use_is_refused_with_words(tmp_path: Path) -> None:
     )
 
 
-def test_a_host_that_others_can_reach_is_refused_while_there_is_no_key(tmp_path: Path) -> None:
+def test_a_host_that_others_can_reach_is_refused_while_there_is_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Which hosts those are: tests/cli/test_keys.py."""
-    refused = up("--host", "::", "--data-dir", str(tmp_path / "data"), PANSYNTH_API_KEYS_REQUIRED="false")
-    assert refused.returncode == 1
-    assert "Make one first: pansynth keys create NAME" in refused.stderr
+    monkeypatch.setenv("PANSYNTH_API_KEYS_REQUIRED", "false")
+    with pytest.raises(Failure, match="Make one first: pansynth keys create NAME"):
+        up(host="::", data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
 def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    refused = up("--port", "0", "--data-dir", str(tmp_path / "file" / "data"))
-    assert refused.returncode == 1
-    assert "choose a folder that can be written" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    with pytest.raises(Failure, match="choose a folder that can be written"):
+        up(port=0, data_dir=tmp_path / "file" / "data")
 
 
 def test_a_worker_that_cannot_begin_ends_and_says_why(tmp_path: Path, broker_url: str) -> None:

@@ -1,9 +1,14 @@
-"""A service that others can reach: who gets in, and what of a person is left of files full of names."""
+"""A service that others can reach: who gets in, and what of a person is left of files full of names; then its end."""
 
+import httpx
+import pytest
+
+from cli.client import connect
+from cli.failure import Failure
 from tests import identified
 from tests.identified import FILE_NAME
 from tests.system.names import guide_files, pool_files
-from tests.system.running import PATIENT, FirstRun
+from tests.system.running import PATIENT, Ended, Left, Radiographs, Restarted, import_pool
 
 pytestmark = PATIENT
 
@@ -13,13 +18,15 @@ def test_the_files_hold_what_is_searched_for() -> None:
     assert identified.found_in(sent) == {*identified.ELEMENTS, *identified.OTHERS} - {"PNG zTXt"}
 
 
-def test_a_host_that_others_can_reach_asks_for_the_key(first_run: FirstRun) -> None:
-    assert first_run.status_without_key == 401
-    assert "PANSYNTH_API_KEY" in first_run.words_without_key
+def test_a_host_that_others_can_reach_asks_for_the_key(restarted: Restarted, radiographs: Radiographs) -> None:
+    url = restarted.service.url
+    assert httpx.get(f"{url}/jobs").status_code == 401
+    with pytest.raises(Failure, match="PANSYNTH_API_KEY"), connect(url) as client:
+        import_pool(client, radiographs)
 
 
-def test_nothing_that_names_a_person_is_left_anywhere(first_run: FirstRun) -> None:
-    before, after, answers = first_run.files_before, first_run.files_after, first_run.answers
+def test_nothing_that_names_a_person_is_left_anywhere(ended: Ended) -> None:
+    before, after, answers = ended.files_before, ended.files_after, ended.answers
     for place, data in {**before, **after, "answers": b"".join(answers)}.items():
         for part in identified.unpacked(data):
             assert identified.found_in(part) == set(), place
@@ -35,3 +42,10 @@ def test_nothing_that_names_a_person_is_left_anywhere(first_run: FirstRun) -> No
 def manifest(answers: list[bytes]) -> bytes:
     (dataset,) = [data for data in answers if data.startswith(b"PK")]
     return b"".join(part for part in identified.unpacked(dataset) if part.startswith(b"index,image"))
+
+
+def test_ctrl_c_leaves_no_process_and_no_socket(restarted: Restarted, ended: Ended) -> None:
+    assert len(restarted.began.processes) == 4  # broker, API, worker and the process that it forked
+    assert [path.name for path in restarted.began.sockets] == ["broker.sock"]
+    assert ended.after == Left([], [])
+    assert ended.status == 0
