@@ -79,13 +79,13 @@ def test_an_archive_that_is_none_is_refused_at_the_door(client: httpx.Client, se
     assert stored(service) == before
 
 
-@pytest.mark.parametrize("value", ["bytes=", "bytes=a-b", "bytes=5-2", "bytes=0-1,3-4", "lines=1-2", "=", "9"])
 @pytest.mark.parametrize("name", ["Range", "If-Range", "If-None-Match", "If-Match", "If-Modified-Since"])
-def test_a_condition_that_makes_no_sense_is_passed_over(client: httpx.Client, pool: str, name: str, value: str) -> None:
+def test_a_condition_that_makes_no_sense_is_passed_over(client: httpx.Client, pool: str, name: str) -> None:
     image = client.get(f"/pools/{pool}/images").json()["items"][0]["links"]["self"]
-    answer = client.get(image, headers={name: value})
-    assert answer.status_code == 200
-    assert answer.content == client.get(image).content
+    whole = client.get(image).content
+    for value in ("bytes=", "bytes=a-b", "bytes=5-2", "bytes=0-1,3-4", "lines=1-2", "=", "9"):
+        answer = client.get(image, headers={name: value})
+        assert (answer.status_code, answer.content) == (200, whole), value
 
 
 def test_the_corpus_is_large() -> None:

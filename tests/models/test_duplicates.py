@@ -50,7 +50,7 @@ COPIES: dict[str, Callable[[Pixels], Pixels]] = {
 
 @pytest.fixture(scope="module")
 def images() -> list[Pixels]:
-    return [made.image for made in phantoms(88, 40)]
+    return [made.image for made in phantoms(88, 24)]
 
 
 @pytest.fixture(scope="module")

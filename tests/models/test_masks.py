@@ -47,8 +47,8 @@ def half_covered(mask: Mask) -> Mask:
     return halves
 
 
-@pytest.mark.parametrize("thickness", [1, 2, 3, 4, 5, 6, 8])
-@pytest.mark.parametrize("bends", [0.0, 1.0, 3.7, 9.0])
+@pytest.mark.parametrize("thickness", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("bends", [0.0, 3.7, 9.0])
 def test_a_thin_canal_stays_one_connected_line(thickness: int, bends: float) -> None:
     mask = wave(thickness, bends)
     resized = resize_mask(mask)

@@ -71,12 +71,6 @@ sys.stdout.buffer.write(item.image.tobytes() + item.mask.tobytes() + item.region
     assert hashlib.sha256(elsewhere.stdout).hexdigest() == fingerprint(phantom(7, "equalised"))
 
 
-def test_drawing_other_phantoms_in_between_changes_nothing() -> None:
-    first = fingerprint(phantom(5, PLAIN))
-    phantom(6, "film")
-    assert fingerprint(phantom(5, PLAIN)) == first
-
-
 def test_the_anatomy_does_not_depend_on_the_look(by_look: dict[str, Phantom]) -> None:
     for look, item in by_look.items():
         assert item.look == look

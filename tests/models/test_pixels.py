@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import threading
 import warnings
 
@@ -169,13 +167,6 @@ def test_files_are_decoded_at_once_and_none_of_their_warnings_is_seen() -> None:
         assert not seen
         warnings.warn("of another matter", stacklevel=1)
         assert [str(warning.message) for warning in seen] == ["of another matter"]
-
-
-def test_importing_pixels_loads_numpy_and_pillow_alone() -> None:
-    heavy = ["torch", "scipy", "skimage", "pydicom", "fastapi", "sqlalchemy"]
-    program = f"import sys, models.pixels; print([name for name in {heavy} if name in sys.modules])"
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert printed.stdout.strip() == "[]"
 
 
 def lanczos(signal: NDArray[np.float64], count: int) -> NDArray[np.float64]:
