@@ -35,7 +35,8 @@ def test_a_bad_request_is_refused_in_words_and_leaves_nothing(served: Served, po
         assert response.getheader("Content-Type") == "application/problem+json"
         problem = loads(body)
         assert problem["status"] == response.status
-        assert problem["detail"]
+        assert problem["type"].startswith("urn:pansynth:problem:")
+        assert problem["title"] and problem["detail"]
         fields = [error["field"] for error in problem.get("errors", [])]
         assert bad.field is None or any(field.startswith(bad.field) for field in fields), problem
     assert stored(served.service) == before

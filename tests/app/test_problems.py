@@ -13,30 +13,6 @@ from tests.bad_requests import status_of_deep
 from tests.serving import fill_pool, guide_files, refused, serving
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/nowhere", 404),
-        ("GET", "/static/../main.py", 404),
-        ("PUT", "/pools", 405),
-        ("GET", "/synthesize", 405),
-        ("DELETE", "/pools/default/images", 405),
-        ("GET", "/pools?limit=x", 422),
-        ("GET", "/jobs/x", 404),
-        ("POST", "/synthesize", 415),
-        ("GET", "/pools/default/images/x", 404),
-    ],
-)
-def test_every_refusal_is_a_problem(client: httpx.Client, method: str, path: str, status: int) -> None:
-    answer = client.request(method, path)
-    assert answer.status_code == status
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["status"] == status
-    assert problem["type"].startswith("urn:pansynth:problem:")
-    assert problem["title"] and problem["detail"]
-
-
 def test_a_kind_of_problem_has_one_title_whoever_tells_it(client: httpx.Client) -> None:
     """RFC 9457: it should not change from one to the next."""
     paths = ("/nowhere", "/static/none.js", "/pools/default/images/x")

@@ -22,11 +22,6 @@ def test_level_zero_is_the_clean_latent() -> None:
     assert torch.equal(schedule.add_noise(clean, 0, torch.randn_like(clean)), clean)
 
 
-@pytest.mark.parametrize(("t", "left"), [(25, 0.992), (100, 0.897), (250, 0.524), (500, 0.079), (1000, 4e-5)])
-def test_what_is_left_of_the_clean_latent(t: int, left: float) -> None:
-    assert Schedule.linear().at(t) == pytest.approx(left, rel=0.02)
-
-
 def test_noised_latents_of_unit_scale_keep_unit_scale() -> None:
     generator = torch.Generator().manual_seed(0)
     clean, noise = torch.randn(2, 4, 16, 32, 64, generator=generator)
