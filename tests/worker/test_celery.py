@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -56,7 +57,8 @@ def celery_worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[by
 
 
 def sweep(place: Workplace) -> None:
-    """What the API does every two seconds."""
+    """What the API does every two seconds, sooner, but not as often as one can."""
+    time.sleep(0.2)
     with place.database.write() as session:
         claimable = jobs.sweep(session, now=datetime.now(UTC))
     broker.top_up(place.celery, claimable)
