@@ -181,10 +181,14 @@ def _arms(protocol: "Protocol", oracle: bool) -> "list[Arm]":
 
 def _chosen(arms: "list[Arm]", rows: list[str] | None) -> "list[Arm]":
     """`real`, which the others are compared with, and the rows asked for, in their order."""
+    from models.evaluation import ORACLE
+
     if rows is None:
         return arms
     short = {arm: arm.name.rpartition(", ")[2] for arm in arms}
     if strange := [row for row in rows if row not in short.values()]:
         known = ", ".join(dict.fromkeys(short.values()))
+        if strange[0] == ORACLE:
+            raise Failure("--row oracle: the pool has no masks; put masks/ beside images/ in --unlabeled")
         raise Failure(f"--row {strange[0]!r}: there is no such row; choose from {known}")
     return [arm for arm in arms if short[arm] in ("real", *rows)]

@@ -119,6 +119,8 @@ def test_it_runs_on_a_users_folders_and_knows_an_oracle_only_where_there_is_trut
     names = [arm["name"] for arm in report["arms"]]
     assert "top 1, real+paste" in names and "oracle" not in names
     assert (report["test_images"], report["protocol"]["pool"]) == (2, 2)
+    with pytest.raises(Failure, match="--row oracle: the pool has no masks; put masks/ beside images/ in --unlabeled"):
+        run(tmp_path / "more", weights, *folders, "--row", "oracle", "--top-k", "1", "--control-top-k", "1")
 
 
 def test_guides_and_test_images_may_come_from_folders_of_their_own(tmp_path: Path, weights: Path) -> None:
