@@ -1,6 +1,8 @@
 """`pansynth train segmenter`: a segmenter of one's own from labeled images, to begin others from."""
 
+import csv
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +42,7 @@ def train_segmenter(
     own = only_device(device)
     with in_words(), only_training(out), progress("segmenter") as show:
         plan = SegmenterPlan(backbone, steps, batch, learning_rate, seed)
-        labeled = read_labeled(pairs, "images", show)
+        labeled = _by_guide(read_labeled(pairs, "images", show), data / "manifest.csv")
         checkpoint = Checkpoint.of(labeled, plan, beside(out) / "segmenter")
         training = SegmenterTraining([labeled], plan, own)
         checkpoint.finish(training, "segmenter", seldom(show))
@@ -50,6 +52,18 @@ def train_segmenter(
     told = f"on the images held out: {in_a_line(reached)}" if reached["images"] else "trained on all of so few images"
     typer.echo(f"segmenter in {out}, {told}")
     typer.echo(next_command("pansynth", "reproduce", "table1", "--backbone", out, "--out", "table1"))
+
+
+def _by_guide(labeled: "Labeled", manifest: Path) -> "Labeled":
+    """A dataset's samples with those of one guide in one group, which is held out as a whole; other images as they are.
+
+    Else the best state would be chosen by anatomy that the segmenter has seen.
+    """
+    if not manifest.is_file():
+        return labeled
+    with manifest.open(newline="", encoding="utf-8") as file:
+        guides = {Path(row.get("image") or "").name: row.get("guide_sha256") for row in csv.DictReader(file)}
+    return replace(labeled, groups=tuple(guides.get(name) or name for name in labeled.groups))
 
 
 def _reached(training: "SegmenterTraining") -> dict[str, float]:
@@ -69,8 +83,6 @@ def _facts(
     training: "SegmenterTraining", labeled: "Labeled", plan: "SegmenterPlan", reached: dict[str, float]
 ) -> dict[str, object]:
     """What the manifest tells: the plan, the images, and what the best state reaches on those held out."""
-    from dataclasses import asdict, replace
-
     return {
         "plan": asdict(replace(plan, steps=training.step)),  # more than asked for, if it was stopped later
         "images": len(labeled),

@@ -40,6 +40,15 @@ def test_a_trained_segmenter_is_a_backbone_for_others(tmp_path: Path) -> None:
         segmenter(data, tmp_path / "first")
 
 
+def test_of_a_dataset_the_samples_of_a_guide_are_held_out_together(tmp_path: Path) -> None:
+    data = write_labeled(tmp_path / "dataset", 0, 28)
+    names = sorted(path.name for path in (data / "images").iterdir())
+    lines = [f"images/{name},guide-{number % 14}" for number, name in enumerate(names)]
+    (data / "manifest.csv").write_text("\n".join(["image,guide_sha256", *lines]))
+    segmenter(data, tmp_path / "out", "--backbone", "tiny")
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["validation"]["images"] == 2 * 2
+
+
 def test_a_segmenters_manifest_is_not_lost_to_another_network(tmp_path: Path) -> None:
     data = write_labeled(tmp_path / "labeled", 0, 9)
     segmenter(data, tmp_path / "first", "--backbone", "tiny")
