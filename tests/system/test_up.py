@@ -27,6 +27,12 @@ from tests.system.running import (
 pytestmark = PATIENT
 
 
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was, for the tests after: `up` sets its data folder there, for what it starts."""
+    monkeypatch.setenv("PANSYNTH_DATA_DIR", "")
+
+
 def test_it_says_where_it_is_and_where_its_data_are(restarted: Restarted) -> None:
     address, folder = restarted.service.log.read_text().splitlines()
     assert address == f"pansynth is ready at http://0.0.0.0:{httpx.URL(restarted.service.url).port}"
