@@ -162,9 +162,9 @@ def _check(name: str, tenant: str) -> None:
 
 def _told(row: "ApiKey", now: datetime) -> dict[str, Any]:
     """A key for people and programs: everything but its hash."""
-    from app.access.api_keys import is_active
+    from app.access.api_keys import is_active, named
 
     columns = {column.key: getattr(row, column.key) for column in row.__table__.columns if column.key != "digest"}
     state = "revoked" if row.revoked_at else "active" if is_active(row, now) else "expired"
-    told = columns | {"prefix": f"pansynth_{row.prefix}", "state": state}
+    told = columns | {"prefix": named(row.prefix), "state": state}
     return {key: value.isoformat() if isinstance(value, date) else value for key, value in told.items()}

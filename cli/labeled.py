@@ -72,8 +72,8 @@ def labeled_files(pairs: Sequence[Pair], prefix: str = "") -> "list[File]":
 def split(pairs: list[Pair], guides: int | None, seed: int) -> tuple[list[Pair], list[Pair]]:
     """(to train on, to test on), drawn by lot from the files' names: the same seed gives the same split."""
     count = len(pairs) // 2 if guides is None else guides
-    if len(pairs) == 1:
-        raise Failure("there is one labeled image; label two or more, to train on some and test on the others")
+    if len(pairs) < 2:
+        raise Failure(f"labeled images: {len(pairs)}; label two or more, to train on some and test on the others")
     if not 0 < count < len(pairs):
         raise Failure(f"--guides {count} of {len(pairs)} labeled images; give 1 to {len(pairs) - 1}, tests need others")
     drawn = sorted(pairs, key=lambda pair: hashlib.sha256(os.fsencode(f"{seed}:{pair[0].name}")).digest())

@@ -90,7 +90,7 @@ def _imports(
     client: "httpx.Client", name: str, files: "Sequence[File]", show: Show, region: str = "none"
 ) -> Iterator[dict[str, Any]]:
     """Upload `files` in batches, each a job; the jobs as they succeed."""
-    from cli.client import submit, wait
+    from cli.client import pool_path, submit, wait
 
     _make_pool(client, name)
     sent, count = 0, len(files)
@@ -99,7 +99,7 @@ def _imports(
         def show_all(done: int, total: int, label: str | None = None) -> None:  # noqa: ARG001
             show(sent + done, count - len(batch) + max(total, len(batch)))  # noqa: B023
 
-        job = wait(client, submit(client, f"/pools/{name}/images", batch, {"region": region}), show_all)
+        job = wait(client, submit(client, f"{pool_path(name)}/images", batch, {"region": region}), show_all)
         sent += job["progress"]["done"]
         count += job["progress"]["total"] - len(batch)  # an archive may hold many files
         show(sent, count)

@@ -37,6 +37,11 @@ class Limits:
     max_samples_per_day: int | None = None
 
 
+def named(prefix: str) -> str:
+    """A key as it is told of: by its beginning, without the secret."""
+    return f"pansynth_{prefix}"
+
+
 def create(
     session: Session,
     secret: bytes,
@@ -49,7 +54,7 @@ def create(
 ) -> tuple[str, ApiKey]:
     """-> (the key, which cannot be shown again, and its row)."""
     prefix = secrets.token_hex(6)
-    token = f"pansynth_{prefix}_{secrets.token_urlsafe(32)}"
+    token = f"{named(prefix)}_{secrets.token_urlsafe(32)}"
     digest = sign(secret, "key", token)
     row = ApiKey(prefix=prefix, digest=digest, name=name, tenant=tenant, scopes=list(scopes), **asdict(limits))
     row.created_at, row.expires_at = clock(session), expires_at

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.access import api_keys
 from app.access.browsers import SAFE_METHODS
 from app.access.callers import Caller
 from app.database import clock
@@ -73,7 +74,7 @@ def write(service: Service, entry: AuditEntry) -> None:
 
 def by_command(session: Session, action: str, tenant: str, prefix: str) -> None:
     """The same for the command line, in the transaction of what it does."""
-    named = f"keys/pansynth_{prefix}"
+    named = f"keys/{api_keys.named(prefix)}"
     session.add(AuditEntry(at=clock(session), api_key="", tenant=tenant, action=action, object=named, status=200))
 
 

@@ -32,8 +32,8 @@ class Caller:
             raise Problem(
                 403,
                 "forbidden",
-                f"this needs the scope {scope!r}, the key pansynth_{self.key} has {', '.join(sorted(self.scopes))}; "
-                f"use a key made with `pansynth keys create --scope {scope}`",
+                f"this needs the scope {scope!r}, the key {api_keys.named(self.key)} has "
+                f"{', '.join(sorted(self.scopes))}; use a key made with `pansynth keys create --scope {scope}`",
                 headers={"WWW-Authenticate": f'Bearer realm="pansynth", error="insufficient_scope", scope="{scope}"'},
             )
 
@@ -75,7 +75,7 @@ class Callers:
         if not caller.key:
             return
         if (seen := self._look_up(caller.key)) is None:
-            raise _unauthorized(f"the key pansynth_{caller.key} is no more; ask for another", "invalid_token")
+            raise _unauthorized(f"the key {api_keys.named(caller.key)} is no more; ask for another", "invalid_token")
         _check_active(*seen)
 
     def still_admits(self, caller: Caller) -> bool:
@@ -137,7 +137,7 @@ def _caller(row: ApiKey) -> Caller:
 def _check_active(row: ApiKey, now: datetime) -> None:
     if not api_keys.is_active(row, now):
         state = "was revoked" if row.revoked_at else f"expired at {row.expires_at:%Y-%m-%d %H:%M} UTC"
-        raise _unauthorized(f"the key pansynth_{row.prefix} {state}; ask for another", "invalid_token")
+        raise _unauthorized(f"the key {api_keys.named(row.prefix)} {state}; ask for another", "invalid_token")
 
 
 def _unauthorized(detail: str, error: str = "") -> Problem:

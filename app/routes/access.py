@@ -6,7 +6,7 @@ from datetime import datetime
 from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from app.access import audit
+from app.access import api_keys, audit
 from app.access.tickets import ticket_for
 from app.routes.parameters import PageOf
 from app.routes.router import Router
@@ -49,7 +49,7 @@ class AuditBody(BaseModel):
     @field_validator("api_key")
     @classmethod
     def as_it_is_named(cls, prefix: str) -> str:
-        return prefix and f"pansynth_{prefix}"
+        return prefix and api_keys.named(prefix)
 
 
 class AuditList(BaseModel):

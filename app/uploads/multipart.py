@@ -287,8 +287,8 @@ def checked_name(field_name: str, given: str) -> str:
     if len(parts[-1]) > MAX_NAME_LENGTH:
         length = len(parts[-1])
         raise bad_name(field_name, given, f"has {length} characters, at most {MAX_NAME_LENGTH} are kept; shorten it")
-    name = "/".join(parts)
-    return parts[-1] if parts[0].endswith(":") or not parts[0] or len(name) > MAX_NAME_LENGTH else name
+    name, from_root = "/".join(parts), not parts[0] or parts[0].endswith(":")
+    return parts[-1] if from_root or len(name) > MAX_NAME_LENGTH else name
 
 
 def bad_name(field_name: str, given: str, remedy: str) -> Problem:

@@ -24,7 +24,11 @@ def test_a_split_loses_and_doubles_nothing_and_is_the_same_again() -> None:
 
 @pytest.mark.parametrize(
     ("count", "guides", "words"),
-    [(1, None, "there is one labeled image"), (4, 4, "--guides 4 of 4 labeled images; give 1 to 3")],
+    [
+        (1, None, "labeled images: 1; label two"),
+        (0, None, "labeled images: 0; label two"),
+        (4, 4, "--guides 4 of 4 labeled images; give 1 to 3"),
+    ],
 )
 def test_what_cannot_be_split_is_refused(count: int, guides: int | None, words: str) -> None:
     with pytest.raises(Failure, match=f"^{words}"):
