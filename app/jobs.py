@@ -30,6 +30,7 @@ from app.leases import (
     CLAIMABLE,
     FIRST_STAGE,
     LAST_STAGE,
+    PLAN,
     WORKABLE,
     add_step,
     add_steps,
@@ -192,7 +193,7 @@ def index_done(session: Session, claim: Claim, model_sha256: str) -> int:
         select(func.count()).where(PoolImage.pool_id == job.pool_id, PoolImage.id <= job.pool_high_water)
     )
     guides = max(1, min(MAX_PLAN_GUIDES, PLAN_PAIRS // (images or 1)))
-    made = add_steps(session, job.id, kind_of("plan", job.parameters), 0, step.last, guides)
+    made = add_steps(session, job.id, PLAN, 0, step.last, guides)
     step_done(session, job, step)
     return made
 

@@ -21,6 +21,7 @@ LAST_STAGE = {"synthesis": ("packaging", "package"), "evaluation": ("reporting",
 LONGEST_LEASE = timedelta(minutes=10)
 WORKABLE = ("queued", "running")  # a job's statuses in which its steps may be claimed
 HELD, ALIGNED = 2, 5  # in the names of steps; 3 and 4 are earlier alignments'
+PLAN = "plan-6"  # of every job; workers of earlier versions, to which a guide saved anew is another image, leave it
 
 
 def lock(session: Session, job_id: str) -> Job | None:

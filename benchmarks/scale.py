@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import database, imports, jobs, keys, pools
+from app.leases import PLAN
 from app.presets import PRESETS
 from app.records import Claim, NewImage, Outcome
 from app.settings import Settings
@@ -124,7 +125,7 @@ def measure_match(size: int) -> None:
         job_to_plan(place, size)
         turns: list[float] = []
         with Memory() as memory:
-            while (found := next_claim(place)) is not None and found.kind == "plan":
+            while (found := next_claim(place)) is not None and found.kind == PLAN:
                 with Lease(place.database, found, 300) as lease:
                     begun = time.monotonic()
                     try:
@@ -269,7 +270,7 @@ def job_to_plan(place: Workplace, size: int) -> None:
     with place.database.write() as session:
         job = session.get_one(Job, job_id)
         job.pool_high_water, job.parameters = size, {**job.parameters, "model_sha256": model}
-        session.add(Step(job_id=job_id, kind="plan", position=0, first=0, last=1, status="ready"))
+        session.add(Step(job_id=job_id, kind=PLAN, position=0, first=0, last=1, status="ready"))
 
 
 def new_job(place: Workplace, guides: int, top_k: int, total: int) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from uuid import uuid4
 from app import jobs, pools, queries
 from app.admission import Idempotency, admit
 from app.database import Database
+from app.leases import PLAN
 from app.records import Claim, MadeSample, NewGuide, NewSample
 from app.tables import Job, PoolImage
 
@@ -74,7 +75,7 @@ def chosen(first: int, last: int, top_k: int = 3) -> list[NewSample]:
 def plan_all(db: Database, chunk: int = 4) -> None:
     """Takes the only job from its submission to its sample steps."""
     do(db, jobs.index_done, must_claim(db), "f" * 64)
-    while (claimed := claim(db)) is not None and claimed.kind == "plan":
+    while (claimed := claim(db)) is not None and claimed.kind == PLAN:
         do(db, jobs.plan_done, claimed, chosen(claimed.first, claimed.last), chunk)
     if claimed is not None:
         do(db, jobs.hand_back, claimed)

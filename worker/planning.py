@@ -16,7 +16,7 @@ from app.records import NewSample
 from app.tables import Guide, Job
 from app.trust import REDRAWS
 from models import pixels
-from models.matching import Match, latent_ssim, random_selection, top_k
+from models.matching import COPY_SSIM, Match, latent_ssim, random_selection, top_k
 from models.synthesis import sample_seed
 from worker.index import PoolIndex, encode, images_without_latent, keep_shard, open_index
 from worker.lease import Lease, TurnOver
@@ -31,6 +31,7 @@ INDEX_SECONDS = 20.0  # after which another step may have its turn
 PLAN_SECONDS = 15.0  # likewise; opening the index of 100,000 images takes seconds, too
 CHUNK_CPU = 8  # samples to a step, 10 to 30 s; more where there are more cores
 CHUNK_CUDA = 256
+COPIES = 3  # of a guide that its pool may hold without a sample the less
 
 
 def index(place: Workplace, lease: Lease) -> int:
@@ -85,7 +86,7 @@ def plan(place: Workplace, lease: Lease) -> int:
 def _most_similar(
     place: Workplace, lease: Lease, job: Job, latents: torch.Tensor, found: PoolIndex
 ) -> list[list[Match]]:
-    """For each guide its top_k pool images, what spares the pool has, and one more, best first: one may be the guide.
+    """For each guide its top_k pool images, what spares the pool has, and a few more, best first.
 
     A large pool is compared in several turns.
     """
@@ -97,7 +98,7 @@ def _most_similar(
     started = time.monotonic()
     for piece, sha256s in found.pieces(compared):
         lease.check()
-        best = top_k(latents, piece, sha256s, _count(job) + 1, found.data_range, best)
+        best = top_k(latents, piece, sha256s, _count(job) + COPIES, found.data_range, best)
         compared += len(sha256s)
         if time.monotonic() - started > PLAN_SECONDS and compared < len(found.entries):
             place.blobs.put(saved, json.dumps([compared, best]).encode())
@@ -115,7 +116,7 @@ def _drawn(job: Job, guides: Sequence[Guide], latents: torch.Tensor, found: Pool
     """The same drawn by lot: the control."""
     chosen = []
     for guide, latent in zip(guides, latents, strict=True):
-        sha256s = random_selection(job.parameters["seed"], guide.image_sha256, found.entries, _count(job) + 1)
+        sha256s = random_selection(job.parameters["seed"], guide.image_sha256, found.entries, _count(job) + COPIES)
         ssim = latent_ssim(latent[None], found.latents(sha256s), found.data_range)[0].tolist()
         chosen.append([Match(sha256, value) for sha256, value in zip(sha256s, ssim, strict=True)])
     return chosen
@@ -127,7 +128,7 @@ def _samples(job: Job, guides: Sequence[Guide], found: PoolIndex, chosen: list[l
         raise LastingError(f"the pool lost images while the job ran: fewer than top_k {count} are left")
     made = []
     for guide, matches in zip(guides, chosen, strict=True):
-        others = _without_guide(guide, matches, count)[: _count(job)]
+        others = _without_copies(matches, count)[: _count(job)]
         backgrounds = [_background(job, guide, found, match, rank) for rank, match in enumerate(others, start=1)]
         for turn in range(count):
             # Every count-th one after it, so that each sample has spares of its own.
@@ -137,12 +138,9 @@ def _samples(job: Job, guides: Sequence[Guide], found: PoolIndex, chosen: list[l
     return made
 
 
-def _without_guide(guide: Guide, matches: list[Match], count: int) -> list[Match]:
-    """Leave out the guide itself, which in its own pool is its best match, unless nothing else is left.
-
-    A sample of the two would be the guide again.
-    """
-    others = [match for match in matches if match.sha256 != guide.image_sha256]
+def _without_copies(matches: list[Match], count: int) -> list[Match]:
+    """Leave out the guide itself, as it is or saved anew, unless too few are left: the sample would be the guide."""
+    others = [match for match in matches if match.ssim < COPY_SSIM]
     return others if len(others) >= count else matches
 
 

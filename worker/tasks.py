@@ -14,7 +14,7 @@ from app import broker, jobs
 from app.database import AWAY, clock
 from app.errors import BlobMissing, LastingError, LeaseLost, PansynthError
 from app.evaluations import ARM
-from app.leases import ALIGNED, HELD
+from app.leases import ALIGNED, HELD, PLAN
 from app.monitoring import logs
 from app.records import Claim
 from models.memory import is_out_of_memory
@@ -41,14 +41,14 @@ DOING: dict[str, Doing] = {
     "unpack": unpack,
     "import": import_files,
     "index": index,
-    "plan": plan,
+    PLAN: plan,
     "sample": make_samples,
     "package": package,
     ARM: train_arm,
     "report": write_report,
 }
 # Also by the names of earlier versions: their jobs may be under way when the last of their workers ends.
-DOING |= {"arm": train_arm, "arm-5": train_arm}
+DOING |= {"plan": plan, "arm": train_arm, "arm-5": train_arm}
 DOING |= {
     f"{kind}-{number}": DOING[kind]
     for number in range(HELD, ALIGNED + 1)

@@ -332,11 +332,11 @@ def test_a_plan_that_fails_is_no_fault_of_the_samples_planned_before(
     do(db, jobs.index_done, must_claim(db), "f" * 64)
     do(db, jobs.plan_done, must_claim(db), chosen(0, 1), 4)
     planning = must_claim(db)
-    assert (planning.kind, planning.first) == ("plan", 1)  # as a position of a sample it is one that waits
+    assert (planning.kind, planning.first) == (leases.PLAN, 1)  # as a position of a sample it is one that waits
     do(db, jobs.retry_later, planning, now=NOW, max_attempts=1, detail="no weights")
     ended = look(db, job.id)
     assert (ended.status, ended.failed) == ("failed", 0)
-    assert ended.error is not None and "step plan 1 was tried 1 times" in ended.error["detail"]
+    assert ended.error is not None and f"step {leases.PLAN} 1 was tried 1 times" in ended.error["detail"]
 
 
 @pytest.mark.parametrize(("made", "failed"), [(1, MANY), (MANY, MANY + 1)])
@@ -370,8 +370,10 @@ def test_a_step_of_another_version_is_left_to_those_who_know_it(db: Database) ->
     make_pool(db)
     submit(db)
     with db.write() as session:
-        assert jobs.claim(session, worker="old", now=NOW, lease_seconds=30, max_attempts=5, kinds=("plan",)) is None
-        new = jobs.claim(session, worker="new", now=NOW, lease_seconds=30, max_attempts=5, kinds=("plan", "index"))
+        assert (
+            jobs.claim(session, worker="old", now=NOW, lease_seconds=30, max_attempts=5, kinds=(leases.PLAN,)) is None
+        )
+        new = jobs.claim(session, worker="new", now=NOW, lease_seconds=30, max_attempts=5, kinds=(leases.PLAN, "index"))
     assert new is not None and new.kind == "index"
 
 

@@ -1,5 +1,6 @@
 """worker/planning.py and worker/index.py: which pool images, in which order."""
 
+import io
 import os
 import resource
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from skimage.metrics import structural_similarity
 from sqlalchemy import func, select
 
@@ -85,6 +87,16 @@ def test_a_guide_in_its_own_pool_is_not_its_own_background(
         mine = [row for row in rows if row.guide == number]
         assert [row.rank for row in mine] == list(range(1, others + 1))
         assert pixels.sha256(pixels.image_png(guide.image)) not in {row.pool_image_sha256 for row in mine}
+
+
+def test_nor_is_a_copy_of_it_that_was_saved_anew(place: Workplace, radiographs: Sequence[Phantom]) -> None:
+    guide, others = radiographs[2], len(radiographs[2:]) - 1
+    jpeg = io.BytesIO()
+    Image.fromarray(guide.image).save(jpeg, "JPEG", quality=60)
+    send_files(place, [("copy.png", pixels.image_png(np.asarray(Image.open(jpeg))))])
+    work_off(place)
+    rows = planned(place, submit(place, [guide], top_k=others))
+    assert {row.pool_image_name for row in rows} == {f"{n}.png" for n in range(1, others + 1)}
 
 
 def test_it_is_where_the_whole_pool_is_asked_for(place: Workplace, radiographs: Sequence[Phantom]) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import select, text
 
 from app import broker, queries
 from app.errors import LeaseLost
+from app.leases import PLAN
 from app.monitoring.logs import JsonLines, about
 from app.settings import Settings
 from app.tables import Step
@@ -194,7 +195,7 @@ def test_its_signs_of_life_tell_what_it_has_counted(place: Workplace, radiograph
     shown.stop()
     assert seen.figures is not None
     assert (seen.figures["samples"], seen.figures["gpu"]) == (3, None)
-    assert seen.figures["steps"].keys() == {"index", "plan", "sample", "package"}
+    assert seen.figures["steps"].keys() == {"index", PLAN, "sample", "package"}
     sampling = seen.figures["steps"]["sample"]
     assert sampling["buckets"][-1] == ["+Inf", 1]
     assert sampling["seconds"] > 0
