@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,8 +135,8 @@ def _shares(count: int, size: int, like: Tensor) -> Tensor:
 def build_segmenter(backbone: str = "b0", seed: int = 0) -> Segmenter:
     """A segmenter by its name in BACKBONES with random weights of `seed`, or from a local folder of pretrained ones.
 
-    The folder is one that `save_pretrained` wrote (an encoder or a whole SegFormer; safetensors alone are read); what
-    it lacks, and a head of other classes, begins at random. Raises ValueError for what is neither, or cannot be read.
+    The folder is one that `save_pretrained` wrote (an encoder or a whole SegFormer; safetensors alone are read); a head
+    that it lacks, or one of other classes, begins at random. Raises ValueError for what is neither, or cannot be read.
     """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own, at every reading and writing
     with torch.random.fork_rng(devices=[]):
@@ -144,16 +145,20 @@ def build_segmenter(backbone: str = "b0", seed: int = 0) -> Segmenter:
             return Segmenter(SegformerForSemanticSegmentation(_config(backbone)))
         check_backbone(backbone)
         try:
-            network = SegformerForSemanticSegmentation.from_pretrained(
+            found: Any = SegformerForSemanticSegmentation.from_pretrained(
                 backbone,
                 num_labels=2,
                 reshape_last_stage=True,
                 ignore_mismatched_sizes=True,
                 use_safetensors=True,
                 local_files_only=True,
+                output_loading_info=True,
             )
         except (OSError, SafetensorError) as error:
             raise ValueError(f"backbone {backbone!r} cannot be read: {error}") from None
+        network, told = found
+        if any(name.startswith("segformer.") for name in told["missing_keys"]):  # it would begin at random
+            raise ValueError(f"backbone {backbone!r} lacks weights of a SegFormer's encoder; give one that is whole")
         return Segmenter(network).float()  # from half precision, too, as `pansynth train region` writes
 
 

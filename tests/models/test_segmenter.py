@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from models.segmenter import BACKBONES, Labeled, build_segmenter, predict
 
@@ -88,6 +89,22 @@ def test_a_folder_whose_weights_cannot_be_read_is_named(tmp_path: Path, weights:
         (tmp_path / "model.safetensors").write_bytes(weights)
     with pytest.raises(ValueError, match=f"backbone '{tmp_path}' cannot be read: "):
         build_segmenter(str(tmp_path))
+
+
+def test_a_folder_of_another_network_is_refused_and_not_trained_from_random_weights(tmp_path: Path) -> None:
+    pretrained = build_segmenter("tiny").network
+    own = {f"model.{name}": value for name, value in pretrained.state_dict().items()}  # as Lightning names them
+    pretrained.save_pretrained(tmp_path)
+    save_file(own, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=f"backbone '{tmp_path}' lacks weights of a SegFormer's encoder"):
+        build_segmenter(str(tmp_path))
+
+
+def test_an_encoder_alone_gets_a_new_head(tmp_path: Path) -> None:
+    pretrained = build_segmenter("tiny", 1).network.segformer
+    pretrained.save_pretrained(tmp_path)
+    own = build_segmenter(str(tmp_path)).network.segformer.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in pretrained.state_dict().items())
 
 
 def test_a_prediction_does_not_depend_on_the_images_beside_it() -> None:
