@@ -70,10 +70,12 @@ def _refuse(error: OSError) -> None:
 
 def is_image(path: Path) -> bool:
     """By its ending, or by DICOM's signature, since archives export files without one; macOS hides `._x.png` files."""
-    if path.name.startswith(".") or not path.is_file():
+    if path.name.startswith("."):
         return False
     if has_ending(path):
-        return True
+        return path.is_file() or not path.exists()  # a link that leads nowhere is refused by name when it is read
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         return is_dicom(file.read(132))
 

@@ -112,6 +112,14 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     assert image_paths(data) == [data / "a" / "1.png", data / "a" / "2023" / "2.png"]
 
 
+def test_a_link_that_leads_nowhere_is_named_and_not_passed_over(tmp_path: Path) -> None:
+    """As git-annex leaves the files that were not fetched yet."""
+    folder = write(tmp_path / "data", 8)
+    (folder / "lost.png").symlink_to(tmp_path / "elsewhere.png")
+    with pytest.raises(FileNotFoundError, match=r"lost\.png"):
+        opened(folder, tmp_path / "cache")
+
+
 def test_hidden_folders_are_passed_over(tmp_path: Path) -> None:
     """Jupyter, for one, keeps copies of the images that were opened in it."""
     write(tmp_path / "a" / ".ipynb_checkpoints", 1)
