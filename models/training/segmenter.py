@@ -4,6 +4,7 @@ import hashlib
 import io
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,9 +125,9 @@ class SegmenterTraining:
 
     def best(self) -> Segmenter:
         """The segmenter in its best state so far."""
-        chosen = build_segmenter(self.plan.backbone, self.plan.seed).to(self.device)
-        chosen.load_state_dict(self._best or self._segmenter.state_dict())
-        return chosen.eval()
+        chosen = deepcopy(self._segmenter).eval()
+        chosen.load_state_dict(self._best or chosen.state_dict())
+        return chosen
 
     def save(self) -> bytes:
         """Everything that `restore` needs; no pickled code."""

@@ -1,5 +1,6 @@
 """models/training/segmenter.py: it learns, it resumes, and it never looks where it must not."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from models.metrics import dice
-from models.segmenter import Labeled, predict
+from models.segmenter import Labeled, build_segmenter, predict
 from models.training.augmentation import augment
 from models.training.segmenter import (
     SegmenterPlan,
@@ -80,6 +81,13 @@ def test_a_run_that_was_stopped_and_continued_elsewhere_ends_as_one_that_was_not
     whole = finish(SegmenterTraining([bars(10), bars(11, 1)], TINY))
     after = finish(continued)
     assert all(torch.equal(whole[name], after[name]) for name in whole)
+
+
+def test_the_folder_of_a_backbone_is_not_needed_again_when_the_run_ends(tmp_path: Path) -> None:
+    build_segmenter("tiny").network.save_pretrained(tmp_path / "pretrained")
+    training = SegmenterTraining([bars(3)], replace(TINY, backbone=str(tmp_path / "pretrained")))
+    shutil.rmtree(tmp_path / "pretrained")
+    assert finish(training)
 
 
 def test_held_out_guides_take_their_synthetic_images_with_them() -> None:
