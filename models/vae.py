@@ -7,6 +7,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from models.blending import LATENT_PIXEL
+
 LATENT_SIZE = (32, 64)  # of a radiograph of 256 x 512
 NORM_GROUPS = 8
 CARRIER = 4.0  # constant channels of this size dominate a group's variance, so its normalisation is nearly linear
@@ -24,8 +26,18 @@ class Vae(nn.Module):
     scale: Tensor
 
     def __init__(self, autoencoder: AutoencoderKL, patch_size: int, mean: Tensor, scale: Tensor) -> None:
-        """`mean` and `scale` (C,) of the raw posterior means over the training set."""
+        """`mean` and `scale` (C,) of the raw posterior means over the training set.
+
+        Raises ValueError for an autoencoder of colours, or one whose latents have not an eighth of the image's size.
+        """
         super().__init__()
+        channels = autoencoder.config.in_channels
+        shrink = patch_size * 2 ** (len(autoencoder.config.block_out_channels) - 1)
+        if (channels, shrink) != (patch_size**2, LATENT_PIXEL):
+            raise ValueError(
+                f"the autoencoder takes {channels} channels, and its latents have 1/{shrink} of the image's size; "
+                f"with patches of {patch_size} x {patch_size} give one of {patch_size**2} channels and 1/{LATENT_PIXEL}"
+            )
         self.autoencoder = autoencoder
         self.patch_size = patch_size
         self.register_buffer("mean", mean.view(1, -1, 1, 1).float())

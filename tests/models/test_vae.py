@@ -1,3 +1,4 @@
+import pytest
 import torch
 from diffusers import AutoencoderKL
 from torch.nn.functional import avg_pool2d, interpolate, pixel_unshuffle
@@ -48,6 +49,22 @@ def test_a_plain_autoencoder_kl_is_a_vae_of_patch_size_one() -> None:
         latent = vae.encode(radiograph())
         assert latent.shape == (1, 4, 32, 64)
         assert vae.decode(latent).shape == (1, 1, 256, 512)
+
+
+@pytest.mark.parametrize(("colours", "blocks", "patch_size"), [(3, 4, 1), (1, 3, 1), (1, 4, 8)])
+def test_networks_that_would_fail_at_the_first_radiograph_become_no_weights(
+    colours: int, blocks: int, patch_size: int
+) -> None:
+    autoencoder = AutoencoderKL(
+        in_channels=colours,
+        out_channels=colours,
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        block_out_channels=(8,) * blocks,
+        norm_num_groups=4,
+    )
+    with pytest.raises(ValueError, match=f"takes {colours} channels, and its latents have 1/"):
+        Vae(autoencoder, patch_size, torch.zeros(4), torch.ones(4))
 
 
 def test_encoding_twice_gives_the_same_latent() -> None:
