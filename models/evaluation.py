@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.comparison import compare, summarize
+from models.comparison import Values, compare, summarize
 from models.metrics import METRICS, scores
 from models.segmenter import Labeled, Segmenter, predict
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
@@ -109,7 +109,7 @@ def build_report(
     }
 
 
-def _values(found: Mapping[int, ArmResult], seeds: Sequence[int], metric: str) -> "np.ndarray[Any, Any]":
+def _values(found: Mapping[int, ArmResult], seeds: Sequence[int], metric: str) -> Values:
     return np.array([[row[metric] for row in found[seed].images] for seed in seeds], dtype=np.float64)
 
 

@@ -90,7 +90,8 @@ def top_k(
         raise ValueError(f"k is {k}; give 1 or more")
     ssim = latent_ssim(guides, pool, data_range).cpu().numpy()
     before = best or [[] for _ in guides]
-    return [_ranked([*before[row], *_candidates(ssim[row], sha256s, k)])[:k] for row in range(len(guides))]
+    found = ([*before[row], *_candidates(ssim[row], sha256s, k)] for row in range(len(guides)))
+    return [sorted(matches, key=lambda match: (-match.ssim, match.sha256))[:k] for matches in found]
 
 
 def random_selection(seed: int, guide_sha256: str, pool_sha256s: Iterable[str], k: int) -> list[str]:
@@ -109,10 +110,6 @@ def _candidates(ssim: NDArray[np.float32], sha256s: Sequence[str], k: int) -> li
     """Those of a shard that may be among the k best, in no order: none is below the shard's k-th value."""
     floor = np.partition(ssim, -k)[-k] if len(ssim) > k else -np.inf
     return [Match(sha256s[column], float(ssim[column])) for column in np.flatnonzero(ssim >= floor).tolist()]
-
-
-def _ranked(matches: list[Match]) -> list[Match]:
-    return sorted(matches, key=lambda match: (-match.ssim, match.sha256))
 
 
 def _ssim(a: _Windows, b: _Windows, data_range: float) -> Tensor:

@@ -15,7 +15,7 @@ from models.pixels import sha256
 from models.sharing import alone, reserve, whole
 from models.tensors import to_images
 from models.training.images import TrainingImages
-from models.vae import Vae
+from models.vae import LATENT_SIZE, Vae
 
 BATCH = 8
 
@@ -49,7 +49,7 @@ def _write(
     vae: Vae, images: NDArray[np.uint8], stored: Path, device: torch.device, show: Callable[[int, int], None]
 ) -> None:
     """One after the other: on a full disk that is an error, where a file mapped into memory would end the process."""
-    shape = (2 * len(images), vae.mean.shape[1], images.shape[1] // 8, images.shape[2] // 8)
+    shape = (2 * len(images), vae.mean.shape[1], *LATENT_SIZE)
     with whole(stored) as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
         reserve(file, file.tell() + 2 * math.prod(shape))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from models.sharing import check_archive, whole
-from models.training.plan import Plan, Progress
+from models.training.plan import Plan, Progress, annealed
 from models.training.ranks import Objective, mean_over_ranks, rank, shared
 from models.training.watch import DrawSheet, Validate, Watch
 
@@ -58,7 +58,7 @@ def train(
     started = saved = time.monotonic()
     while plan.budget.spent(step, seconds) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = plan.learning_rate * _annealed(step, plan, seconds)
+            group["lr"] = plan.learning_rate * _rate_share(step, plan, seconds)
         value = objective(step)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -102,10 +102,9 @@ def average_weights(decay: float, averaged: list[Tensor], current: list[Tensor],
     torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + updates) / (10 + updates)))
 
 
-def _annealed(step: int, plan: Plan, seconds: float) -> float:
-    """Linear warm-up, then half a cosine over the budget."""
-    warm = min(1.0, (step + 1) / plan.warmup_steps)
-    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * plan.budget.spent(step, seconds))))
+def _rate_share(step: int, plan: Plan, seconds: float) -> float:
+    """A linear warm-up, while the rate is annealed over the budget."""
+    return min(1.0, (step + 1) / plan.warmup_steps) * annealed(plan.budget.spent(step, seconds))
 
 
 def _numbers(plan: Plan, step: int, before: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,11 @@ import math
 from dataclasses import dataclass
 
 
+def annealed(spent: float) -> float:
+    """Of the peak learning rate, once a share of the run is spent: half a cosine, from 1 down to 0.01."""
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent))
+
+
 @dataclass(frozen=True)
 class Budget:
     """Training ends at `steps` or, if given, after `minutes` of training, whichever is first, fully annealed."""

@@ -18,6 +18,7 @@ from models.precision import autocast
 from models.segmenter import Labeled, Segmenter, build_segmenter, check_backbone, learning_rate, predict
 from models.tensors import to_images
 from models.training.augmentation import STANDARD, Reach, augment
+from models.training.plan import annealed
 
 FOLDS = 5  # one of so many is held out, as in a cross-validation
 MAX_VALIDATION_IMAGES = 64
@@ -180,8 +181,8 @@ def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Cross-entropy plus 1 - soft Dice of the anatomy over the batch: logits (B, 2, H, W), masks (B, H, W) bool."""
     entropy = functional.cross_entropy(logits, masks.long())
     share, truth = logits.softmax(dim=1)[:, 1], masks.float()
-    dice = (2 * (share * truth).sum() + 1) / (share.sum() + truth.sum() + 1)
-    return entropy + 1 - dice
+    overlap = (2 * (share * truth).sum() + 1) / (share.sum() + truth.sum() + 1)
+    return entropy + 1 - overlap
 
 
 def rate_share(step: int, plan: SegmenterPlan) -> float:
@@ -189,8 +190,7 @@ def rate_share(step: int, plan: SegmenterPlan) -> float:
     warmup = max(1, round(plan.warmup_share * plan.steps))
     if step < warmup:
         return (step + 1) / warmup
-    spent = (step - warmup) / max(1, plan.steps - warmup)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * spent))
+    return annealed((step - warmup) / max(1, plan.steps - warmup))
 
 
 def hold_out(source: Labeled, seed: int) -> frozenset[str]:
