@@ -28,7 +28,8 @@ class Vae(nn.Module):
     def __init__(self, autoencoder: AutoencoderKL, patch_size: int, mean: Tensor, scale: Tensor) -> None:
         """`mean` and `scale` (C,) of the raw posterior means over the training set.
 
-        Raises ValueError for an autoencoder of colours, or one whose latents have not an eighth of the image's size.
+        Raises ValueError for an autoencoder of colours, for latents that have not an eighth of the image's size, and
+        for a scale that is not above 0.
         """
         super().__init__()
         channels = autoencoder.config.in_channels
@@ -38,6 +39,8 @@ class Vae(nn.Module):
                 f"the autoencoder takes {channels} channels, and its latents have 1/{shrink} of the image's size; "
                 f"with patches of {patch_size} x {patch_size} give one of {patch_size**2} channels and 1/{LATENT_PIXEL}"
             )
+        if not (scale > 0).all():  # all that is encoded would be nan, and no pool image like any guide
+            raise ValueError(f"the scale of the latents is {scale.tolist()}; give one above 0 for every channel")
         self.autoencoder = autoencoder
         self.patch_size = patch_size
         self.register_buffer("mean", mean.view(1, -1, 1, 1).float())

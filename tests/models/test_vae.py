@@ -67,6 +67,12 @@ def test_networks_that_would_fail_at_the_first_radiograph_become_no_weights(
         Vae(autoencoder, patch_size, torch.zeros(4), torch.ones(4))
 
 
+@pytest.mark.parametrize("scale", [0.0, float("nan")])
+def test_latents_that_cannot_be_standardised_are_refused(scale: float) -> None:
+    with pytest.raises(ValueError, match=f"the scale of the latents is .*{scale}"):
+        Vae(build_autoencoder(2, width=64), 8, torch.zeros(2), torch.tensor([1.0, scale]))
+
+
 def test_encoding_twice_gives_the_same_latent() -> None:
     vae = Vae(build_autoencoder(4, width=64), 8, torch.zeros(4), torch.ones(4)).eval()
     with torch.inference_mode():
