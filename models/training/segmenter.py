@@ -121,7 +121,7 @@ class SegmenterTraining:
             self.restore(saved)
         while not self.done:
             after_step(self.advance())
-        if not self._best:  # stopped before its first validation, and now given fewer steps
+        if self.best_dice is None and self.best_step < self.step:  # stopped, and then given fewer steps
             self._validate()
 
     def best(self) -> Segmenter:

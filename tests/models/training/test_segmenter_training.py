@@ -83,6 +83,17 @@ def test_a_run_that_was_stopped_and_continued_elsewhere_ends_as_one_that_was_not
     assert all(torch.equal(whole[name], after[name]) for name in whole)
 
 
+@pytest.mark.parametrize(("guides", "stop"), [(9, 1), (9, 5), (10, 1)])
+def test_a_run_that_was_stopped_and_is_given_fewer_steps_ends_with_the_state_it_had(guides: int, stop: int) -> None:
+    stopped = SegmenterTraining([bars(guides)], TINY)
+    for _ in range(stop):
+        stopped.advance()
+    ended = SegmenterTraining([bars(guides)], replace(TINY, steps=1))
+    ended.finish(stopped.save(), lambda _: None)
+    last, best = stopped._segmenter.state_dict(), ended.best().state_dict()
+    assert ended.best_step == stop and all(torch.equal(last[name], best[name]) for name in last)
+
+
 def test_the_folder_of_a_backbone_is_not_needed_again_when_the_run_ends(tmp_path: Path) -> None:
     build_segmenter("tiny").network.save_pretrained(tmp_path / "pretrained")
     training = SegmenterTraining([bars(3)], replace(TINY, backbone=str(tmp_path / "pretrained")))
