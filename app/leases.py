@@ -20,7 +20,7 @@ LAST_STAGE = {"synthesis": ("packaging", "package"), "evaluation": ("reporting",
 
 LONGEST_LEASE = timedelta(minutes=10)
 WORKABLE = ("queued", "running")  # a job's statuses in which its steps may be claimed
-HELD, ALIGNED = 2, 5  # in the names of steps; 3 and 4 are earlier alignments'
+HELD, ALIGNED, MATCHED = 2, 5, 6  # in the names of steps; 3 and 4 are earlier alignments'
 PLAN = "plan-6"  # of every job; workers of earlier versions, to which a guide saved anew is another image, leave it
 
 
@@ -139,9 +139,12 @@ def leave(step: Step, until: datetime) -> None:
 def kind_of(kind: str, parameters: Mapping[str, Any]) -> str:
     """What a step of this kind is called in a job with these parameters.
 
-    A worker of a version without `hold_anatomy` would make another sample, and one that aligns differently would move
-    the guide elsewhere. They leave steps whose names they do not know.
+    A worker of a version without `hold_anatomy` would make another sample, one that aligns differently would move the
+    guide elsewhere, and one that matches statistics over the whole band would leave it too bright here and there. They
+    leave steps whose names they do not know.
     """
+    if parameters.get("match_statistics"):
+        return f"{kind}-{MATCHED}"
     if parameters.get("align"):
         return f"{kind}-{ALIGNED}"
     return f"{kind}-{HELD}" if parameters.get("hold_anatomy") else kind

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.batches import FixedBatches
-from models.blending import blend, dilate, downsample_mask, feathered_band, image_band, soft_band
+from models.blending import LATENT_PIXEL, blend, dilate, downsample_mask, feathered_band, image_band, soft_band
 from models.precision import autocast
 from models.sampling import Sampler, draw_noise, sample, timestep_pairs
 from models.statistics import match_spread, match_statistics
@@ -129,7 +129,7 @@ def sample_seed(job_seed: int, guide_sha256: str, pool_image_sha256: str) -> int
 def _paste(unlabeled: Tensor, guides: Tensor, anatomy_mask: Tensor, recipe: Recipe) -> Tensor:
     """Copy-paste of pixels, in the very squares in which the other methods blend latents."""
     band = image_band(anatomy_mask)
-    foreground = match_statistics(guides, unlabeled, band) if recipe.match_statistics else guides
+    foreground = match_statistics(guides, unlabeled, band, LATENT_PIXEL) if recipe.match_statistics else guides
     return blend(unlabeled, foreground, band)
 
 

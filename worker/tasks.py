@@ -14,7 +14,7 @@ from app import broker, jobs
 from app.database import AWAY, clock
 from app.errors import BlobMissing, LastingError, LeaseLost, PansynthError
 from app.evaluations import ARM
-from app.leases import ALIGNED, HELD, PLAN
+from app.leases import HELD, MATCHED, PLAN
 from app.monitoring import logs
 from app.records import Claim
 from models.memory import is_out_of_memory
@@ -51,7 +51,7 @@ DOING: dict[str, Doing] = {
 DOING |= {"plan": plan, "arm": train_arm, "arm-5": train_arm}
 DOING |= {
     f"{kind}-{number}": DOING[kind]
-    for number in range(HELD, ALIGNED + 1)
+    for number in range(HELD, MATCHED + 1)
     for kind in ("index", "plan", "sample", "package", "arm")
 }
 DATABASE_PAUSE_SECONDS = 1.0
