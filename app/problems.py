@@ -78,6 +78,15 @@ def invalid(fields: Sequence[FieldError]) -> Problem:
     return Problem(422, "invalid-input", detail, title="Some fields are not as they should be", fields=fields)
 
 
+def given_again(given: Mapping[str, Sequence[str]]) -> list[FieldError]:
+    """What has several values and may have one: by name, all that were given."""
+    return [
+        FieldError(shown(name), f"is given {len(values)} times; give it once")
+        for name, values in given.items()
+        if len(values) > 1
+    ]
+
+
 def wrong_media_type(wanted: str, given: str) -> Problem:
     detail = f"send the body as {wanted}, not as {given[:80] or 'a body without a type'}"
     return Problem(415, "unsupported-media-type", detail, fields=[FieldError("Content-Type", detail)])
@@ -98,7 +107,8 @@ def as_response(problem: Problem) -> Response:
     return JSONResponse(problem.body(), problem.status, headers=problem.headers, media_type="application/problem+json")
 
 
-DOMAIN_ERRORS: dict[type[errors.PansynthError], tuple[int, str]] = {
+# Its status, its kind and, where a field is to blame, which.
+DOMAIN_ERRORS: dict[type[errors.PansynthError], tuple[int, str, *tuple[str, ...]]] = {
     errors.JobNotFound: (404, "job-not-found"),
     errors.JobRunning: (409, "job-running"),
     errors.JobInUse: (409, "job-in-use"),
@@ -106,27 +116,19 @@ DOMAIN_ERRORS: dict[type[errors.PansynthError], tuple[int, str]] = {
     errors.PoolNotFound: (404, "pool-not-found"),
     errors.PoolExists: (409, "pool-exists"),
     errors.PoolInUse: (409, "pool-in-use"),
-    errors.PoolTooSmall: (422, "pool-too-small"),
+    errors.PoolTooSmall: (422, "pool-too-small", "top_k"),
     errors.ImageNotFound: (404, "image-not-found"),
     errors.SampleNotFound: (404, "sample-not-found"),
-    errors.NotFinished: (422, "not-finished"),
-    errors.CroppedGuides: (422, "cropped-guides"),
-    errors.LeakingTestImage: (422, "leaking-test-image"),
+    errors.NotFinished: (422, "not-finished", "synthesis"),
+    errors.CroppedGuides: (422, "cropped-guides", "synthesis"),
+    errors.LeakingTestImage: (422, "leaking-test-image", "test_image"),
     errors.QueueFull: (429, "queue-full"),
     errors.LimitReached: (429, "limit-reached"),
-    errors.IdempotencyConflict: (422, "idempotency-conflict"),
-    errors.BadCursor: (422, "bad-cursor"),
+    errors.IdempotencyConflict: (422, "idempotency-conflict", "Idempotency-Key"),
+    errors.BadCursor: (422, "bad-cursor", "cursor"),
     errors.BlobMissing: (404, "blob-missing"),
     errors.BlobDamaged: (503, "blob-damaged"),
     errors.DecoderAway: (503, "decoder-away"),
-}
-FIELD_OF_KIND = {
-    "pool-too-small": "top_k",
-    "not-finished": "synthesis",
-    "cropped-guides": "synthesis",
-    "leaking-test-image": "test_image",
-    "idempotency-conflict": "Idempotency-Key",
-    "bad-cursor": "cursor",
 }
 
 STORES: dict[type[Exception], str] = {
@@ -139,15 +141,14 @@ PHRASES = {413: "Request Entity Too Large"}  # Python 3.13 words it differently,
 
 
 def from_domain(error: errors.PansynthError) -> Problem:
-    status, kind = DOMAIN_ERRORS.get(type(error), (500, "internal-error"))
-    fields = [FieldError(FIELD_OF_KIND[kind], str(error))] if kind in FIELD_OF_KIND else []
+    status, kind, *names = DOMAIN_ERRORS.get(type(error), (500, "internal-error"))
+    fields = [FieldError(name, str(error)) for name in names]
     headers = {} if error.retry_seconds is None else {"Retry-After": str(error.retry_seconds)}
     return Problem(status, kind, str(error), fields=fields, headers=headers)
 
 
 def from_validation(request: Request, error: RequestValidationError) -> Problem:
     """FastAPI's own validation of paths, queries and JSON bodies, in our form."""
-    fields = []
     for item in error.errors():
         if item["loc"][0] == "path":  # a number is asked for, so anything else is unknown
             return Problem(
@@ -155,15 +156,16 @@ def from_validation(request: Request, error: RequestValidationError) -> Problem:
             )
         if item["loc"] == ("body",) and isinstance(item["input"], bytes):  # only what says so is read as JSON
             return wrong_media_type("application/json", request.headers.get("content-type", ""))
-        if item["type"] == "json_invalid":
-            fields.append(FieldError("body", f"is not JSON: {item['ctx']['error']}"))
-            continue
-        if item["loc"] == ("body",):
-            fields.append(FieldError("body", "should be a JSON object"))
-            continue
-        where = ".".join(str(part) for part in item["loc"][1:])
-        fields.append(FieldError(where, in_words(item, "is no field of this request; leave it out")))
-    return invalid(fields)
+    return invalid([wrong_field(item) for item in error.errors()])
+
+
+def wrong_field(item: Mapping[str, Any]) -> FieldError:
+    if item["type"] == "json_invalid":
+        return FieldError("body", f"is not JSON: {item['ctx']['error']}")
+    if item["loc"] == ("body",):
+        return FieldError("body", "should be a JSON object")
+    where = ".".join(str(part) for part in item["loc"][1:])
+    return FieldError(where, in_words(item, "is no field of this request; leave it out"))
 
 
 def from_http(request: Request, error: HTTPException) -> Problem:
@@ -205,7 +207,13 @@ def plain(message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
+def shown(text: str) -> str:
+    """A text of the client's, cut where it is long."""
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
 def shortened(value: object) -> str:
+    """The same of any value, as Python writes it."""
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"
 

@@ -8,8 +8,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.errors import BadCursor, JobNotFound
-from app.problems import invalid
-from app.uploads.multipart import given_again
+from app.problems import given_again, invalid
 
 
 def checked_key(key: str) -> str:

@@ -12,7 +12,7 @@ from app.access.limits import wrong_top_k
 from app.errors import PoolNotFound
 from app.openapi import ACCEPTED
 from app.presets import PRESETS, Preset
-from app.problems import FieldError, invalid
+from app.problems import FieldError, invalid, shown
 from app.regions import CROP
 from app.routes.accepted import put_images, take_in, upload_allowance
 from app.routes.parameters import IdempotencyKey
@@ -21,7 +21,7 @@ from app.schemas import JobBody
 from app.service import Service, ServiceDep
 from app.uploads.forms import openapi_body
 from app.uploads.guides import fingerprint, read_guides
-from app.uploads.multipart import read_form, shown
+from app.uploads.multipart import read_form
 from app.uploads.synthesis_form import parse_synthesis, synthesis_schema
 from app.weights import list_weights
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from app.problems import FieldError, in_words, invalid
-from app.uploads.multipart import Form, given_again, shown
+from app.problems import FieldError, given_again, in_words, invalid, shown
+from app.uploads.multipart import Form
 from app.webhooks.hosts import refusal
 
 Fields = TypeVar("Fields", bound=BaseModel)

@@ -5,7 +5,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -18,7 +18,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from app.access.limits import Allowance
-from app.problems import MAX_SHOWN, FieldError, Problem, invalid, wrong_media_type
+from app.problems import FieldError, Problem, invalid, shown, wrong_media_type
 from app.uploads.file_names import legible
 
 if TYPE_CHECKING:
@@ -293,19 +293,6 @@ def checked_name(field_name: str, given: str) -> str:
 
 def bad_name(field_name: str, given: str, remedy: str) -> Problem:
     return invalid([FieldError(shown(field_name), f"the file name {shown(given)!r} {remedy}")])
-
-
-def shown(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
-
-
-def given_again(given: Mapping[str, Sequence[str]]) -> list[FieldError]:
-    """What has several values and may have one: by name, all that were given."""
-    return [
-        FieldError(shown(name), f"is given {len(values)} times; give it once")
-        for name, values in given.items()
-        if len(values) > 1
-    ]
 
 
 def malformed(reason: str) -> Problem:
