@@ -29,7 +29,7 @@ def redirect(request: Request, blobs: Blobs, download: Download) -> Response:
     """307 to the bucket for a GET, with the ETag that the bucket does not know; from a folder as `serve` does."""
     etag = f'"{download.sha256}"'
     address = blobs.address(download.key, ADDRESS_SECONDS)
-    if address is None or request.method != "GET" or matches(request.headers.get("if-none-match"), etag):
+    if address is None or request.method != "GET" or client_has(request, etag):
         return serve(request, blobs, download)
     blobs.size(download.key)  # raises BlobMissing here, where the answer can say so
     return RedirectResponse(address, 307, headers={"ETag": etag, "Cache-Control": "no-store"})
@@ -40,7 +40,7 @@ def serve(request: Request, blobs: Blobs, download: Download) -> Response:
     etag = f'"{download.sha256}"'
     # What a browser keeps for one key it gives to no other user of it.
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": download.cache_control, "Vary": "Authorization"}
-    if matches(request.headers.get("if-none-match"), etag):
+    if client_has(request, etag):
         return Response(status_code=304, headers=headers)
     if download.disposition:
         headers["Content-Disposition"] = download.disposition
@@ -58,12 +58,10 @@ def serve(request: Request, blobs: Blobs, download: Download) -> Response:
     return StreamingResponse(body, status_code=status, headers=headers, media_type=download.media_type)
 
 
-def matches(if_none_match: str | None, etag: str) -> bool:
-    """Weak comparison, as If-None-Match asks for."""
-    if if_none_match is None:
-        return False
-    candidates = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return "*" in candidates or etag in candidates
+def client_has(request: Request, etag: str) -> bool:
+    """Whether it has this already: If-None-Match, on one line or several, compared weakly as it asks for."""
+    tags = [tag.strip().removeprefix("W/") for tag in ",".join(request.headers.getlist("if-none-match")).split(",")]
+    return "*" in tags or etag in tags
 
 
 def wanted_range(request: Request, etag: str, size: int) -> tuple[int, int] | None:

@@ -190,13 +190,13 @@ def syntheses_in_use(session: Session) -> dict[str, str]:
     }
 
 
-def ended_before(session: Session, moment: datetime, limit: int = 100) -> Sequence[str]:
-    """Ids of jobs that ended before `moment`, oldest first: candidates for `jobs.delete_job` by retention.
+def ended_before(session: Session, moment: datetime) -> Sequence[str]:
+    """Ids of 100 jobs that ended before `moment`, oldest first: candidates for `jobs.delete_job` by retention.
 
     Not among them: syntheses in use.
     """
     past = select(Job.id).where(Job.finished_at < moment, Job.id.not_in(syntheses_in_use(session)))
-    return session.scalars(past.order_by(Job.finished_at).limit(limit)).all()
+    return session.scalars(past.order_by(Job.finished_at).limit(100)).all()
 
 
 def page(
@@ -214,8 +214,8 @@ def _job_place(cursor: str) -> tuple[datetime, str]:
     microseconds, _, job_id = cursor.partition("-")
     try:
         return EPOCH + timedelta(microseconds=number_of(microseconds)), job_id
-    except OverflowError as error:
-        raise BadCursor(cursor) from error
+    except (BadCursor, OverflowError):  # which know of a part of it alone
+        raise BadCursor(cursor) from None
 
 
 def number_of(cursor: str) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from fastapi import Request
 from fastapi.responses import Response
 
-from app.downloads import matches
+from app.downloads import client_has
 from app.problems import Problem
 from app.routes.router import Router
 from models import pixels
@@ -51,6 +51,6 @@ def static_file(request: Request, name: str) -> Response:
     content = known[name].read_bytes()
     etag = f'"{pixels.sha256(content)}"'
     headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache", "ETag": etag}
-    if matches(request.headers.get("if-none-match"), etag):
+    if client_has(request, etag):
         return Response(status_code=304, headers=headers)
     return Response(content, media_type=MEDIA_TYPES[known[name].suffix], headers=headers)

@@ -76,6 +76,12 @@ def test_what_the_client_has_is_not_sent_again(client: httpx.Client, dataset: st
     assert answer.headers["ETag"] == ETAG
 
 
+def test_what_the_client_has_may_be_told_on_several_lines(client: httpx.Client, dataset: str) -> None:
+    lines = [("If-None-Match", '"other"'), ("If-None-Match", ETAG)]
+    assert client.get(dataset, headers=lines).status_code == 304
+    assert client.get(dataset, headers=lines[:1] * 2).status_code == 200
+
+
 def test_a_range_of_another_version_gets_the_whole(client: httpx.Client, dataset: str) -> None:
     asked = {"Range": "bytes=0-9"}
     assert client.get(dataset, headers=asked | {"If-Range": ETAG}).status_code == 206

@@ -245,3 +245,9 @@ def test_a_bad_filter_is_refused_by_its_name(client: httpx.Client, query: dict[s
     answer = client.get("/jobs", params=query)
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == list(query)
+
+
+@pytest.mark.parametrize("cursor", ["1x-0123", "-1", "999999999999999999-0123"])
+def test_a_bad_cursor_is_named_whole(client: httpx.Client, cursor: str) -> None:
+    answer = client.get("/jobs", params={"cursor": cursor})
+    assert (answer.status_code, answer.json()["detail"].split(" is ")[0]) == (422, f"cursor {cursor!r}")
