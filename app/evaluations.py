@@ -35,7 +35,7 @@ class Arm:
     """What one segmenter is trained on: `name` is shown, `synthesis` a job or None."""
 
     name: str
-    kind: str  # of KINDS
+    kind: Kind
     synthesis: str | None
 
 

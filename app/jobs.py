@@ -153,12 +153,13 @@ def wait_out(session: Session, claim: Claim, *, now: datetime) -> None:
 def stop(session: Session, claim: Claim, *, now: datetime) -> None:
     """The worker has let go of a step: it ends, or the job is being cancelled, which the last to let go completes."""
     job = lock(session, claim.job_id)
+    if job is None:
+        return
     step = session.get(Step, claim.step_id, populate_existing=True)
-    if job is not None and step is not None and step.lease == claim.lease:
+    if step is not None and step.lease == claim.lease:
         let_go(step, "ready")
         spare(step)
-    if job is not None:
-        _finish_cancelling(session, job, now)
+    _finish_cancelling(session, job, now)
 
 
 def release(session: Session, worker: str) -> list[str]:

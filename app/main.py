@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
@@ -34,7 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
     """The API over the stores that the settings name."""
     app = FastAPI(
         title="pansynth",
-        version=package_version(),
+        version=version("pansynth"),
         description=DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own page loads its scripts from elsewhere; ours is in routes.page
@@ -112,10 +112,3 @@ class SecurityHeaders:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
-
-
-def package_version() -> str:
-    try:
-        return version("pansynth")
-    except PackageNotFoundError:
-        return "0"

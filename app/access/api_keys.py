@@ -20,7 +20,7 @@ from app.tables import ApiKey
 
 Scope = Literal["read", "submit", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")
-FORM = re.compile(r"pansynth_([0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
+FORM = re.compile(r"pansynth_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 LAST_USED = timedelta(minutes=1)  # how exactly it is known when a key was last used
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from app.access.secret import sign
 
 GOOD_FOR = timedelta(seconds=60)  # to begin the download in; what has begun goes on
-FORM = re.compile(r"([0-9a-f]{12})\.([0-9]{1,12})\.([0-9a-f]{64})", re.ASCII)
+FORM = re.compile(r"([0-9a-f]{12})\.([0-9]{1,12})\.([0-9a-f]{64})")
 
 
 def ticket_for(secret: bytes, prefix: str, path: str, now: datetime) -> tuple[str, datetime]:

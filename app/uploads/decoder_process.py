@@ -33,9 +33,9 @@ def main() -> None:
     memory_bytes, cpu_seconds = int(sys.argv[2]), int(sys.argv[3])
     seconds = float(sys.argv[4])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent's end is ours
-    hold_to("AS", memory_bytes)
-    hold_to("CORE", 0)  # a dump would hold the file
-    hold_to("FSIZE", 0)
+    hold_to(resource.RLIMIT_AS, memory_bytes)
+    hold_to(resource.RLIMIT_CORE, 0)  # a dump would hold the file
+    hold_to(resource.RLIMIT_FSIZE, 0)
     send(connection, b"ready")
     while (request := receive(connection)) is not None:
         asked = json.loads(request)
@@ -54,24 +54,25 @@ def decode(kind: str, data: bytes, max_pixels: int, full_size: bool) -> tuple[di
 
     full_size: its pixels at its own size instead, those of an image in 16 bit.
     """
+    whole: NDArray[Any]
     gray: NDArray[Any]
     try:
         if kind == "mask":
-            mask = pixels.read_mask(data, max_pixels)
-            (height, width), gray = mask.shape, (mask if full_size else pixels.resize_mask(mask)).astype("uint8")
+            whole = pixels.read_mask(data, max_pixels)
+            gray = (whole if full_size else pixels.resize_mask(whole)).astype("uint8")
         else:
-            image = pixels.read_image(data, max_pixels)
-            (height, width), gray = image.shape, pixels.to_levels(image) if full_size else pixels.resize_image(image)
+            whole = pixels.read_image(data, max_pixels)
+            gray = pixels.to_levels(whole) if full_size else pixels.resize_image(whole)
     except ImageError as error:
         return {"refused": str(error), "too_many_pixels": isinstance(error, TooManyPixels)}, b""
     except MemoryError:
         return {"out_of_memory": True}, b""
+    height, width = whole.shape
     return {"width": width, "height": height}, gray.tobytes()
 
 
-def hold_to(what: str, limit: int) -> None:
+def hold_to(kind: int, limit: int) -> None:
     """Lower a limit for good; one that is lower already stays."""
-    kind = getattr(resource, f"RLIMIT_{what}")
     _, hard = resource.getrlimit(kind)
     lower = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
     with contextlib.suppress(ValueError, OSError):  # macOS refuses some; Linux none

@@ -87,6 +87,11 @@ def wrong_texts(form: Form, file_fields: Sequence[str], lists: Sequence[str] = (
     return wrong + [FieldError(shown(name), remedy) for name in form.files if name not in file_fields]
 
 
+def sent_as_text(form: Form, file_fields: Sequence[str]) -> list[FieldError]:
+    remedy = "is text here; send it as a file, with a file name"
+    return [FieldError(name, remedy) for name in file_fields if name in form.texts]
+
+
 def plain_errors(error: ValidationError, known: tuple[str, ...]) -> list[FieldError]:
     unknown = f"is not a field of this form; known: {', '.join(known)}"
     found = []

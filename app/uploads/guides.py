@@ -12,6 +12,7 @@ from app.problems import FieldError, invalid
 from app.records import NewGuide
 from app.uploads.decoder import Kind
 from app.uploads.decoders import Decoders
+from app.uploads.forms import sent_as_text
 from app.uploads.multipart import Form, UploadedFile
 from app.uploads.turns import Turns
 from models import pixels
@@ -33,11 +34,7 @@ class GuideFiles:
 
 def wrong_files(form: Form) -> list[FieldError]:
     counts = {name: len(form.files.get(name, [])) for name in FILE_FIELDS}
-    wrong = [
-        FieldError(name, "is text here; send it as a file, with a file name")
-        for name in FILE_FIELDS
-        if name in form.texts
-    ]
+    wrong = sent_as_text(form, FILE_FIELDS)
     missing = [name for name in FILE_FIELDS if not counts[name] and name not in form.texts]
     wrong += [FieldError(name, f"is missing; send at least one {name} file") for name in missing]
     if not missing and not wrong and counts["image"] != counts["mask"]:

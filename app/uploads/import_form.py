@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.problems import FieldError, invalid
-from app.uploads.forms import Webhook, files_schema, read_texts, wrong_texts
+from app.uploads.forms import Webhook, files_schema, read_texts, sent_as_text, wrong_texts
 from app.uploads.multipart import Form
 
 FILE_FIELDS = ("images", "archive")
@@ -32,8 +32,8 @@ def parse_import(form: Form, receivers: Collection[str]) -> ImportForm:
 
 def wrong_files(form: Form) -> list[FieldError]:
     images, archives = (form.files.get(name, []) for name in FILE_FIELDS)
-    if texts := [name for name in FILE_FIELDS if name in form.texts]:
-        return [FieldError(name, "is text here; send it as a file, with a file name") for name in texts]
+    if wrong := sent_as_text(form, FILE_FIELDS):
+        return wrong
     if not images and not archives:
         return [FieldError("images", "is missing; send at least one image file, or a zip of images as archive")]
     if len(archives) > 1 or (archives and images):
