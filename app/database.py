@@ -70,7 +70,7 @@ class Database:
         self.engine.dispose()
 
 
-def connect(url: str) -> Database:
+def connect(url: str | URL) -> Database:
     """Open a database; of a SQLite file the folder is made. Nothing is asked of the server yet."""
     address = make_url(url)
     if address.get_backend_name() == "sqlite":
@@ -81,7 +81,7 @@ def connect(url: str) -> Database:
     return Database(create_engine(address, pool_pre_ping=True, hide_parameters=HIDE))
 
 
-def migrate(url: str, revision: str = "head") -> None:
+def migrate(url: str | URL, revision: str = "head") -> None:
     """Bring the schema up to date, or up to a revision; safe to run again, and by several processes at once.
 
     Raises OfNewerVersion.

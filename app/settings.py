@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 from pydantic import DirectoryPath, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.webhooks.hosts import receiver_of
 
 DEVICES = r"auto|cpu|cuda(:\d+)?"
+ESCAPES = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#"})  # of a path in a URL
 DATABASES = ("postgresql+psycopg", "postgresql", "postgres", "sqlite")
 
 
@@ -105,11 +106,12 @@ class Settings(BaseSettings):
             webhook_key(secret)
         return secret
 
-    def database(self) -> str:
-        return self.database_url or f"sqlite:///{(self.data_dir / 'pansynth.sqlite').resolve()}"
+    def database(self) -> str | URL:
+        file = (self.data_dir / "pansynth.sqlite").resolve()
+        return self.database_url or URL.create("sqlite", database=str(file))
 
     def broker(self) -> str:
-        return self.broker_url or f"redis+socket://{broker_socket(self.data_dir)}"
+        return self.broker_url or f"redis+socket://{str(broker_socket(self.data_dir)).translate(ESCAPES)}"
 
     def blobs(self) -> str:
         return self.blob_url or f"file://{(self.data_dir / 'blobs').resolve()}"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app import broker, database
 from app.settings import Settings, broker_socket
 
 
@@ -25,3 +26,13 @@ def test_a_sockets_path_is_short_however_long_the_folders_is(tmp_path: Path) -> 
 def test_a_worker_beside_the_service_finds_its_broker_wherever_the_folder_is(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / ("x" * 150)):
         assert Settings(data_dir=folder).broker() == f"redis+socket://{broker_socket(folder)}"
+
+
+@pytest.mark.parametrize("name", ["80%25 done", "#2", "which?"])
+def test_a_data_folder_may_have_any_name(tmp_path: Path, broker_url: str, name: str) -> None:
+    settings = Settings(data_dir=tmp_path / name)
+    database.migrate(settings.database())
+    assert (tmp_path / name / "pansynth.sqlite").stat().st_size
+    broker_socket(settings.data_dir).symlink_to(broker_url.removeprefix("redis+socket://"))
+    broker.ping(broker.celery_app(settings))
+    assert [path.name for path in tmp_path.iterdir()] == [name]

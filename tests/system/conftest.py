@@ -40,7 +40,7 @@ def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Radiographs:
 def restarted(
     tmp_path_factory: pytest.TempPathFactory, weights_dir: Path, radiographs: Radiographs
 ) -> Iterator[Restarted]:
-    data = tmp_path_factory.mktemp("killed") / "data"
+    data = tmp_path_factory.mktemp("killed") / "data #1, 80%25?"  # signs that mean something in a URL
     soon = {"PANSYNTH_LEASE_SECONDS": "9"}  # what the second worker held is free again when the first is back alone
     with embedded(data, weights_dir, workers=2, environment=soon) as service, service.client() as client:
         worker_killed = kill_a_worker(service, client, radiographs, data.with_suffix(".zip"))
