@@ -37,7 +37,7 @@ class UtcTime(TypeDecorator[datetime]):
 
 # SQLite autoincrements only INTEGER primary keys.
 BigId = BigInteger().with_variant(Integer, "sqlite")
-
+Json = JSON(none_as_null=True)  # what is None is NULL, not the JSON null
 
 REJECTED = text("outcome = 'rejected'")
 FAILED = text("failure IS NOT NULL")
@@ -46,7 +46,13 @@ DEFAULT_TENANT = "default"  # whom everything belongs to where no keys are asked
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {datetime: UtcTime, float: Double, dict[str, Any]: JSON}  # noqa: RUF012
+    type_annotation_map = {  # noqa: RUF012
+        datetime: UtcTime,
+        float: Double,
+        dict[str, Any]: Json,
+        list[Any]: Json,
+        list[str]: Json,
+    }
 
 
 class Pool(Base):
@@ -69,7 +75,7 @@ class PoolImage(Base):
     width: Mapped[int]  # as uploaded
     height: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))  # of the stored PNG, so of the pixels
-    crop: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # None: the whole frame was asked for
+    crop: Mapped[dict[str, Any] | None]  # None: the whole frame was asked for
     created_at: Mapped[datetime]
 
 
@@ -116,7 +122,7 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     progressed_at: Mapped[datetime | None]  # when `done` last grew, by work
     finished_at: Mapped[datetime | None]
-    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    error: Mapped[dict[str, Any] | None]
     dataset_sha256: Mapped[str | None] = mapped_column(String(64))
     dataset_bytes: Mapped[int | None] = mapped_column(BigInteger)
     webhook: Mapped[str | None] = mapped_column(String(2000))  # the address to tell of the job's end
@@ -144,7 +150,7 @@ class Guide(Base):
     height: Mapped[int]
     image_sha256: Mapped[str] = mapped_column(String(64))
     mask_sha256: Mapped[str] = mapped_column(String(64))
-    crop: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # None: the whole frame was asked for
+    crop: Mapped[dict[str, Any] | None]  # None: the whole frame was asked for
 
 
 class EvaluationImage(Base):
@@ -202,8 +208,8 @@ class Sample(Base):
     image_sha256: Mapped[str | None] = mapped_column(String(64))  # None: not made yet, or dropped
     mask_sha256: Mapped[str | None] = mapped_column(String(64))  # None: the guide was not moved, its mask is the label
     failure: Mapped[str | None] = mapped_column(Text)  # why it never will be
-    quality: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    spares: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))  # pool images to redraw from, best first
+    quality: Mapped[dict[str, Any] | None]
+    spares: Mapped[list[Any] | None]  # pool images to redraw from, best first
     redraws: Mapped[int] = mapped_column(default=0, server_default="0")
     dropped: Mapped[str | None] = mapped_column(Text)  # why it is left out of the dataset
 
@@ -235,9 +241,9 @@ class Worker(Base):
     __tablename__ = "workers"
     id: Mapped[str] = mapped_column(String(128), primary_key=True)
     device: Mapped[str] = mapped_column(String(64))
-    models: Mapped[list[str]] = mapped_column(JSON)  # names of the weights it holds in memory
+    models: Mapped[list[str]]  # names of the weights it holds in memory
     seen_at: Mapped[datetime]
-    figures: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # see `app.monitoring.figures`
+    figures: Mapped[dict[str, Any] | None]  # see `app.monitoring.figures`
 
 
 class Delivery(Base):
@@ -269,7 +275,7 @@ class ApiKey(Base):
     digest: Mapped[str] = mapped_column(String(64))  # HMAC-SHA256 of the whole key
     name: Mapped[str] = mapped_column(String(63))
     tenant: Mapped[str] = mapped_column(String(63))
-    scopes: Mapped[list[str]] = mapped_column(JSON)  # read | submit | admin
+    scopes: Mapped[list[str]]  # read | submit | admin
     max_queued_jobs: Mapped[int | None]  # this and the next two: None is no limit of the key's own
     max_bytes_per_day: Mapped[int | None] = mapped_column(BigInteger)
     max_samples_per_day: Mapped[int | None] = mapped_column(BigInteger)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from app import events, janitor, jobs, keys, queries
 from app.database import clock
@@ -148,8 +149,7 @@ def list_samples(job_id: JobId, service: ServiceDep, page: PageOf) -> SampleList
 def get_sample_image(job_id: JobId, index: SampleIndex, request: Request, service: ServiceDep) -> Response:
     """A synthetic radiograph: PNG, 512x256."""
     with service.database.read() as session:
-        job = queries.find_job(session, job_id)
-        sha256 = made_image(queries.find_sample(session, job, index), job)
+        *_, sha256 = made_sample(session, job_id, index)
     return serve(request, service.blobs, Download(keys.sample(job_id, sha256), sha256, "image/png", IMMUTABLE))
 
 
@@ -161,9 +161,7 @@ def get_sample_image(job_id: JobId, index: SampleIndex, request: Request, servic
 def get_sample_mask(job_id: JobId, index: SampleIndex, request: Request, service: ServiceDep) -> Response:
     """The sample's label, its guide's unless the guide was moved: PNG, 512x256, 0 or 255."""
     with service.database.read() as session:
-        job = queries.find_job(session, job_id)
-        sample = queries.find_sample(session, job, index)
-        made_image(sample, job)  # before that nobody knows where its guide may be moved to
+        _, sample, _ = made_sample(session, job_id, index)  # before that nobody knows where its guide is moved to
         found = label(sample, session.get_one(Guide, (job_id, sample.guide)))
     return serve(request, service.blobs, Download(found.key, found.sha256, "image/png", IMMUTABLE))
 
@@ -176,9 +174,7 @@ def get_sample_mask(job_id: JobId, index: SampleIndex, request: Request, service
 def get_sample_pool_image(job_id: JobId, index: SampleIndex, request: Request, service: ServiceDep) -> Response:
     """The unlabeled radiograph that the sample was made of, as long as its pool is there: PNG, 512x256."""
     with service.database.read() as session:
-        job = queries.find_job(session, job_id)
-        sample = queries.find_sample(session, job, index)
-        made_image(sample, job)  # before that another may take its place
+        job, sample, _ = made_sample(session, job_id, index)  # before that another may take its pool image's place
     if job.pool_id is None:
         raise Problem(404, "pool-deleted", f"the pool of job {job_id} was deleted; its samples are still there")
     key = keys.pool_image(job.pool_id, sample.pool_image_sha256)
@@ -201,8 +197,10 @@ def get_dataset(job_id: JobId, request: Request, service: ServiceDep) -> Respons
     return answer(request, service.blobs, download)
 
 
-def made_image(sample: Sample, job: Job) -> str:
-    """The sha256 of a sample's image. Raises Problem where there is none."""
+def made_sample(session: Session, job_id: str, index: int) -> tuple[Job, Sample, str]:
+    """-> (job, sample, sha256 of its image). Raises JobNotFound, SampleNotFound; Problem where there is no image."""
+    job = queries.find_job(session, job_id)
+    sample = queries.find_sample(session, job, index)
     name = f"sample {sample.position} of job {job.id}"
     if sample.failure is not None:
         raise Problem(404, "sample-failed", f"{name} could not be made: {sample.failure}")
@@ -210,7 +208,7 @@ def made_image(sample: Sample, job: Job) -> str:
         raise Problem(404, "sample-dropped", f"{name} was dropped: {sample.dropped}")
     if sample.image_sha256 is None:
         raise Problem(409, "sample-not-made", f"{name}, which is {job.status}, is not made; {prospect(job)}")
-    return sample.image_sha256
+    return job, sample, sample.image_sha256
 
 
 def prospect(job: Job) -> str:
