@@ -34,7 +34,7 @@ class Recipe:
     reblend: put the unlabeled latent back outside the mask after every step, not only before the first.
     hold_anatomy: put the guide's latent back on the anatomy itself, too, undilated. Only the margin that the
     dilation adds is sampled, so the seam can be painted anew at high noise levels and the label stays true.
-    match_statistics: give the guide the unlabeled image's mean and spread under the mask.
+    match_statistics: give the guide the unlabeled image's brightness around the anatomy, and its contrast.
     transfer_detail: put back the fine detail that the autoencoder loses; without effect on `paste`.
     restore_background: put the unlabeled image's own pixels back outside the mask, with a feathered seam.
     """
