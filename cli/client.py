@@ -15,12 +15,11 @@ from urllib.request import getproxies, proxy_bypass
 from uuid import uuid4
 
 import httpx
-import typer
 
 from app.uploads.file_names import legible
 from app.webhooks.hosts import is_loopback
 from cli.failure import Failure, Interrupted
-from cli.progress import Show
+from cli.progress import Show, say
 
 Json = dict[str, Any]
 File = tuple[str, str, Path]  # field, name to send, where it lies
@@ -249,7 +248,7 @@ class _Standstill:
 
     def _tell(self, words: str) -> None:
         if words and words != self._said:
-            typer.echo(f"the job waits: {words}", err=True)
+            say(f"the job waits: {words}", err=True)
         self._said = words
 
 

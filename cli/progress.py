@@ -24,6 +24,11 @@ def progress(label: str) -> Iterator[Show]:
         yield _Lines(label)
 
 
+def say(words: str, err: bool = False) -> None:
+    """A line in the midst of progress, above its bar, which wipes out what `typer.echo` writes past it."""
+    print(words, file=sys.stderr if err else sys.stdout, flush=True)
+
+
 def seldom(show: Show) -> Callable[[int, int, str], None]:
     """`show` for what is told at every step: at most once in 10 s, and at the end."""
     said = -math.inf
@@ -59,7 +64,9 @@ def _bar(label: str) -> Iterator[Show]:
         "remaining",
         TimeRemainingColumn(table_column=kept),
     )
-    with LabelAbove(*columns, console=Console(stderr=True), speed_estimate_period=PACE_SECONDS) as bar:
+    beside = bool(sys.stdout and sys.stdout.isatty())  # else what is said goes to a file, and not through rich
+    console = Console(stderr=True)
+    with LabelAbove(*columns, console=console, speed_estimate_period=PACE_SECONDS, redirect_stdout=beside) as bar:
         task = bar.add_task(label, total=None)
 
         def show(done: int, total: int, label: str | None = None) -> None:

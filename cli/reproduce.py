@@ -9,7 +9,7 @@ import typer
 from cli.failure import Failure
 from cli.labeled import labeled_pairs, split
 from cli.processes import OneDevice, in_words, only_device
-from cli.progress import progress
+from cli.progress import progress, say
 
 if TYPE_CHECKING:
     from models.labeled_sets import Pair
@@ -117,7 +117,7 @@ def table1(
             sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show, out / "phantoms")
             if left_out := protocol.pool - len(sets.pool):
                 told = "have the pixels of another or of a guide and are left out"
-                typer.echo(f"{left_out} of {protocol.pool} pool images {told}")
+                say(f"{left_out} of {protocol.pool} pool images {told}")
             protocol = replace(protocol, pool=len(sets.pool))
             reproduce(out, networks, protocol, arms, sets, show, batch_size(chosen))
     typer.echo((out / "report.md").read_text() + f"\n{out}/report.json, report.csv, report.md and report.png")

@@ -13,7 +13,7 @@ import typer
 from cli.failure import Failure
 from cli.labeled import labeled_pairs
 from cli.out import check_new_folder, filled, next_command
-from cli.progress import Show, progress
+from cli.progress import Show, progress, say
 
 if TYPE_CHECKING:
     from models.duplicates import Known
@@ -91,7 +91,7 @@ class _Source:
         source = cls()
         for row, entry in enumerate(describe(paths, masks or [None] * len(paths), names, show)):
             if "rejected" in entry:
-                typer.echo(f"{entry['name']} is left out: {entry['rejected']}")
+                say(f"{entry['name']} is left out: {entry['rejected']}")
                 continue
             source.paths.append(paths[row])
             source.masks += masks[row : row + 1]

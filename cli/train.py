@@ -13,7 +13,7 @@ from cli.failure import Failure
 from cli.labeled import labeled_pairs
 from cli.out import beside, in_a_line, next_command, only_training, serving
 from cli.processes import Device, in_words, joined
-from cli.progress import Show, progress, seldom
+from cli.progress import Show, progress, say, seldom
 from cli.train_region import train_region
 from cli.train_segmenter import train_segmenter
 
@@ -100,11 +100,12 @@ def train_vae(
             compile_network,
             str(images),
         )
-        if _first():
+        if first := _first():
             save_vae(out, trained, facts | checked)
-            typer.echo(f"VAE in {out}: {in_a_line(facts)}")
-            budget = ["--minutes", f"{minutes:g}"] if minutes else []
-            typer.echo(next_command("pansynth", "train", "denoiser", "--data", data, "--out", out, *budget))
+    if first:
+        typer.echo(f"VAE in {out}: {in_a_line(facts)}")
+        budget = ["--minutes", f"{minutes:g}"] if minutes else []
+        typer.echo(next_command("pansynth", "train", "denoiser", "--data", data, "--out", out, *budget))
 
 
 @app.command("denoiser")
@@ -149,9 +150,10 @@ def train_denoiser(
             compile_network,
             f"latents of VAE {vae_sha256(vae)[:12]} of {images}",
         )
-        if _first():
+        if first := _first():
             save_denoiser(out, trained, facts | checked, describe_latents(latents))
-            typer.echo(f"denoiser in {out}: {in_a_line(facts)}\n{serving(out)}")
+    if first:
+        typer.echo(f"denoiser in {out}: {in_a_line(facts)}\n{serving(out)}")
 
 
 def _images(data: Path, out: Path, excluded: list[Path], show: Show) -> "tuple[TrainingImages, dict[str, int]]":
@@ -160,19 +162,16 @@ def _images(data: Path, out: Path, excluded: list[Path], show: Show) -> "tuple[T
     from models.splits import MANIFEST, used_elsewhere
     from models.training.images import open_images
 
-    def say(text: str) -> None:
-        if _first():
-            typer.echo(text)
-
     cache = beside(out) / "cache"
     own = data.resolve()
     # What `pansynth split` made guards itself.
     excluded = [*excluded, *(at / MANIFEST for at in (own, own.parent) if (at / MANIFEST).is_file())]
-    images = open_images(data, cache, show, say)
+    tell = say if _first() else lambda _: None
+    images = open_images(data, cache, show, tell)
     others = [
         known
         for path in excluded
-        for known in (used_elsewhere(path) if path.is_file() else open_images(path, cache, show, say, least=1).known)
+        for known in (used_elsewhere(path) if path.is_file() else open_images(path, cache, show, tell, least=1).known)
     ]
     if found := leaks(images.known, others):
         listed = "\n  ".join(map(str, found[:10])) + (f"\n  and {len(found) - 10} more" if len(found) > 10 else "")
