@@ -120,7 +120,8 @@ def table1(
                 say(f"{left_out} of {protocol.pool} pool images {told}")
             protocol = replace(protocol, pool=len(sets.pool))
             reproduce(out, networks, protocol, arms, sets, show, batch_size(chosen))
-    typer.echo((out / "report.md").read_text() + f"\n{out}/report.json, report.csv, report.md and report.png")
+    report = (out / "report.md").read_text(encoding="utf-8")
+    typer.echo(f"{report}\n{out}/report.json, report.csv, report.md and report.png")
 
 
 def _size(name: str) -> "Protocol":
