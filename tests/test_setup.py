@@ -92,6 +92,11 @@ def test_services_depend_on_services_that_there_are_and_that_say_when_they_are_h
                 assert "test" in SERVICES[needed]["healthcheck"], needed
 
 
+def test_a_database_that_is_being_made_is_not_healthy_yet() -> None:
+    """It answers `pg_isready` on its socket, and refuses who comes from another container, as `migrate` does."""
+    assert "-h 127.0.0.1" in " ".join(SERVICES["postgres"]["healthcheck"]["test"])
+
+
 def test_the_fleet_is_reached_from_this_machine_alone() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert len(published) == 1
