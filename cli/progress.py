@@ -6,6 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Show = Callable[..., None]  # show(done, total, label=...)
 
@@ -17,8 +21,11 @@ SELDOM_SECONDS = 10.0
 @contextmanager
 def progress(label: str) -> Iterator[Show]:
     """Yield `show(done, total, label=None)`; a total of 0 means that it is not known yet."""
-    if sys.stderr.isatty():
-        with _bar(label) as show:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if sys.stderr.isatty() and not console.is_dumb_terminal:  # on which no line can be drawn anew
+        with _bar(label, console) as show:
             yield show
     else:
         yield _Lines(label)
@@ -43,8 +50,8 @@ def seldom(show: Show) -> Callable[[int, int, str], None]:
 
 
 @contextmanager
-def _bar(label: str) -> Iterator[Show]:
-    from rich.console import Console, RenderableType
+def _bar(label: str, console: "Console") -> Iterator[Show]:
+    from rich.console import RenderableType
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
     from rich.table import Column
     from rich.text import Text
@@ -65,7 +72,6 @@ def _bar(label: str) -> Iterator[Show]:
         TimeRemainingColumn(table_column=kept),
     )
     beside = bool(sys.stdout and sys.stdout.isatty())  # else what is said goes to a file, and not through rich
-    console = Console(stderr=True)
     with LabelAbove(*columns, console=console, speed_estimate_period=PACE_SECONDS, redirect_stdout=beside) as bar:
         task = bar.add_task(label, total=None)
 

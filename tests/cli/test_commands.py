@@ -229,6 +229,14 @@ def test_progress_on_a_narrow_terminal_loses_neither_label_nor_numbers(
     assert terminal.last()[-4:] == ["1000/1000", "0:00:00", "remaining", "0:00:00"]
 
 
+def test_progress_is_plain_lines_on_a_terminal_that_can_draw_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = at_a_terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "dumb")
+    with progress("queued") as show:
+        show(1, 1000, "sampling")
+        assert terminal.written() == "sampling 1/1000\n"
+
+
 def test_what_remains_of_few_long_steps_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = at_a_terminal(monkeypatch)
     now = 0.0
