@@ -35,11 +35,8 @@ def main() -> None:
     device = torch.device(arguments.device)
     seconds = min(timed(lambda: latent_ssim(*on_device, data_range), device) for _ in range(5))
     per_pair = 1000 * seconds / (arguments.guides * arguments.pool)
-    print(
-        f"pansynth      {per_pair:.4f} ms a pair, {arguments.guides} x {arguments.pool} pairs of {shape}, ",
-        end="",
-    )
-    print(f"{arguments.device}, {arguments.threads} threads")
+    pairs = f"{arguments.guides} x {arguments.pool} pairs of {shape}"
+    print(f"pansynth      {per_pair:.4f} ms a pair, {pairs}, {arguments.device}, {arguments.threads} threads")
 
     few = pool[:20].numpy()
     started = time.perf_counter()

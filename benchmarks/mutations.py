@@ -27,7 +27,7 @@ from tests.tiny import make_tiny_weights
 BATCH = 20  # files to a pool import
 WAYS = ("image", "mask", "form", "images", "archive")
 MAX_GROWTH_BYTES = 64 << 20  # a decoder that read every format has loaded more than one that read a PNG
-CHANCES = [0.3, 0.25, 0.15, 0.1, 0.05, 0.05, 0.1]
+DAMAGE = {"head": 0.3, "bits": 0.25, "cut": 0.15, "out": 0.1, "twice": 0.05, "zeros": 0.05, "noise": 0.1}  # chances
 FORM = {"Content-Type": "multipart/form-data; boundary=xyz"}
 
 
@@ -62,7 +62,7 @@ def good_masks() -> dict[str, bytes]:
 def damaged(data: bytes, random: np.random.Generator) -> bytes:
     """Bits flipped, in the header or anywhere; cut off, cut out, doubled, zeroed or filled with noise."""
     found = bytearray(data)
-    way = random.choice(["head", "bits", "cut", "out", "twice", "zeros", "noise"], p=CHANCES)
+    way = random.choice(list(DAMAGE), p=list(DAMAGE.values()))
     if way in ("head", "bits"):
         reach = min(len(found), 300 if way == "head" else len(found))
         for place in random.integers(0, reach * 8, random.integers(1, 9)):

@@ -50,12 +50,15 @@ QUALITY = {name: 0.123456 for name in ("canal_contrast", "canal_retention", "bac
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    package = commands.add_parser("package")
-    package.add_argument("--samples", type=int, nargs="+", default=[100, 10_500])
-    match = commands.add_parser("match")
-    match.add_argument("--pool", type=int, nargs="+", default=[1_000, 100_000])
-    importing = commands.add_parser("import")
-    importing.add_argument("--pool", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    measures: list[tuple[str, Callable[[int], None], str, list[int]]] = [
+        ("package", measure_package, "--samples", [100, 10_500]),
+        ("match", measure_match, "--pool", [1_000, 100_000]),
+        ("import", measure_import, "--pool", [1_000, 10_000, 100_000]),
+    ]
+    for name, measure, option, sizes in measures:
+        command = commands.add_parser(name)
+        command.add_argument(option, dest="sizes", type=int, nargs="+", default=sizes)
+        command.set_defaults(measure=measure)
     workers = commands.add_parser("workers")
     workers.add_argument("--samples", type=int, default=96, help="of a job")
     workers.add_argument("--rounds", type=int, default=3)
@@ -66,13 +69,8 @@ def main() -> None:
         return
 
     context = multiprocessing.get_context("fork")  # before torch has computed anything
-    measures: dict[str, Callable[[int], None]] = {
-        "package": measure_package,
-        "match": measure_match,
-        "import": measure_import,
-    }
-    for size in getattr(arguments, "samples", None) or arguments.pool:
-        process = context.Process(target=measures[arguments.command], args=(size,))
+    for size in arguments.sizes:
+        process = context.Process(target=arguments.measure, args=(size,))
         process.start()
         process.join()
         if process.exitcode:
@@ -236,7 +234,9 @@ def job_to_package(place: Workplace, samples: int) -> Claim:
     with place.database.write() as session:
         session.execute(Sample.__table__.insert(), rows)
         session.add(Step(job_id=job_id, kind="package", position=0, first=0, last=samples, status="ready"))
-    return claim(place)
+    found = next_claim(place)
+    assert found is not None
+    return found
 
 
 def job_to_plan(place: Workplace, size: int) -> None:
@@ -292,12 +292,6 @@ def new_job(place: Workplace, guides: int, top_k: int, total: int) -> tuple[str,
                 place.blobs.put(keys.guide(job_id, pixels.sha256(png)), png)
             session.add(Guide(job_id=job_id, position=position, name="g.png", width=512, height=256, **digests))
         return job_id, pool.id
-
-
-def claim(place: Workplace) -> Claim:
-    found = next_claim(place)
-    assert found is not None
-    return found
 
 
 def next_claim(place: Workplace) -> Claim | None:

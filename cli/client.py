@@ -274,19 +274,18 @@ def saying_where(client: httpx.Client, job: Json) -> Iterator[None]:
         raise Failure(f"{away}; {where}") from away
 
 
-def download(client: httpx.Client, path: str, out: Path, show: Show) -> str:
-    """Fetch `path` into `out`; its sha256, which the ETag states. A broken transfer goes on where it was."""
+def download(client: httpx.Client, path: str, out: Path, show: Show) -> None:
+    """Fetch `path` into `out`; the ETag states its sha256. A broken transfer goes on where it was."""
     part = out.with_name(f"{out.name}.{os.getpid()}.part")  # two commands may have the same `out`
     try:
-        found = _fetch_whole(client, path, part, show)
+        _fetch_whole(client, path, part, show)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     _finish(part, out)
-    return found
 
 
-def _fetch_whole(client: httpx.Client, path: str, part: Path, show: Show) -> str:
+def _fetch_whole(client: httpx.Client, path: str, part: Path, show: Show) -> None:
     part.unlink(missing_ok=True)
     stated = None
     while stated is None:
@@ -295,7 +294,6 @@ def _fetch_whole(client: httpx.Client, path: str, part: Path, show: Show) -> str
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != stated:
         raise Failure(f"{client.base_url}{path} arrived with sha256 {found}, {stated} was promised; try again")
-    return found
 
 
 def _finish(part: Path, out: Path) -> None:

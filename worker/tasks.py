@@ -72,11 +72,11 @@ def work(place: Workplace) -> bool:
         )
     if claim is None:
         return False
-    seconds = place.settings.lease_seconds, place.settings.hung_seconds
+    lease_seconds, hung_seconds = place.settings.lease_seconds, place.settings.hung_seconds
     when_hung = partial(_end_hung, place, claim)
     with logs.about(claim.job_id):
         log.info("job %s: %s %d-%d, attempt %d", claim.job_id, claim.kind, claim.first, claim.last, claim.attempt)
-        with Lease(place.database, claim, *seconds, when_hung, place.told_to_end) as lease:
+        with Lease(place.database, claim, lease_seconds, hung_seconds, when_hung, place.told_to_end) as lease:
             started = time.monotonic()
             made, verb = _do(place, lease)
             place.figures.step_ended(claim.kind, time.monotonic() - started)

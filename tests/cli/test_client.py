@@ -71,7 +71,7 @@ def test_a_list_is_read_to_its_last_page() -> None:
 
 def test_a_broken_download_goes_on_where_it_broke(tmp_path: Path) -> None:
     with server(cut_at=300_000) as (client, asked):
-        assert download(client, "/dataset", tmp_path / "d.zip", quiet) == hashlib.sha256(CONTENT).hexdigest()
+        download(client, "/dataset", tmp_path / "d.zip", quiet)
     assert (tmp_path / "d.zip").read_bytes() == CONTENT
     assert asked == [None, "bytes=300000-"]
     assert [path.name for path in tmp_path.iterdir()] == ["d.zip"]
