@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from cli.failure import Failure, Interrupted
+from cli.held import held
 from cli.labeled import Pair
 
 # Seeds that the shipped weights were not trained on.
@@ -35,17 +36,17 @@ def demo(
 ) -> None:
     """Make a first dataset of phantoms, over HTTP. Starts the service, verifies the dataset, stops."""
     folder = folder.resolve()
-    _clear(folder)
     log = folder / "demo.log"
     started = time.monotonic()
-    try:
-        with _service(folder, log) as service:
-            pool, guides = _write_phantoms(folder, service, log)  # while the service starts
-            count = _make_dataset(_wait_until_ready(service, log), folder, pool, guides)
-    except (KeyboardInterrupt, Interrupted):
-        raise Interrupted("the demo was interrupted; everything is stopped") from None
-    except Failure as failure:
-        raise Failure(f"the demo failed: {failure}\nLogs: {log} and {folder / 'service' / 'logs'}") from failure
+    with _cleared(folder):
+        try:
+            with _service(folder, log) as service:
+                pool, guides = _write_phantoms(folder, service, log)  # while the service starts
+                count = _make_dataset(_wait_until_ready(service, log), folder, pool, guides)
+        except (KeyboardInterrupt, Interrupted):
+            raise Interrupted("the demo was interrupted; everything is stopped") from None
+        except Failure as failure:
+            raise Failure(f"the demo failed: {failure}\nLogs: {log} and {folder / 'service' / 'logs'}") from failure
     _say_what_next(folder, log, count, time.monotonic() - started)
 
 
@@ -89,15 +90,19 @@ def _write_phantoms(folder: Path, service: "subprocess.Popen[bytes]", log: Path)
     return [image for image, _ in pool], guides
 
 
-def _clear(folder: Path) -> None:
-    """Remove what a former demo left, and nothing else."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "demo.log").exists():
+@contextmanager
+def _cleared(folder: Path) -> Iterator[None]:
+    """Without what a former demo left, and kept from others meanwhile. Raises Failure where one is at work there."""
+    lock = folder / "demo.lock"
+    if set(folder.glob("*")) - {lock} and not (folder / "demo.log").exists():
         raise Failure(f"--dir {folder} holds other files; choose a new or empty folder")
-    for name in ("service", "pool", "guide"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in (*folder.glob("dataset.zip*"), folder / "preview.png", folder / "demo.log"):
-        path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
+    with held(lock, "another demo", f"is at work in {folder}: let it end, or choose another --dir"):
+        for name in ("service", "pool", "guide"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for path in (*folder.glob("dataset.zip*"), folder / "preview.png", folder / "demo.log"):
+            path.unlink(missing_ok=True)
+        yield
 
 
 @contextmanager

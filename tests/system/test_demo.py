@@ -1,5 +1,6 @@
 """`pansynth demo`: what a newcomer types first."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ import psutil
 
 from cli.children import pansynth
 from cli.dataset import verify
+from cli.held import held
 from tests.system.running import ENVIRONMENT, PATIENT
 
 pytestmark = PATIENT
@@ -47,6 +49,15 @@ def test_a_demo_that_fails_says_why_and_leaves_nothing_running(tmp_path: Path) -
     assert "PANSYNTH_MAX_PIXELS is 'many'" in done.stderr
     assert str(folder / "demo.log") in done.stderr
     assert not running_in(folder)
+
+
+def test_a_second_demo_in_a_folder_leaves_the_first_one_its_files(tmp_path: Path) -> None:
+    (tmp_path / "demo.log").write_text("the first one's")
+    with held(tmp_path / "demo.lock", "", ""):
+        done = demo(tmp_path)
+    assert done.returncode == 1
+    assert re.search(rf"another demo \(process {os.getpid()}\) is at work in {tmp_path}: let it end", done.stderr)
+    assert (tmp_path / "demo.log").read_text() == "the first one's"
 
 
 def test_the_demo_touches_no_folder_of_other_files(tmp_path: Path) -> None:
