@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 
 from anyio import to_thread
@@ -23,6 +23,8 @@ from app.uploads.bodies import DrainUnreadBody, LimitSmallBodies
 from app.webhooks.deliveries import keep_delivering
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.2  # after which one that cannot begin yet looks whether it is told to stop
 
 DESCRIPTION = (
     "Label-true synthetic augmentation of panoramic dental radiographs. Import unlabeled images into a pool, "
@@ -64,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    prepared = await try_to_prepare(service)
+    prepared = await try_to_prepare(service, app.state.is_stopping)
     tasks = [asyncio.create_task(keep_sweeping(service, prepared))]
     if service.settings.webhook_hosts:
         tasks.append(asyncio.create_task(keep_delivering(service)))
@@ -79,14 +81,19 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.database.dispose()
 
 
-async def try_to_prepare(service: Service) -> bool:
-    """False if the database is away: the API starts all the same, answers 503, and tries again."""
-    try:
-        await to_thread.run_sync(prepare, service)
-    except Exception as error:
-        log.warning("the database cannot be prepared yet: %r", error)
+async def try_to_prepare(service: Service, is_stopping: Callable[[], bool]) -> bool:
+    """False if the database is away: the API starts all the same, answers 503, and tries again.
+
+    Or if it is told to stop: another process's migration, or a transaction on SQLite, may take any time.
+    """
+    preparing = asyncio.ensure_future(to_thread.run_sync(prepare, service, abandon_on_cancel=True))
+    while not preparing.done() and not is_stopping():
+        await asyncio.wait([preparing], timeout=LOOK_SECONDS)
+    if preparing.cancel():  # what its thread has done is undone with its connection
         return False
-    return True
+    if (error := preparing.exception()) is not None:
+        log.warning("the database cannot be prepared yet: %r", error)
+    return error is None
 
 
 class SecurityHeaders:

@@ -10,7 +10,9 @@ import pytest
 from app import database
 from app.settings import Settings
 from app.tables import Step
+from cli.children import pansynth
 from tests.serving import Served, claim, serving
+from tests.system.running import started
 from tests.waiting import until
 
 # Whether an API tidies up; it does not get on while somebody has locked the table.
@@ -67,3 +69,16 @@ def test_an_api_that_stops_waits_for_the_transaction_in_hand(
             until(lambda: onlooker.execute(TIDYING).fetchone() is not None)
             threading.Timer(0.7, other.rollback).start()
         assert onlooker.execute("SELECT id FROM workers").fetchall() == []
+
+
+def test_an_api_that_waits_for_anothers_migration_can_be_stopped(
+    postgres_url: str, broker_url: str, tmp_path: Path
+) -> None:
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    given = {"PANSYNTH_DATABASE_URL": postgres_url, "PANSYNTH_BROKER_URL": broker_url}
+    with psycopg.connect(postgres_url) as migrating, psycopg.connect(postgres_url, autocommit=True) as onlooker:
+        migrating.execute(f"SELECT pg_advisory_xact_lock({database.MIGRATIONS_LOCK})")
+        with started(pansynth("serve", "--port", "0"), given, tmp_path / "serve.log") as serving:
+            until(lambda: onlooker.execute(waiting).fetchone() is not None)
+            serving.terminate()
+            serving.wait(10)
