@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -57,19 +58,22 @@ async def keep_delivering(service: Service) -> None:
 
 async def deliver_due(service: Service, client: httpx.AsyncClient) -> None:
     """Attempt the deliveries that are due, AT_ONCE together; one to a silent receiver holds up no other."""
-    under_way: set[asyncio.Task[None]] = set()
+    under_way: dict[asyncio.Task[None], str] = {}  # with the receiver of each
     while True:
-        claimed = await to_thread.run_sync(claim, service, AT_ONCE - len(under_way))
-        under_way |= {asyncio.create_task(deliver(service, client, due)) for due in claimed}
+        if (room := AT_ONCE - len(under_way)) > 0:
+            claimed = await to_thread.run_sync(claim, service, room, [*under_way.values()])
+            under_way |= {asyncio.create_task(deliver(service, client, due)): due.receiver for due in claimed}
         if not under_way:
             return
-        done, under_way = await asyncio.wait(under_way, timeout=LOOK_SECONDS)
+        done, _ = await asyncio.wait(under_way, timeout=LOOK_SECONDS)
+        for task in done:
+            del under_way[task]
         await asyncio.gather(*done)  # which raises what they have raised
 
 
-def claim(service: Service, limit: int) -> list[Due]:
+def claim(service: Service, limit: int, under_way: Sequence[str]) -> list[Due]:
     with service.database.write() as session:
-        return outbox.claim_due(session, now=clock(session), limit=limit)
+        return outbox.claim_due(session, now=clock(session), limit=limit, under_way=under_way)
 
 
 async def deliver(service: Service, client: httpx.AsyncClient, due: Due) -> None:

@@ -6,6 +6,9 @@ the job, whichever process does that, and cannot be lost between the two. `app.w
 
 import json
 import random
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +24,7 @@ CLAIM_SECONDS = 60.0  # longer than any attempt takes: an API that has not repor
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 4 * 3600.0
 MAX_ATTEMPTS = 14  # with these pauses about a day
+EACH_AT_ONCE = 4  # attempts of a claimer at one receiver, which may be silent
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class Due:
     message_id: str  # the same at every attempt: receivers know by it what they have had
     body: bytes
 
+    @property
+    def receiver(self) -> str:
+        """Scheme, host and port as the client wrote them: what comes after them differs from job to job."""
+        return "/".join(self.url.lower().replace("?", "/").split("/")[:3])
+
 
 def order(session: Session, job: Job, url: str | None) -> None:
     """Order a webhook, with a job that is being submitted, to a URL that `webhook_hosts` allows; None: none."""
@@ -41,26 +50,33 @@ def order(session: Session, job: Job, url: str | None) -> None:
         session.add(Delivery(job_id=job.id, status="pending", due_at=clock(session)))
 
 
-def claim_due(session: Session, *, now: datetime, limit: int) -> list[Due]:
+def claim_due(session: Session, *, now: datetime, limit: int, under_way: Sequence[str] = ()) -> list[Due]:
     """Take on the deliveries that are due; each goes to one claimer.
 
     Those never attempted come first, and of these receivers take turns, or one that is down or silent would hold up the
-    others; then the longest waiting.
+    others; then the longest waiting. under_way: the receivers of the claimer's other attempts, of which none gets more
+    than EACH_AT_ONCE.
     """
     again = Delivery.attempts > 0
     turn = func.row_number().over(partition_by=(again, Job.webhook), order_by=(Delivery.due_at, Delivery.job_id))
+    count = Counter(under_way)
+    busy = [receiver for receiver in count if count[receiver] >= EACH_AT_ONCE]
+    address = func.lower(Job.webhook)
     query = (
         select(Delivery.attempts, Job)
         .join(Job, Job.id == Delivery.job_id)
         .where(Delivery.status == "pending", Delivery.due_at <= now, Job.finished_at.is_not(None))
+        .where(*(~address.regexp_match(f"^{re.escape(receiver)}([/?]|$)") for receiver in busy))
         .order_by(again, turn, Delivery.due_at, Delivery.job_id)
         .limit(limit)
     )
     claimed = []
     for attempts, job in session.execute(query).all():
         values = {"attempts": attempts + 1, "due_at": now + timedelta(seconds=CLAIM_SECONDS)}
-        if _change(session, job.id, attempts, values):
-            claimed.append(Due(job.id, attempts + 1, job.webhook or "", f"msg_{job.id}", message(job)))
+        due = Due(job.id, attempts + 1, job.webhook or "", f"msg_{job.id}", message(job))
+        if count[due.receiver] < EACH_AT_ONCE and _change(session, job.id, attempts, values):
+            count[due.receiver] += 1
+            claimed.append(due)
     return claimed
 
 

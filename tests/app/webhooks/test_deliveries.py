@@ -21,7 +21,18 @@ from app.tables import Delivery
 from app.webhooks import deliveries
 from tests.evaluations import both_sets, finished_synthesis, send
 from tests.receiver import SECRET, Receiver, make_due, receiving
-from tests.serving import Served, claim, empty, fill_pool, finish, guide_files, refused, serving, submit
+from tests.serving import (
+    Served,
+    claim,
+    empty,
+    fill_pool,
+    finish,
+    guide_files,
+    refused,
+    serving,
+    statements_of,
+    submit,
+)
 from tests.waiting import until
 
 IMAGE = {"images": ("a.png", b"x")}
@@ -212,6 +223,26 @@ def test_a_receiver_that_says_nothing_holds_up_nobody(api: Served, receiver: Rec
     until(lambda: receiver.received)
     webhook_when(api, cancelled(api, receiver.url), "delivered")
     assert webhook_when(api, silent, "pending", 1)["last_error"] is None, "its answer is still waited for"
+
+
+def test_a_receiver_that_says_nothing_to_many_holds_up_no_other_and_asks_the_database_nothing(
+    settings: Settings, tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "LOOK_SECONDS", 0.1)
+    with receiving() as silent:
+        hosts = f"127.0.0.1:{receiver.port}, 127.0.0.1:{silent.port}"
+        with serving(telling(settings, tmp_path, hosts)) as api:
+            fill_pool(api.service, "held", 3)
+            silent.answers[:] = [None] * deliveries.AT_ONCE
+            jobs = [cancelled(api, f"{silent.url}&job={number}") for number in range(deliveries.AT_ONCE)]
+            until(lambda: silent.received)
+            webhook_when(api, cancelled(api, receiver.url), "delivered")
+            assert webhook_when(api, jobs[0], "pending", 1)["last_error"] is None, "its answer is still waited for"
+            monkeypatch.setattr(deliveries, "AT_ONCE", len(silent.received))
+            time.sleep(2 * deliveries.LOOK_SECONDS)
+            with statements_of(api.service, "FROM deliveries") as asked:
+                time.sleep(5 * deliveries.LOOK_SECONDS)
+            assert not asked
 
 
 def test_a_receiver_that_is_no_longer_allowed_is_not_called(

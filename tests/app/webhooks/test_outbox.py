@@ -133,6 +133,18 @@ def test_receivers_take_turns_so_that_one_of_many_jobs_does_not_hold_up_another(
     assert [first.job_id, second.job_id, third.job_id] == [many[0], other.id, many[1]]
 
 
+def test_a_receiver_gets_a_few_attempts_at_once_whatever_comes_after_its_name(db: Database) -> None:
+    make_pool(db)
+    for number in range(6):
+        ended(db, f"https://Hooks.example.org/{number}" if number % 2 else f"https://hooks.example.org?job={number}")
+    first = due(db)
+    assert [claimed.receiver for claimed in first] == ["https://hooks.example.org"] * 4
+    other = ended(db, "https://hooks.example.org.uk/")
+    (next_one,) = do(db, outbox.claim_due, now=LATER, limit=2, under_way=[claimed.receiver for claimed in first])
+    assert next_one.job_id == other.id
+    assert len(do(db, outbox.claim_due, now=LATER, limit=100, under_way=[first[0].receiver] * 3)) == 1
+
+
 def test_it_is_tried_for_about_a_day_and_then_given_up_with_the_reason(db: Database) -> None:
     make_pool(db)
     job = ended(db)
