@@ -103,3 +103,11 @@ class LeaseLost(PansynthError):
 
 class LastingError(PansynthError):
     """A step cannot succeed however often it is tried: its job fails with these words."""
+
+    status = 500  # of the job's `error`
+
+
+class UnusableInput(LastingError):
+    """What the client sent is at fault, and only a worker can see that."""
+
+    status = 422  # as at the door

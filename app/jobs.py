@@ -290,10 +290,10 @@ def packaged(session: Session, claim: Claim, *, sha256: str, size: int) -> None:
 # --- Ending ---
 
 
-def fail(session: Session, claim: Claim, detail: str) -> None:
-    """A step cannot succeed: end its job, saying why."""
+def fail(session: Session, claim: Claim, detail: str, status: int = 500) -> None:
+    """A step cannot succeed: end its job, saying why. status: 4xx where the client is at fault."""
     job, _ = hold(session, claim)
-    end_job(session, job, "failed", detail)
+    end_job(session, job, "failed", detail, status)
 
 
 def cancel(session: Session, job_id: str, *, now: datetime) -> tuple[Job, bool]:
@@ -361,11 +361,11 @@ def step_done(session: Session, job: Job, step: Step) -> int:
     return 1
 
 
-def end_job(session: Session, job: Job, status: str, why: str | None = None) -> None:
+def end_job(session: Session, job: Job, status: str, why: str | None = None, http_status: int = 500) -> None:
     """A job that has ended has no stage and no steps. why: of one that failed, which becomes an RFC 9457 problem."""
     if why is not None:
         kind = "urn:pansynth:problem:job-failed"
-        job.error = {"type": kind, "title": "The job failed", "status": 500, "detail": why}
+        job.error = {"type": kind, "title": "The job failed", "status": http_status, "detail": why}
     job.status, job.stage, job.finished_at = status, None, clock(session)
     job.version += 1
     session.flush()

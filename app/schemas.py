@@ -138,7 +138,7 @@ class JobBody(BaseModel):
     parameters: dict[str, Any] = Field(
         description=f"as sent, the preset's filled in; `guides`: the names of their files, {IN_LIST}"
     )
-    error: ProblemBody | None = Field(description="why it failed")
+    error: ProblemBody | None = Field(description="why it failed; its `status` is 422 where what was sent is at fault")
     links: dict[str, str] = Field(description="self, cancel, events, and what its kind makes")
     webhook: WebhookBody | None = None
     quality_summary: dict[str, int] | None = Field(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import PureWindowsPath
 from typing import BinaryIO
 
-from app.errors import LastingError
+from app.errors import UnusableInput
 from app.uploads.file_names import legible
 
 MAX_FILES = 20_000
@@ -38,12 +38,12 @@ class BoundedReads(io.BufferedReader):
 
 @contextmanager
 def open_archive(file: BinaryIO, max_upload_bytes: int) -> Iterator[tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]]:
-    """An archive and the files in it, without folders and clutter. Raises LastingError."""
+    """An archive and the files in it, without folders and clutter. Raises UnusableInput."""
     with BoundedReads(io.FileIO(file.fileno(), closefd=False)) as raw:
         try:
             archive = zipfile.ZipFile(raw)
         except Exception:  # zipfile raises half a dozen kinds, and some quote the names of files
-            raise LastingError("archive is not a readable zip file; pack the images again") from None
+            raise UnusableInput("archive is not a readable zip file; pack the images again") from None
         with archive:
             entries = [entry for entry in archive.infolist() if not _is_clutter(entry)]
             _check_size(entries, os.fstat(file.fileno()).st_size, max_upload_bytes)
@@ -62,13 +62,13 @@ def _path(entry: zipfile.ZipInfo) -> PureWindowsPath:
 
 def _check_size(entries: list[zipfile.ZipInfo], packed: int, max_upload_bytes: int) -> None:
     if not entries:
-        raise LastingError("archive holds no files; give a zip of images")
+        raise UnusableInput("archive holds no files; give a zip of images")
     if len(entries) > MAX_FILES:
-        raise LastingError(f"archive holds {len(entries)} files, {MAX_FILES} are allowed; send it in parts")
+        raise UnusableInput(f"archive holds {len(entries)} files, {MAX_FILES} are allowed; send it in parts")
     unpacked = sum(entry.file_size for entry in entries)
     allowed = max(max_upload_bytes, min(MAX_EXPANSION * packed, MAX_UPLOADS * max_upload_bytes))
     if unpacked > allowed:
-        raise LastingError(f"archive unpacks to {unpacked:,} bytes, {allowed:,} are allowed; send it in parts")
+        raise UnusableInput(f"archive unpacks to {unpacked:,} bytes, {allowed:,} are allowed; send it in parts")
 
 
 def why_not(entry: zipfile.ZipInfo, max_bytes: int) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import broker, evaluations, keys, queries
-from app.errors import BlobMissing, LastingError
+from app.errors import BlobMissing, LastingError, UnusableInput
 from app.labels import label
 from app.tables import EvaluationImage, Guide, Job, Sample
 from models import pixels
@@ -122,7 +122,7 @@ def _read_synthesis(place: Workplace, job_id: str) -> _Synthesis:
 
 
 def _check_leaks(test: Labeled, names: Sequence[str], sources: Mapping[str, Labeled], made_of: Sequence[Known]) -> None:
-    """No test image may be nearly one that is trained on; the door has compared sha256 alone. Raises LastingError."""
+    """No test image may be nearly one that is trained on; the door has compared sha256 alone. Raises UnusableInput."""
     used = [
         known(f"{source} image {number}", image)
         for source, labeled in sources.items()
@@ -130,7 +130,7 @@ def _check_leaks(test: Labeled, names: Sequence[str], sources: Mapping[str, Labe
     ]
     tested = [known(name, image) for name, image in zip(names, test.images, strict=True)]
     if found := leaks(tested, [*used, *made_of]):
-        raise LastingError(
+        raise UnusableInput(
             f"test image {found[0]} was used for training ({len(found)} such); test on images used nowhere else"
         )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from app import imports, jobs, keys, pools, regions
-from app.errors import LastingError
+from app.errors import UnusableInput
 from app.records import NewImage, NewLatent, Outcome
 from app.tables import Job, Upload
 from models import pixels
@@ -36,9 +36,9 @@ def unpack(place: Workplace, lease: Lease) -> int:
         file.flush()
         try:
             names, rejected = _expand(place, lease, file)
-        except LastingError as error:
+        except UnusableInput as error:
             with place.database.write() as session:
-                jobs.fail(session, lease.claim, str(error))
+                jobs.fail(session, lease.claim, str(error), error.status)
             place.blobs.delete(keys.archive(job_id))  # files as they came are kept no longer than needed
             return 0
     with place.database.write() as session:

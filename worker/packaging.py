@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app import jobs, keys, queries
-from app.errors import LastingError
+from app.errors import UnusableInput
 from app.labels import guide_label, label
 from app.regions import box, pool_boxes
 from app.tables import Guide, Job
@@ -42,7 +42,7 @@ def package(place: Workplace, lease: Lease) -> int:
         guides = queries.guides(session, job.id)
     samples = MadeSamples(place.database, job, lease.check)
     if not len(samples):
-        raise LastingError(_none_kept(place, job))
+        raise UnusableInput(_none_kept(place, job))
     with tempfile.TemporaryDirectory(dir=place.cache) as folder:
         file = Path(folder) / "dataset.zip"
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:

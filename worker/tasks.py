@@ -107,7 +107,8 @@ def _do(place: Workplace, lease: Lease) -> tuple[int, Verb | None]:
         return 0, _stop
     except (LastingError, BlobMissing) as error:
         log.error("job %s failed at %s, its `error` says why: %s", claim.job_id, claim.kind, type(error).__name__)
-        return 0, partial(jobs.fail, detail=str(error))
+        status = error.status if isinstance(error, LastingError) else LastingError.status
+        return 0, partial(jobs.fail, detail=str(error), status=status)
     except WeightsError as error:  # it names folders of this machine, which are no client's business
         log.error("job %s failed at %s: %s", claim.job_id, claim.kind, error)
         return 0, partial(jobs.fail, detail=UNUSABLE_WEIGHTS)

@@ -162,6 +162,8 @@ def test_brightened_copies_of_what_is_trained_on_are_no_test_images(
     work_off(place)
     expected = rf"test image test-\d\.png \(nearly the same image as {words}; test on images used nowhere else"
     assert re.fullmatch(expected, failure(place, job_id))
+    error = look(place, job_id).error
+    assert error is not None and error["status"] == 422
     assert "failed at arm" in caplog.text and "test-" not in caplog.text  # names may name patients: not in a log
 
 

@@ -270,6 +270,7 @@ def test_a_bad_archive_is_refused_in_words_and_brings_nothing(place: Workplace, 
     job, found = look(place, job_id), outcome(place, job_id)
     if bad.fails:
         assert bad.words in failure(place, job_id)
+        assert job.error is not None and job.error["status"] == 422
     else:
         assert job.status == "succeeded"
         assert [refusal["detail"] for refusal in found.rejected if bad.words in refusal["detail"]]
