@@ -247,7 +247,7 @@ async def on_disconnect(_request: Request, _error: Exception) -> Response:
 def away(store: str, _request: Request, error: Exception) -> Problem:
     log.error("%s did not answer: %s", store, error)
     if any(words in str(error) for words in NO_ROOM_WORDS):
-        return no_room()
+        return no_room(store)
     return unavailable(f"{store} does not answer; try again in a few seconds")
 
 
@@ -255,11 +255,11 @@ def from_system(request: Request, error: OSError) -> Problem:
     if error.errno not in NO_ROOM:
         return mistake(request, error)
     log.error("no room for an upload's temporary file in %s: %s", tempfile.gettempdir(), error)
-    return no_room()
+    return no_room("the folder of uploads under way")
 
 
-def no_room() -> Problem:
-    return unavailable("the service has no room for this now; try again later or send less")
+def no_room(where: str) -> Problem:
+    return unavailable(f"{where} has no room for this now; try again later or send less")
 
 
 def mistake(request: Request, error: Exception) -> Problem:

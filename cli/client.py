@@ -20,6 +20,7 @@ from app.uploads.file_names import legible
 from app.webhooks.hosts import is_loopback
 from cli.failure import Failure, Interrupted
 from cli.progress import Show, say
+from models.sharing import named
 
 Json = dict[str, Any]
 File = tuple[str, str, Path]  # field, name to send, where it lies
@@ -278,7 +279,8 @@ def download(client: httpx.Client, path: str, out: Path, show: Show) -> None:
     """Fetch `path` into `out`; the ETag states its sha256. A broken transfer goes on where it was."""
     part = out.with_name(f"{out.name}.{os.getpid()}.part")  # two commands may have the same `out`
     try:
-        _fetch_whole(client, path, part, show)
+        with named(out):
+            _fetch_whole(client, path, part, show)
     except BaseException:
         part.unlink(missing_ok=True)
         raise

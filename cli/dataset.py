@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 from cli.failure import Failure
+from models.sharing import named
 
 ALWAYS = ("README.md", "job.json", "manifest.csv", "preview.png")
 
@@ -35,5 +36,5 @@ def _verify(dataset: zipfile.ZipFile) -> int:
 
 
 def extract_preview(path: Path, out: Path) -> None:
-    with zipfile.ZipFile(path) as dataset:
+    with zipfile.ZipFile(path) as dataset, named(out):
         out.write_bytes(dataset.read("preview.png"))

@@ -52,6 +52,6 @@ def main() -> None:
     except OSError as error:
         if error.strerror is None:
             raise
-        where = "" if error.filename is None else f"{error.filename}: "  # a full disk is told without the file
+        where = "" if error.filename is None else f"{error.filename}: "  # standard output has none
         typer.echo(f"pansynth: {where}{error.strerror}", err=True)
         raise SystemExit(1) from None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cli.failure import Failure
 from cli.held import held
+from models.sharing import named
 
 
 def beside(out: Path) -> Path:
@@ -52,7 +53,8 @@ def filled(out: Path) -> Iterator[Path]:
     aside = _aside(out)
     aside.mkdir(parents=True)
     try:
-        yield aside
+        with named(out):
+            yield aside
     except BaseException:
         shutil.rmtree(aside)
         raise

@@ -10,6 +10,7 @@ import typer
 from cli.failure import Failure
 from cli.labeled import Pair
 from cli.progress import Show, progress
+from models.sharing import named
 
 KINDS = ("images", "masks", "regions")
 
@@ -59,6 +60,7 @@ def _write_phantom(out: Path, seed: int, looks: Sequence[str], index: int) -> st
     name = f"phantom-{seed}-{index:06d}.png"
     phantom = nth_phantom(seed, index, looks)
     pngs = (image_png(phantom.image), mask_png(phantom.mask), mask_png(phantom.region))
-    for kind, png in zip(KINDS, pngs, strict=True):
-        (out / kind / name).write_bytes(png)
+    with named(out):
+        for kind, png in zip(KINDS, pngs, strict=True):
+            (out / kind / name).write_bytes(png)
     return name

@@ -38,15 +38,23 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
     """
     aside = path.with_name(path.name + ".new")
     try:
-        with aside.open("wb") as file:
+        with named(path), aside.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # else a power cut may leave the name without the content
         aside.replace(path)
-    except BaseException as error:
+    except BaseException:
         aside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An OSError of the block names what is written: the system does not where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
         raise
 
 

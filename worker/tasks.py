@@ -113,6 +113,8 @@ def _do(place: Workplace, lease: Lease) -> tuple[int, Verb | None]:
         log.error("job %s failed at %s: %s", claim.job_id, claim.kind, error)
         return 0, partial(jobs.fail, detail=UNUSABLE_WEIGHTS)
     except Exception as error:
+        if isinstance(error, OSError) and is_outage(error):  # the system names no file where a disk is full
+            error.filename = error.filename or str(place.cache)  # the one folder in which steps write
         log.exception("job %s, %s, attempt %d", claim.job_id, claim.kind, claim.attempt)
         if is_outage(error):
             return 0, _wait_out

@@ -146,7 +146,7 @@ def test_an_upload_for_which_there_is_no_room_may_come_again(
     assert answer.status_code == 503
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert "Retry-After" in answer.headers
-    assert "no room" in answer.json()["detail"]
+    assert "the folder of uploads under way has no room" in answer.json()["detail"]
     assert f"in {tempfile.gettempdir()}: " in caplog.text, "it is another disk than the service's, maybe"
 
 
@@ -160,4 +160,4 @@ def test_a_database_for_which_there_is_no_room_is_not_said_to_be_away(
         files = [("images", (f"{number:0200}.png", b"x")) for number in range(500)]
         answer = served.client.post("/pools/default/images", files=files)
     assert answer.status_code == 503
-    assert "no room" in answer.json()["detail"]
+    assert "the database has no room" in answer.json()["detail"]

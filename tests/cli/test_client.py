@@ -17,6 +17,7 @@ from app.settings import Settings
 from cli import client as client_module
 from cli.client import Away, _patiently, connect, download, listed, submit, wait, words_of
 from cli.failure import Failure, Interrupted
+from tests.full_disk import no_file_above
 from tests.serving import guide_files, serving
 
 CONTENT = bytes(range(256)) * 4000
@@ -110,6 +111,12 @@ def test_nothing_is_left_of_an_interrupted_download(tmp_path: Path) -> None:
 
     with server() as (client, _), pytest.raises(KeyboardInterrupt):
         download(client, "/dataset", tmp_path / "d.zip", press)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_download_that_has_no_room_is_named(tmp_path: Path) -> None:
+    with server() as (client, _), pytest.raises(OSError, match=r"d\.zip'$"), no_file_above(1000):
+        download(client, "/dataset", tmp_path / "d.zip", quiet)
     assert not list(tmp_path.iterdir())
 
 

@@ -26,6 +26,7 @@ from cli.progress import progress, say
 from cli.split import split
 from cli.synthesize import _words
 from models.pixels import image_from_png, mask_from_png
+from tests.full_disk import no_file_above
 from tests.waiting import until
 
 
@@ -292,6 +293,15 @@ def test_a_folder_that_cannot_be_made_is_a_line_and_no_traceback(
     assert ended.value.code == 1
     said = capsys.readouterr().err
     assert said.startswith(f"pansynth: {tmp_path / 'file'}") and said.count("\n") == 1
+
+
+def test_a_folder_that_has_no_room_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["pansynth", "phantoms", "--count", "1", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit), no_file_above(1000):
+        main()
+    assert f"pansynth: {tmp_path}: File too large" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_a_line_and_no_traceback(full_device: Path) -> None:

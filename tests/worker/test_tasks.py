@@ -27,6 +27,7 @@ from tests.worker_service import (
     dataset,
     failure,
     look,
+    send_archive,
     submit,
     work_off,
     work_off_impatiently,
@@ -107,6 +108,16 @@ def test_who_waits_for_the_database_is_not_taken_to_hang(
     assert not hung
     assert [step.attempts for step in steps(place)] == [0]
     assert look(place, job_id).status == "running"
+
+
+def test_a_full_disk_is_waited_for_and_the_log_names_its_folder(
+    place: Workplace, full_device: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full_device.open("r+b", 0))
+    job_id = send_archive(place, b"no zip")
+    assert work(place)
+    assert look(place, job_id).status == "running"
+    assert f"No space left on device: '{place.cache}'" in caplog.text
 
 
 def test_an_error_that_stays_fails_the_job_in_words(place: Workplace, radiographs: Sequence[Phantom]) -> None:
