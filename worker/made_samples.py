@@ -42,9 +42,13 @@ class MadeSamples:
             return session.scalars(self._made.offset(number).limit(1)).one()
 
     def __iter__(self) -> Iterator[Sample]:
+        for page in self.pages():
+            yield from page
+
+    def pages(self) -> Iterator[Sequence[Sample]]:
         last = -1
         while page := self._page(last):
-            yield from page
+            yield page
             last = page[-1].position
 
     def _page(self, last: int) -> Sequence[Sample]:

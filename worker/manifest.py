@@ -1,8 +1,7 @@
 """The texts of a dataset: one line per sample for programs, one page for people."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
-from io import StringIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from app.labels import label
@@ -20,25 +19,31 @@ BOXES = ("guide_box", "guide_frame", "guide_region", "pool_image_box", "pool_ima
 _REGION = {True: "found", False: "not found", None: "not asked for"}
 
 
+class _Line:
+    """A csv.writer's file: what `write` returns the writer returns, too."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
 def manifest_csv(
     job: Job,
     guides: Sequence[Guide],
     samples: Iterable[Sample],
     model_sha256: str,
-    pool_boxes: Mapping[int, Mapping[str, Any]],
-) -> str:
+    boxed: Iterable[tuple[Sample, Mapping[str, Any]]],
+) -> Iterator[str]:
     """One line per sample: COLUMNS, the figures of its quality, empty where there is none, and BOXES.
 
-    pool_boxes: of the pool images, by their ids. The samples are walked through twice.
+    boxed: the samples again, each with the box of its pool image.
     """
     figures = sorted({name for sample in samples for name in sample.quality or {}})
-    out = StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow([*COLUMNS, *figures, *BOXES])
-    for sample in samples:
+    table = csv.writer(_Line(), lineterminator="\n")
+    yield table.writerow([*COLUMNS, *figures, *BOXES])
+    for sample, pool_box in boxed:
         guide = guides[sample.guide]
         quality = sample.quality or {}
-        table.writerow(
+        yield table.writerow(
             [
                 sample.position,
                 f"images/{sample.position:06d}.png",
@@ -56,10 +61,9 @@ def manifest_csv(
                 label(sample, guide).sha256,
                 *("" if quality.get(name) is None else f"{quality[name]:.6g}" for name in figures),
                 *_box_cells(box(guide.width, guide.height, guide.crop)),
-                *_box_cells(pool_boxes.get(sample.pool_image_id, {})),
+                *_box_cells(pool_box),
             ]
         )
-    return out.getvalue()
 
 
 def _box_cells(found: Mapping[str, Any]) -> list[str]:

@@ -3,18 +3,19 @@
 import hashlib
 import io
 import json
+import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from app import jobs, keys, queries
 from app.errors import UnusableInput
 from app.labels import guide_label, label
 from app.regions import box, pool_boxes
-from app.tables import Guide, Job
+from app.tables import Guide, Job, Sample
 from app.trust import quality_summary
 from app.weights import Weights
 from models import pixels
@@ -48,7 +49,7 @@ def package(place: Workplace, lease: Lease) -> int:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for name, data in _members(place, job, guides, samples):
                 lease.check()
-                archive.writestr(_entry(name), data)
+                _add(archive, _entry(name), data)
         with _Watched(file, lease) as written:
             sha256 = hashlib.file_digest(written, "sha256").hexdigest()
             written.seek(0)
@@ -98,7 +99,20 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeSamples) -> Iterator[tuple[str, bytes]]:
+def _add(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, data: bytes | BinaryIO) -> None:
+    """data: a file is open at its end."""
+    if isinstance(data, bytes):
+        archive.writestr(entry, data)
+        return
+    entry.file_size = data.tell()  # as `writestr` tells it: whether it takes 64 bits is written first
+    data.seek(0)
+    with archive.open(entry, "w") as file:
+        shutil.copyfileobj(data, file)
+
+
+def _members(
+    place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeSamples
+) -> Iterator[tuple[str, bytes | BinaryIO]]:
     """Every file of the zip, sorted by name; images and masks are read as they are written."""
     weights = place.networks.weights(job.parameters["model"])
     check_same_weights(weights, job.parameters["model_sha256"])
@@ -110,13 +124,22 @@ def _members(place: Workplace, job: Job, guides: Sequence[Guide], samples: MadeS
     yield from read_ahead(place.blobs, images)
     described = _described(place, job, guides, len(samples), weights)
     yield "job.json", (json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-    with place.database.read() as session:
-        boxes = pool_boxes(session, job.id)
-    yield "manifest.csv", manifest_csv(job, guides, samples, weights.sha256, boxes).encode()
+    with tempfile.TemporaryFile(dir=place.cache) as manifest:  # of a million samples it has half a gigabyte
+        lines = manifest_csv(job, guides, samples, weights.sha256, _boxed(place, samples))
+        manifest.writelines(line.encode() for line in lines)
+        yield "manifest.csv", manifest
     masks = ((f"masks/{s.position:06d}.png", *label(s, guides[s.guide])) for s in samples)
     yield from read_ahead(place.blobs, masks)
     rows = _preview_rows(place, job, guides, samples)
     yield "preview.png", preview_png(rows, own_masks=bool(job.parameters.get("align")))
+
+
+def _boxed(place: Workplace, samples: MadeSamples) -> Iterator[tuple[Sample, Mapping[str, Any]]]:
+    """The samples, each with the box of its pool image; without where its pool is gone."""
+    for page in samples.pages():
+        with place.database.read() as session:
+            boxes = pool_boxes(session, page)
+        yield from ((sample, boxes.get(sample.pool_image_id, {})) for sample in page)
 
 
 def _described(place: Workplace, job: Job, guides: Sequence[Guide], samples: int, weights: Weights) -> dict[str, Any]:

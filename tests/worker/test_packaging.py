@@ -6,6 +6,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from tests.worker_service import (
 from worker import made_samples, packaging
 from worker.lease import Lease
 from worker.made_samples import MadeSamples
-from worker.manifest import COLUMNS
+from worker.manifest import COLUMNS, manifest_csv
 from worker.preview import OUTLINE, coloured, outlined
 from worker.tasks import work
 from worker.workplace import Workplace
@@ -183,6 +184,16 @@ def test_of_dropped_samples_only_what_is_told_of_them_is_in_memory(place: Workpl
     assert peak < 13_000_000, "whole rows would take 10 more"
 
 
+def test_a_manifest_comes_line_by_line_for_there_may_be_a_million(place: Workplace, job_id: str) -> None:
+    with place.database.read() as session:
+        job, guides = queries.find_job(session, job_id), queries.guides(session, job_id)
+        sample = session.get_one(Sample, (job_id, 0))
+    endless = manifest_csv(job, guides, [sample], "", repeat((sample, {})))
+    header, first, second = islice(endless, 3)
+    assert header.startswith(CONTRACT)
+    assert first == second and first.startswith("0,images/000000.png,")
+
+
 def test_packaging_leaves_no_temporary_file(place: Workplace) -> None:
     work_off(place)
     assert [path.name for path in place.cache.iterdir()] == ["latents"]
@@ -221,17 +232,17 @@ def test_the_lease_is_asked_for_with_every_file_and_page_of_samples_and_while_th
     story = ""
 
     def noted(sign: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any) -> Any:
+        def call(*given: Any, **more: Any) -> Any:
             nonlocal story
             story += sign
-            return function(*given)
+            return function(*given, **more)
 
         return call
 
     monkeypatch.setattr(Lease, "check", noted("?", Lease.check))
     monkeypatch.setattr(made_samples, "PAGE", 2)
     monkeypatch.setattr(MadeSamples, "_page", noted("p", MadeSamples._page))
-    monkeypatch.setattr(zipfile.ZipFile, "writestr", noted("w", zipfile.ZipFile.writestr))
+    monkeypatch.setattr(zipfile.ZipFile, "open", noted("w", zipfile.ZipFile.open))
     monkeypatch.setattr(Blobs, "put_file", noted("s", Blobs.put_file))
     assert work(place)
     writing, sending = story.split("s")
