@@ -125,7 +125,10 @@ def _wanted(arms: Sequence[Arm]) -> dict[Way, int]:
 
 
 def _same_run(folder: Path, stated: Mapping[str, Any], arms: Sequence[Arm]) -> None:
-    """A folder belongs to one protocol: its numbers must be comparable. Only arms and seeds may be added later."""
+    """A folder belongs to one protocol: its numbers must be comparable. Only arms and seeds may be added later.
+
+    And no arm that takes more samples of each guide than were made for those before it.
+    """
     now = json.loads(json.dumps({**stated, "arms": {arm.name: asdict(arm) for arm in arms}}))
     del now["protocol"]["seeds"]
     wanted = now.pop("arms")
@@ -136,6 +139,13 @@ def _same_run(folder: Path, stated: Mapping[str, Any], arms: Sequence[Arm]) -> N
         known = before.pop("arms")
         if before != now or any(known.get(name, arm) != arm for name, arm in wanted.items()):
             raise ValueError(f"{folder} holds a run with other sizes, data or weights; choose another folder")
+        for arm in wanted.values():
+            made = max((other["top_k"] for other in known.values() if other["way"] == arm["way"]), default=arm["top_k"])
+            if arm["top_k"] > made:
+                raise ValueError(
+                    f"{folder} was begun with {made} samples of each guide, arm {arm['name']!r} takes {arm['top_k']}; "
+                    "choose another folder"
+                )
         _write(path, json.dumps({**now, "arms": {**known, **wanted}}, indent=2) + "\n")
 
 

@@ -9,8 +9,9 @@ from app.presets import PRESETS
 from models.labeled_sets import Sets, phantom_sets
 from models.phantoms import PLAIN
 from models.quality import dilated_mask
-from models.reproduce import Arm, _sources
+from models.reproduce import Arm, Protocol, _sources, reproduce
 from models.synthesis import Recipe
+from models.training.segmenter import SegmenterPlan
 from models.ways import Way, make_samples
 from models.weights import load_networks
 from tests.tiny import make_tiny_weights
@@ -55,3 +56,21 @@ def test_a_larger_arm_begins_with_the_samples_of_a_smaller_one(sets: Sets, folde
     )
     assert (one.images == more.images[::MADE]).all()
     assert len({image.tobytes() for image in more.images}) == 2 * MADE
+
+
+def test_an_arm_of_more_samples_than_a_folder_was_begun_with_is_refused(sets: Sets, tmp_path: Path) -> None:
+    networks = load_networks(make_tiny_weights(tmp_path / "weights"), "cpu")
+    protocol = Protocol(2, 4, 1, (1, 2), 2, (0,), SegmenterPlan("tiny", 4, 2))
+
+    def begin(top_k: int) -> None:
+        arm = Arm(f"top {top_k}, paste", real=True, way=PASTE, top_k=top_k)
+        reproduce(tmp_path / "run", networks, protocol, [arm], sets, interrupted)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for top_k in (2, 1):
+        with pytest.raises(KeyboardInterrupt):
+            begin(top_k)
+    with pytest.raises(ValueError, match="begun with 2 samples of each guide, arm 'top 3, paste' takes 3"):
+        begin(3)
