@@ -19,6 +19,7 @@ from models.sharing import alone, whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
 UNREAD = {".gif", ".jp2", ".webp"}  # found all the same, to be refused by name: none is missing and nobody knows
+OF_THE_DISK = "lost+found"
 LEAST = 8
 CHUNK = 64  # files between two entries in the index: what a kill costs at most
 
@@ -47,6 +48,8 @@ class TrainingImages:
 def image_paths(folder: Path) -> list[Path]:
     """The radiographs in a folder and below, by name; not what lies beside an images/, masks for one, or is hidden.
 
+    Nor what a check of the disk has put into its root: nobody else may look there, or means that by the disk.
+
     Links are followed, but nothing is found twice in a folder that several lead to, perhaps from within. Raises OSError
     for a folder that cannot be looked into: nobody would know what is missing.
     """
@@ -59,7 +62,7 @@ def image_paths(folder: Path) -> list[Path]:
         seen.add(real)
         if "images" in below:
             below[:], names = ["images"], []
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        below[:] = sorted(name for name in below if not name.startswith(".") and name != OF_THE_DISK)
         found += filter(is_image, (Path(place, name) for name in names))
     return sorted(found)
 

@@ -127,6 +127,12 @@ def test_hidden_folders_are_passed_over(tmp_path: Path) -> None:
     assert image_paths(tmp_path) == [seen]
 
 
+def test_what_a_check_of_the_disk_has_found_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "lost+found", 1)
+    (seen,) = write(tmp_path / "clinic", 1).iterdir()
+    assert image_paths(tmp_path) == [seen]
+
+
 def test_a_folder_that_cannot_be_looked_into_is_named_and_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
