@@ -180,6 +180,10 @@ def pool_path(name: object) -> str:
     return f"/pools/{quote(str(name), safe='')}"
 
 
+def job_path(job_id: str) -> str:
+    return f"/jobs/{quote(job_id, safe='')}"
+
+
 def listed(client: httpx.Client, path: str) -> Iterator[Json]:
     """Every item of a list, page by page."""
     asked: Json = {"limit": 1000}

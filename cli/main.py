@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cli import demo, evaluate, fleet, keys, phantoms, pool, reproduce, split, synthesize, train, up
+from cli import demo, evaluate, fleet, job, keys, phantoms, pool, reproduce, split, synthesize, train, up
 from cli.failure import Failure, Interrupted
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command()(fleet.worker)
 app.command()(fleet.migrate)
 app.add_typer(keys.app, name="keys")
 app.add_typer(pool.app, name="pool")
+app.add_typer(job.app, name="job")
 app.command()(synthesize.synthesize)
 app.command()(evaluate.evaluate)
 app.command()(demo.demo)
