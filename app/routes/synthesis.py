@@ -77,7 +77,7 @@ def wrong_pool(session: Session, name: str, top_k: int) -> list[FieldError]:
         return [FieldError("pool", str(error))]
     count = pools.image_counts(session, [pool])[pool.id]
     if count == 0:
-        remedy = f"import images with `pansynth pool import {name}`, or POST /pools/{name}/images and wait for its end"
+        remedy = f"add images (`pansynth pool import {name}`, POST /pools/{name}/images), or wait for their import"
         return [FieldError("pool", f"{name!r} is empty; {remedy}")]
     if top_k > count:
         there = "1 image; choose 1" if count == 1 else f"{count} images; choose 1 to {min(count, 1000)}"

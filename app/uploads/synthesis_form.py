@@ -78,7 +78,7 @@ class SynthesisForm(BaseModel):
     min_training_distance: Figure | None = Field(None, description="keep no sample whose training_distance is below")
     on_fail: Literal["drop", "redraw"] | None = Field(
         None,
-        description="a sample below a threshold is left out (drop, the default), or made anew from the next-ranked "
+        description="a sample that fails a threshold is left out (drop, the default), or made anew from the next "
         f"pool image, up to {REDRAWS} times (redraw)",
     )
 

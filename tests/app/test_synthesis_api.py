@@ -229,9 +229,7 @@ def test_a_refusal_names_the_values_and_the_remedy(client: httpx.Client, pool: s
         return client.post("/synthesize", data=data, files=guide_files()).json()["errors"][0]["detail"]
 
     assert detail(top_k="4") == "is 4, but pool 'held' has 3 images; choose 1 to 3"
-    assert detail(pool="default").endswith(
-        "with `pansynth pool import default`, or POST /pools/default/images and wait for its end"
-    )
+    assert detail(pool="default").endswith("POST /pools/default/images), or wait for their import")
     assert detail(top_k="") == "is empty; give it a value or leave it out"
     assert detail(reblend="maybe") == "should be true or false; got 'maybe'"
     assert detail(top_k="0") == "should be greater than or equal to 1; got 0"
