@@ -94,7 +94,7 @@ class Callers:
     def _by_token(self, token: str) -> ApiKey:
         seen = self._look_up(api_keys.prefix_of(token))
         if not api_keys.matches(self.secret, token, seen.row if seen else None) or seen is None:
-            raise _unauthorized("this service did not issue the API key; was it copied whole?", "invalid_token")
+            raise _unauthorized("this service did not issue the API key; copy it whole or ask for one", "invalid_token")
         return self._used(seen)
 
     def _by_ticket(self, ticket: str, path: str) -> ApiKey:
