@@ -177,7 +177,7 @@ def test_an_upload_that_began_before_its_key_was_revoked_does_not_come_in(guarde
     before = stored(guarded.service)
     with socket.create_connection(("127.0.0.1", guarded.port), timeout=60) as connection:
         connection.sendall(upload[:-9])
-        until(lambda: guarded.service.callers._believed)  # it was let in
+        until(lambda: api_keys.prefix_of(token) in guarded.service.callers._believed)  # it was let in
         with guarded.service.database.write() as session:
             api_keys.revoke(session, token[:21])
         guarded.service.callers._believed.clear()
