@@ -12,7 +12,8 @@ const newPool = document.getElementById("new-pool");
 // The pools as they are now. Where the chosen one is gone none is chosen: the user says which takes its place.
 export async function refreshPools(wanted) {
   const pools = await all("/pools");
-  const first = pools.find(({ name }) => name === "default") ?? pools[0];
+  const filled = pools.filter(({ image_count }) => image_count > 0);
+  const first = (filled.length ? filled : pools).find(({ name }) => name === "default") ?? filled[0] ?? pools[0];
   const chosen = wanted ?? (select.options.length ? select.value : first?.name);
   const list = document.createElement("select");
   list.append(...pools.map(({ name, image_count }) => new Option(`${name} (${plural(image_count, "image")})`, name)));
