@@ -140,7 +140,7 @@ def kind_of(kind: str, parameters: Mapping[str, Any]) -> str:
     """What a step of this kind is called in a job with these parameters.
 
     A worker of a version without `hold_anatomy` would make another sample, one that aligns differently would move the
-    guide elsewhere, and one that matches statistics over the whole band would leave it too bright here and there. They
+    guide elsewhere, and one that knows no `match_brightness` would leave a band that is too bright here and there. They
     leave steps whose names they do not know.
     """
     if parameters.get("match_statistics"):

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from models.batches import FixedBatches
-from models.blending import LATENT_PIXEL, blend, dilate, downsample_mask, feathered_band, image_band, soft_band
+from models.blending import blend, dilate, downsample_mask, feathered_band, image_band, soft_band
 from models.precision import autocast
 from models.sampling import Sampler, draw_noise, sample, timestep_pairs
-from models.statistics import match_spread, match_statistics
+from models.statistics import match_brightness, match_spread, match_statistics
 from models.weights import Networks
 
 Method = Literal["diffusion", "blend", "paste"]
@@ -34,7 +34,8 @@ class Recipe:
     reblend: put the unlabeled latent back outside the mask after every step, not only before the first.
     hold_anatomy: put the guide's latent back on the anatomy itself, too, undilated. Only the margin that the
     dilation adds is sampled, so the seam can be painted anew at high noise levels and the label stays true.
-    match_statistics: give the guide the unlabeled image's brightness around the anatomy, and its contrast.
+    match_statistics: give the guide the unlabeled image's brightness around the anatomy, place by place, and its mean
+    and spread under the mask.
     transfer_detail: put back the fine detail that the autoencoder loses; without effect on `paste`.
     restore_background: put the unlabeled image's own pixels back outside the mask, with a feathered seam.
     """
@@ -84,6 +85,8 @@ def synthesize(
     guides, masks, unlabeled = (rows.to(networks.device) for rows in (guide_images, guide_masks, unlabeled_images))
     schedule = networks.schedule
     anatomy_mask = dilate(downsample_mask(masks), recipe.dilation)  # G'
+    if recipe.match_statistics:
+        guides = match_brightness(guides, unlabeled, anatomy_mask)
 
     with torch.inference_mode(), FixedBatches(batch_size, before_call=partial(_stop_if, should_stop)) as batches:
         encode = partial(batches.run, networks.vae.encode)
@@ -129,7 +132,7 @@ def sample_seed(job_seed: int, guide_sha256: str, pool_image_sha256: str) -> int
 def _paste(unlabeled: Tensor, guides: Tensor, anatomy_mask: Tensor, recipe: Recipe) -> Tensor:
     """Copy-paste of pixels, in the very squares in which the other methods blend latents."""
     band = image_band(anatomy_mask)
-    foreground = match_statistics(guides, unlabeled, band, LATENT_PIXEL) if recipe.match_statistics else guides
+    foreground = match_statistics(guides, unlabeled, band) if recipe.match_statistics else guides
     return blend(unlabeled, foreground, band)
 
 
