@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cli.out import check_new
-from cli.pool import DEFAULT_URL, Url
+from cli.pool import DEFAULT_URL, Url, tell_all
 from cli.progress import progress
 
 app = typer.Typer(help="Jobs: imports, syntheses and evaluations.", no_args_is_help=True)
@@ -20,16 +20,12 @@ def list_(
     url: Url = DEFAULT_URL, as_json: Annotated[bool, typer.Option("--json", help="Print the jobs as JSON.")] = False
 ) -> None:
     """The jobs, the newest first: id, status, progress, time, kind."""
-    from cli.client import connect, listed
+    tell_all(url, "/jobs", as_json, _line)
 
-    with connect(url) as client:
-        jobs = list(listed(client, "/jobs"))
-    if as_json:
-        typer.echo(json.dumps(jobs))
-        return
-    for job in jobs:
-        far = f"{job['progress']['done']}/{job['progress']['total']}"
-        typer.echo(f"{job['id']}  {job['status']:10}  {far:>15}  {job['created_at'][:19]}Z  {job['kind']}")
+
+def _line(job: dict[str, Any]) -> str:
+    far = f"{job['progress']['done']}/{job['progress']['total']}"
+    return f"{job['id']}  {job['status']:10}  {far:>15}  {job['created_at'][:19]}Z  {job['kind']}"
 
 
 @app.command()

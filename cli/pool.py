@@ -1,7 +1,7 @@
 """`pansynth pool`: the unlabeled images."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,15 +60,7 @@ def list_(
     url: Url = DEFAULT_URL, as_json: Annotated[bool, typer.Option("--json", help="Print the pools as JSON.")] = False
 ) -> None:
     """The pools, and how many images each has."""
-    from cli.client import connect, listed
-
-    with connect(url) as client:
-        pools = list(listed(client, "/pools"))
-    if as_json:
-        typer.echo(json.dumps(pools))
-        return
-    for pool in pools:
-        typer.echo(f"{pool['image_count']:9,}  {pool['name']}")
+    tell_all(url, "/pools", as_json, lambda pool: f"{pool['image_count']:9,}  {pool['name']}")
 
 
 @app.command()
@@ -79,6 +71,16 @@ def delete(name: Annotated[str, typer.Argument(help="The pool.")], url: Url = DE
     with connect(url) as client:
         answer_of(client, "DELETE", pool_path(name))
     typer.echo(f"pool {name} is removed")
+
+
+def tell_all(url: str, path: str, as_json: bool, line: Callable[[dict[str, Any]], str]) -> None:
+    """Every item of the service's list at `path`: a line each, or all as JSON."""
+    from cli.client import connect, listed
+
+    with connect(url) as client:
+        found = list(listed(client, path))
+    for words in [json.dumps(found)] if as_json else map(line, found):
+        typer.echo(words)
 
 
 def import_files(client: "httpx.Client", name: str, files: "Sequence[File]", show: Show) -> dict[str, Any]:
