@@ -74,7 +74,7 @@ def claim_due(session: Session, *, now: datetime, limit: int, under_way: Sequenc
     for attempts, job in session.execute(query).all():
         values = {"attempts": attempts + 1, "due_at": now + timedelta(seconds=CLAIM_SECONDS)}
         due = Due(job.id, attempts + 1, job.webhook or "", f"msg_{job.id}", message(job))
-        if count[due.receiver] < EACH_AT_ONCE and _change(session, job.id, attempts, values):
+        if count[due.receiver] < EACH_AT_ONCE and _free(session, job.id) and _change(session, job.id, attempts, values):
             count[due.receiver] += 1
             claimed.append(due)
     return claimed
@@ -113,6 +113,12 @@ def message(job: Job) -> bytes:
     data = {"id": job.id, "kind": job.kind, "status": status, "links": job_links(job)}
     content = {"type": f"job.{status}", "timestamp": ended_at and ended_at.isoformat(), "data": data}
     return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _free(session: Session, job_id: str) -> bool:
+    """Lock the delivery, unless another claimer has: two that see them in another order would wait for each other."""
+    row = select(Delivery.job_id).where(Delivery.job_id == job_id).with_for_update(skip_locked=True)
+    return session.scalar(row) is not None
 
 
 def _change(session: Session, job_id: str, attempts: int, values: dict[str, Any]) -> bool:

@@ -5,6 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
+import pytest
+from sqlalchemy import text
+
 from app import jobs
 from app.database import Database, clock
 from app.schemas import WebhookBody
@@ -98,6 +101,17 @@ def test_each_goes_to_one_of_many_claimers(db: Database) -> None:
     with ThreadPoolExecutor(6) as threads:
         claimed = [taken.job_id for found in threads.map(lambda _: due(db), range(6)) for taken in found]
     assert sorted(claimed) == sorted(made)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_claimer_waits_for_no_other_which_might_wait_for_it(db: Database) -> None:
+    make_pool(db)
+    made = [ended(db).id for _ in range(3)]
+    with db.write() as one, db.write() as other:
+        other.execute(text("SET LOCAL lock_timeout = '1s'"))
+        (first,) = outbox.claim_due(one, now=LATER, limit=1)
+        rest = outbox.claim_due(other, now=LATER, limit=3)
+    assert [claimed.job_id for claimed in (first, *rest)] == made
 
 
 def test_a_claim_runs_out_and_then_its_holder_changes_nothing(db: Database) -> None:
