@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,7 +58,12 @@ def serve(
     )
     server = uvicorn.Server(config)
     app.state.is_stopping = lambda: server.should_exit  # event streams end, and their clients go to another API
-    server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+    # Once it has shut down the server raises Ctrl-C again: Python would then wait for the thread of a migration.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        server.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+    except SystemExit:  # its log says why
+        raise Failure(f"cannot listen on {host}:{port}; choose another --port, 0 for a free one") from None
 
 
 def _hold_many_connections() -> None:

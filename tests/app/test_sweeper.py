@@ -1,5 +1,6 @@
 """app/sweeper.py: what an API does by itself."""
 
+import signal
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,8 +72,9 @@ def test_an_api_that_stops_waits_for_the_transaction_in_hand(
         assert onlooker.execute("SELECT id FROM workers").fetchall() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_api_that_waits_for_anothers_migration_can_be_stopped(
-    postgres_url: str, broker_url: str, tmp_path: Path
+    postgres_url: str, broker_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     given = {"PANSYNTH_DATABASE_URL": postgres_url, "PANSYNTH_BROKER_URL": broker_url}
@@ -80,5 +82,5 @@ def test_an_api_that_waits_for_anothers_migration_can_be_stopped(
         migrating.execute(f"SELECT pg_advisory_xact_lock({database.MIGRATIONS_LOCK})")
         with started(pansynth("serve", "--port", "0"), given, tmp_path / "serve.log") as serving:
             until(lambda: onlooker.execute(waiting).fetchone() is not None)
-            serving.terminate()
+            serving.send_signal(number)
             serving.wait(10)

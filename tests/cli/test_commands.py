@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -281,6 +282,16 @@ def test_a_store_that_cannot_be_opened_is_told_by_its_setting(
     monkeypatch.setenv(f"PANSYNTH_{setting}", value)
     with pytest.raises(Failure, match=rf"^PANSYNTH_{setting}: .+$"):
         serve(port=0)
+
+
+def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = pansynth("serve", "--port", str(port), "--data-dir", str(tmp_path))
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last == f"pansynth: cannot listen on 127.0.0.1:{port}; choose another --port, 0 for a free one"
 
 
 @pytest.mark.parametrize(
