@@ -145,10 +145,9 @@ def dialect_of(session: Session) -> Any:
 
 
 def _connect_sqlite(address: URL) -> Engine:
-    if address.database and address.database != ":memory:":
-        file = Path(address.database)
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.touch(mode=0o600)  # SQLite would let everybody on the machine read it; its -wal and -shm follow suit
+    file = Path(address.database or "")
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.touch(mode=0o600)  # SQLite would let everybody on the machine read it; its -wal and -shm follow suit
     engine = create_engine(address, hide_parameters=HIDE)
 
     @event.listens_for(engine, "connect")

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     @classmethod
     def is_a_database(cls, url: str) -> str:
         try:
-            is_one = not url or make_url(url).drivername in DATABASES
+            is_one = not url or _is_shared(make_url(url))
         except (ArgumentError, ValueError):  # no URL at all; a port that is no number
             is_one = False
         if not is_one:
@@ -115,6 +115,12 @@ class Settings(BaseSettings):
 
     def blobs(self) -> str:
         return self.blob_url or f"file://{(self.data_dir / 'blobs').resolve()}"
+
+
+def _is_shared(database: URL) -> bool:
+    """SQLite's in memory is its process's own."""
+    in_memory = database.drivername == "sqlite" and database.database in (None, "", ":memory:")
+    return database.drivername in DATABASES and not in_memory
 
 
 def broker_socket(data_dir: Path) -> Path:

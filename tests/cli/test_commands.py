@@ -300,6 +300,8 @@ def test_a_port_that_is_taken_is_told_in_a_sentence(tmp_path: Path) -> None:
         ("DATABASE_URL", "nonsense"),
         ("DATABASE_URL", "mysql://clinic/pans"),
         ("DATABASE_URL", "postgresql://clinic:port/pans"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
         ("BLOB_URL", "nonsense"),
         ("BLOB_URL", "ftp://clinic/pans"),
         ("BLOB_URL", "s3://"),
