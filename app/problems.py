@@ -73,7 +73,8 @@ class Problem(Exception):
 
 
 def invalid(fields: Sequence[FieldError]) -> Problem:
-    """422 that names every wrong field at once."""
+    """422 that names every wrong field at once; one that the client named at length, by its beginning."""
+    fields = [FieldError(shown(error.field), error.detail) for error in fields]
     detail = " ".join(f"{error.field}: {error.detail}." for error in fields)
     return Problem(422, "invalid-input", detail, title="Some fields are not as they should be", fields=fields)
 
@@ -81,14 +82,14 @@ def invalid(fields: Sequence[FieldError]) -> Problem:
 def given_again(given: Mapping[str, Sequence[str]]) -> list[FieldError]:
     """What has several values and may have one: by name, all that were given."""
     return [
-        FieldError(shown(name), f"is given {len(values)} times; give it once")
+        FieldError(name, f"is given {len(values)} times; give it once")
         for name, values in given.items()
         if len(values) > 1
     ]
 
 
 def wrong_media_type(wanted: str, given: str) -> Problem:
-    detail = f"send the body as {wanted}, not as {given[:80] or 'a body without a type'}"
+    detail = f"send the body as {wanted}, not as {shown(given) or 'a body without a type'}"
     return Problem(415, "unsupported-media-type", detail, fields=[FieldError("Content-Type", detail)])
 
 
@@ -163,6 +164,8 @@ def wrong_field(item: Mapping[str, Any]) -> FieldError:
     if item["type"] == "json_invalid":
         return FieldError("body", f"is not JSON: {item['ctx']['error']}")
     if item["loc"] == ("body",):
+        if item["type"] == "string_unicode":
+            return FieldError("body", f"has a field whose name is no text: {shortened(item['input'])}; leave it out")
         return FieldError("body", "should be a JSON object")
     where = ".".join(str(part) for part in item["loc"][1:])
     return FieldError(where, in_words(item, "is no field of this request; leave it out"))

@@ -6,7 +6,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from app.downloads import client_has
-from app.problems import Problem
+from app.problems import Problem, shown
 from app.routes.router import Router
 from models import pixels
 
@@ -47,7 +47,7 @@ def icon() -> Response:
 def static_file(request: Request, name: str) -> Response:
     known = {path.name: path for path in STATIC.iterdir() if path.suffix in MEDIA_TYPES}
     if name not in known:
-        raise Problem(404, "not-found", f"there is no file {name[:80]!r} here")
+        raise Problem(404, "not-found", f"there is no file {shown(name)!r} here")
     content = known[name].read_bytes()
     etag = f'"{pixels.sha256(content)}"'
     headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache", "ETag": etag}

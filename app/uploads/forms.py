@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from app.problems import FieldError, given_again, in_words, invalid, shown
+from app.problems import FieldError, given_again, in_words, invalid
 from app.uploads.multipart import Form
 from app.webhooks.hosts import refusal
 
@@ -84,7 +84,7 @@ def wrong_texts(form: Form, file_fields: Sequence[str], lists: Sequence[str] = (
     """Texts given more than once, but for `lists`; and files in fields that take none."""
     wrong = given_again({name: texts for name, texts in form.texts.items() if name not in (*file_fields, *lists)})
     remedy = f"is not a file field; files go into {', '.join(file_fields)}"
-    return wrong + [FieldError(shown(name), remedy) for name in form.files if name not in file_fields]
+    return wrong + [FieldError(name, remedy) for name in form.files if name not in file_fields]
 
 
 def sent_as_text(form: Form, file_fields: Sequence[str]) -> list[FieldError]:
@@ -98,7 +98,7 @@ def plain_errors(error: ValidationError, known: tuple[str, ...]) -> list[FieldEr
     for item in error.errors(include_url=False):
         is_empty = item["input"] == "" and item["type"] != "extra_forbidden"
         words = "is empty; give it a value or leave it out" if is_empty else in_words(item, unknown)
-        found.append(FieldError(shown(str(item["loc"][0])), words))
+        found.append(FieldError(str(item["loc"][0]), words))
     return found
 
 

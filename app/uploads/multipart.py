@@ -139,9 +139,7 @@ def boundary_of(request: Request) -> bytes:
 def refuse_query(request: Request) -> None:
     """A parameter in the address would be ignored, and the job made with its default."""
     if given := request.query_params:
-        raise invalid(
-            [FieldError(shown(name), "stands in the address; send it as a field of the form") for name in given]
-        )
+        raise invalid([FieldError(name, "stands in the address; send it as a field of the form") for name in given])
 
 
 def refuse_by_content_length(request: Request, allowance: Allowance) -> None:
@@ -216,7 +214,7 @@ class FormReader:
         self.field = text_of(options[b"name"])
         if len(self.field) > MAX_NAME_LENGTH:  # at once: all names are kept, and 200 MB of them become 800
             detail = f"has a name of {len(self.field)} characters, which no field has; leave it out"
-            raise invalid([FieldError(shown(self.field), detail)])
+            raise invalid([FieldError(self.field, detail)])
         given = file_name_of(self.disposition, options)
         if given is not None:
             self.file_name = checked_name(self.field, given)
@@ -225,14 +223,14 @@ class FormReader:
             self.text_count += 1
         if self.file_count > MAX_FILES or self.text_count > MAX_TEXTS:
             limits = f"at most {MAX_FILES} files and {MAX_TEXTS} other fields fit in one request"
-            raise invalid([FieldError(shown(self.field), f"{limits}; send the rest in further requests")])
+            raise invalid([FieldError(self.field, f"{limits}; send the rest in further requests")])
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
         if self.file_name is not None:
             self.unwritten += data[start:end]
         elif len(self.text) + end - start > MAX_TEXT_BYTES:
             remedy = "shorten it; if it is to be a file, send it with a file name"
-            raise invalid([FieldError(shown(self.field), f"is longer than {MAX_TEXT_BYTES} bytes of text; {remedy}")])
+            raise invalid([FieldError(self.field, f"is longer than {MAX_TEXT_BYTES} bytes of text; {remedy}")])
         else:
             self.text += data[start:end]
 
@@ -292,7 +290,7 @@ def checked_name(field_name: str, given: str) -> str:
 
 
 def bad_name(field_name: str, given: str, remedy: str) -> Problem:
-    return invalid([FieldError(shown(field_name), f"the file name {shown(given)!r} {remedy}")])
+    return invalid([FieldError(field_name, f"the file name {shown(given)!r} {remedy}")])
 
 
 def malformed(reason: str) -> Problem:

@@ -54,6 +54,22 @@ def test_json_that_is_not_as_asked_is_refused_in_plain_words(client: httpx.Clien
             assert answer.json()["detail"] == "the body is not JSON in UTF-8, or it is nested too deeply"
 
 
+def test_a_field_whose_name_is_no_text_is_told_as_that(client: httpx.Client) -> None:
+    answer = client.post("/pools", content=b'{"\\ud800": 1}', headers={"Content-Type": "application/json"})
+    assert refused(answer) == {"body": r"has a field whose name is no text: '\ud800'; leave it out"}
+
+
+def test_a_name_as_long_as_a_body_is_not_repeated_whole(client: httpx.Client) -> None:
+    name = "n" * 25_000
+    for answer in (
+        client.post("/pools", json={"name": "a", name: 1}),
+        client.get("/pools", params={name: "1"}),
+        client.get("/pools", params=[(name, "1"), (name, "2")]),
+    ):
+        assert list(refused(answer)) == [f"{'n' * 60}..."]
+        assert len(answer.content) < 1000
+
+
 def test_json_under_another_name_is_told_which_name_to_bear(client: httpx.Client) -> None:
     answer = client.post(
         "/pools", content=b'{"name": "a"}', headers={"Content-Type": "application/x-www-form-urlencoded"}
