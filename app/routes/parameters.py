@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from app.errors import BadCursor, JobNotFound
 from app.problems import given_again, invalid
@@ -24,10 +24,17 @@ def checked_job_id(job_id: str) -> str:
     return job_id
 
 
+def checked_number(text: str) -> str:
+    """Python's own reading would find the same thing at `13`, `+13`, `13.0` and `1_3`."""
+    if not re.fullmatch("-?[0-9]+", text):
+        raise ValueError("should be digits")
+    return text
+
+
 PoolName = Annotated[str, Path(description="the pool's name")]
 JobId = Annotated[str, Path(description="the job's `id`"), AfterValidator(checked_job_id)]
-ImageId = Annotated[int, Path(description="`id` in the list of images")]
-SampleIndex = Annotated[int, Path(description="`index` in the list of samples")]
+ImageId = Annotated[int, BeforeValidator(checked_number), Path(description="`id` in the list of images")]
+SampleIndex = Annotated[int, BeforeValidator(checked_number), Path(description="`index` in the list of samples")]
 
 
 async def each_given_once(request: Request) -> None:

@@ -143,6 +143,14 @@ def test_an_unknown_image_is_not_found(client: httpx.Client, pool: str, image: s
     assert client.get(f"/pools/{pool}/images/{image}").status_code == 404
 
 
+@pytest.mark.parametrize("spelled", ["+{}", "{}.0", "0_{}"])
+def test_an_image_has_one_address(client: httpx.Client, pool: str, spelled: str) -> None:
+    image = client.get(f"/pools/{pool}/images").json()["items"][0]["id"]
+    assert client.get(f"/pools/{pool}/images/{image}").status_code == 200
+    answer = client.get(f"/pools/{pool}/images/{spelled.format(image)}")
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:pansynth:problem:not-found")
+
+
 def test_files_are_taken_in_for_an_import_job(client: httpx.Client, service: Service) -> None:
     files = [("images", (f"a{n}.png", bytes([n]), "image/png")) for n in range(3)]
     answer = client.post("/pools/default/images", files=files)
