@@ -83,6 +83,11 @@ def _notes(report: dict[str, Any]) -> str:
             "Wilcoxon signed-rank test over images, which does not know how much runs differ and is not corrected for "
             "the number of arms."
         )
+        if images == 1:
+            notes.append(
+                "A single test image does not tell how much images differ: no interval here says anything of others, "
+                "however narrow it is."
+            )
     return "\n\n".join([*notes, report["empty_masks"]])
 
 

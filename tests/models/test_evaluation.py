@@ -75,6 +75,13 @@ def test_the_interval_of_one_run_is_not_said_to_cover_others() -> None:
     assert "bootstrap over images alone" in one
 
 
+def test_the_interval_of_one_image_is_not_said_to_cover_others() -> None:
+    single = [replace(result, images=result.images[:1]) for result in RESULTS]
+    several, one = (report_markdown(build_report(results, {})) for results in (RESULTS, single))
+    words = "A single test image does not tell how much images differ"
+    assert words in one and words not in several
+
+
 def test_the_csv_has_a_line_per_arm_seed_and_image() -> None:
     rows = list(csv.DictReader(io.StringIO(report_csv(RESULTS))))
     assert len(rows) == 18
