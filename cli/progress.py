@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Show = Callable[..., None]  # show(done, total, label=...)
 
 LINE_SECONDS = 5.0
+SAME_SECONDS = 60.0
 PACE_SECONDS = 86_400.0  # an evaluation's arm takes minutes to hours, of which rich's own 30 s would see nothing
 SELDOM_SECONDS = 10.0
 
@@ -82,22 +83,28 @@ def _bar(label: str, console: "Console") -> Iterator[Show]:
 
 
 class _Lines:
-    """A line at every new label (new numbers make none), at the end, and otherwise no more than one in 5 s."""
+    """A line at every new label (new numbers make none), at the end, and otherwise no more than one in 5 s.
+
+    Where nothing changes, as while an evaluation's arm is trained, one a minute, which says for how long.
+    """
 
     def __init__(self, label: str) -> None:
         self.label = label
         self.said: tuple[str, int, int] | None = None
-        self.said_at = -math.inf
+        self.said_at = self.since = -math.inf
 
     def __call__(self, done: int, total: int, label: str | None = None) -> None:
         new = (label or self.label, done, total)
         now = time.monotonic()
         turned = self.said is None or _words(self.said[0]) != _words(new[0])
         complete = total > 0 and done == total
+        words = f"{new[0]} {done}/{total}" if total else new[0]
         if new != self.said and (turned or complete or now - self.said_at >= LINE_SECONDS):
-            counted = f" {done}/{total}" if total else ""
-            print(f"{new[0]}{counted}", file=sys.stderr, flush=True)
-            self.said, self.said_at = new, now
+            print(words, file=sys.stderr, flush=True)
+            self.said, self.said_at, self.since = new, now, now
+        elif new == self.said and now - self.said_at >= SAME_SECONDS:
+            print(f"{words} for {(now - self.since) / 60:.0f} min", file=sys.stderr, flush=True)
+            self.said_at = now
 
 
 def _words(label: str) -> str:

@@ -21,6 +21,19 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(capsys: pytest.Captu
     assert capsys.readouterr().err.splitlines() == ["sampling, 0 made anew 0/1000", "packaging 1000/1000"]
 
 
+def test_what_takes_minutes_is_told_to_go_on_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("cli.progress.time.monotonic", lambda: now)
+    with progress("queued") as show:
+        for second in range(0, 200):
+            now = float(second)
+            show(second // 150, 6, "arm")
+    lines = ["arm 0/6", "arm 0/6 for 1 min", "arm 0/6 for 2 min", "arm 1/6"]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
 class Terminal(TextIOWrapper):
     def __init__(self) -> None:
         super().__init__(BytesIO(), encoding="utf-8", write_through=True)
