@@ -37,6 +37,10 @@ class Away(Failure):
     """The service does not answer now; it may again in a moment."""
 
 
+class NotAdmitted(Failure):
+    """The service takes no such key, or none any more."""
+
+
 class Unopened:
     """A file for httpx, open only while a piece of it is read: a form may have more files than a process may open."""
 
@@ -126,7 +130,7 @@ def answer_of(
     if answer.status_code in GATEWAY:
         raise Away(f"{client.base_url}: {words_of(answer)}")
     if answer.status_code == httpx.codes.UNAUTHORIZED:
-        raise Failure(f"{client.base_url}: {words_of(answer)}; the commands take it from PANSYNTH_API_KEY")
+        raise NotAdmitted(f"{client.base_url}: {words_of(answer)}; the commands take it from PANSYNTH_API_KEY")
     if answer.next_request is not None:
         moved = str(answer.next_request.url).removesuffix(path)
         raise Failure(f"--url {client.base_url}: the service has moved to {moved}; give that")
@@ -266,7 +270,7 @@ def _label(job: Json) -> str:
 
 @contextmanager
 def saying_where(client: httpx.Client, job: Json) -> Iterator[None]:
-    """Says where the job is when Ctrl-C, as Interrupted, or a service that is away ends the command."""
+    """Says where the job is when Ctrl-C, as Interrupted, a service that is away or a revoked key ends the command."""
     verb = "is" if job["status"] in ENDED else "goes on"
     again = "sends what is lacking" if job["kind"] == "pool_import" else "takes it up"
     where = f"the job {verb} at {str(client.base_url).rstrip('/')}{job['links']['self']}"
@@ -275,8 +279,8 @@ def saying_where(client: httpx.Client, job: Json) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {where}") from None
-    except Away as away:
-        raise Failure(f"{away}; {where}") from away
+    except (Away, NotAdmitted) as failure:
+        raise Failure(f"{failure}; {where}") from failure
 
 
 def download(client: httpx.Client, path: str, out: Path, show: Show) -> None:
@@ -329,7 +333,8 @@ def _fetch(client: httpx.Client, path: str, part: Path, show: Show) -> str | Non
                 raise Away(f"GET {path}: status {answer.status_code}")
             if not answer.is_success:
                 answer.read()
-                raise Failure(f"GET {path}: {words_of(answer)}")
+                kind = NotAdmitted if answer.status_code == httpx.codes.UNAUTHORIZED else Failure
+                raise kind(f"GET {path}: {words_of(answer)}")
             stated = _stated_sha256(answer)
             resumed = answer.status_code == httpx.codes.PARTIAL_CONTENT
             coming = int(answer.headers.get("Content-Length", 0))

@@ -251,6 +251,19 @@ def test_a_service_that_stays_away_does_not_take_the_jobs_address_with_it(monkey
         wait(client, {"id": "7", "kind": "synthesis", "status": "running", "links": {"self": "/jobs/7"}}, quiet)
 
 
+@pytest.mark.parametrize("status", ["running", "succeeded"])
+def test_a_key_that_is_revoked_meanwhile_does_not_take_the_jobs_address_with_it(tmp_path: Path, status: str) -> None:
+    job = {"id": "7", "kind": "synthesis", "status": status, "links": {"self": "/jobs/7"}}
+    transport = httpx.MockTransport(lambda _: httpx.Response(401, json={"detail": "the key was revoked"}))
+    where = "goes on" if status == "running" else "is"
+    with (
+        httpx.Client(base_url="http://pans:8000", transport=transport) as client,
+        pytest.raises(Failure, match=f"the key was revoked.*; the job {where} at http://pans:8000/jobs/7;"),
+        client_module.saying_where(client, wait(client, job, quiet)),
+    ):
+        download(client, "/jobs/7/dataset", tmp_path / "d.zip", quiet)
+
+
 def test_a_download_whose_content_is_not_what_was_promised_is_thrown_away(tmp_path: Path) -> None:
     with server(sha256="0" * 64) as (client, _), pytest.raises(Failure, match="was promised"):
         download(client, "/dataset", tmp_path / "d.zip", quiet)
