@@ -28,8 +28,8 @@ class Vae(nn.Module):
     def __init__(self, autoencoder: AutoencoderKL, patch_size: int, mean: Tensor, scale: Tensor) -> None:
         """`mean` and `scale` (C,) of the raw posterior means over the training set.
 
-        Raises ValueError for an autoencoder of colours, for latents that have not an eighth of the image's size, and
-        for a scale that is not above 0.
+        Raises ValueError for an autoencoder of colours, for latents that have not an eighth of the image's size, for
+        another number of channels, and for a scale that is not above 0.
         """
         super().__init__()
         channels = autoencoder.config.in_channels
@@ -38,6 +38,11 @@ class Vae(nn.Module):
             raise ValueError(
                 f"the autoencoder takes {channels} channels, and its latents have 1/{shrink} of the image's size; "
                 f"with patches of {patch_size} x {patch_size} give one of {patch_size**2} channels and 1/{LATENT_PIXEL}"
+            )
+        count = autoencoder.config.latent_channels
+        if not mean.shape == scale.shape == (count,):
+            raise ValueError(
+                f"mean and scale of the latents are {(*mean.shape,)} and {(*scale.shape,)}; give {count} numbers each"
             )
         if not (scale > 0).all():  # all that is encoded would be nan, and no pool image like any guide
             raise ValueError(f"the scale of the latents is {scale.tolist()}; give one above 0 for every channel")

@@ -7,7 +7,8 @@ NAME/training_latents.safetensors   sketches of the training images, see `models
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,11 +76,11 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
     channels = manifest["latent"]["channels"]
     if unet.config.in_channels != channels:
         raise WeightsError(
-            f"the denoiser of {folder} takes {unet.config.in_channels} latent channels, its VAE has {channels}"
+            f"the denoiser of {folder} takes {unet.config.in_channels} latent channels, its VAE has {channels!r}"
         )
     device = torch.device(device)
     denoiser = Denoiser(unet).to(device).eval().requires_grad_(False)
-    latent = torch.zeros(1, channels, *LATENT_SIZE, device=device)
+    latent = torch.zeros(1, unet.config.in_channels, *LATENT_SIZE, device=device)
     settle(denoiser, latent, torch.ones(1, dtype=torch.int64, device=device))
     return Networks(
         name=manifest["name"],
@@ -160,7 +161,8 @@ def read_schedule(manifest: dict[str, Any]) -> Schedule:
     schedule = manifest["schedule"]
     if schedule["kind"] != "linear":
         raise WeightsError(f"noise schedule {schedule['kind']!r} is not known; only 'linear' is")
-    return Schedule.linear(schedule["timesteps"], schedule["beta_start"], schedule["beta_end"])
+    with _as_manifest_says(schedule):
+        return Schedule.linear(schedule["timesteps"], schedule["beta_start"], schedule["beta_end"])
 
 
 def _read_vae(folder: Path, manifest: dict[str, Any]) -> Vae:
@@ -168,7 +170,17 @@ def _read_vae(folder: Path, manifest: dict[str, Any]) -> Vae:
     autoencoder = AutoencoderKL.from_pretrained(
         folder / "vae", use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True
     )
-    return Vae(autoencoder, latent["patch_size"], torch.tensor(latent["mean"]), torch.tensor(latent["scale"]))
+    with _as_manifest_says(latent):
+        return Vae(autoencoder, latent["patch_size"], torch.tensor(latent["mean"]), torch.tensor(latent["scale"]))
+
+
+@contextmanager
+def _as_manifest_says(entry: dict[str, Any]) -> Iterator[None]:
+    """WeightsError for what can be made of no such entry: somebody has edited it."""
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"the manifest's entry {entry} cannot be used: {error}") from error
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
@@ -197,7 +209,11 @@ def read_json(folder: Path) -> tuple[dict[str, Any], bytes]:
         raise WeightsError(f"{folder} holds no weights: there is no manifest.json in it") from None
     except ValueError as error:
         raise WeightsError(f"{path} is not JSON: {error}") from None
-    return manifest if isinstance(manifest, dict) else {}, raw
+    manifest = manifest if isinstance(manifest, dict) else {}
+    files = manifest.get("files", {})
+    if not isinstance(files, dict) or not all(isinstance(facts, dict) for facts in files.values()):
+        raise WeightsError(f"{path}: `files` is to hold an object for every file, with its sha256")
+    return manifest, raw
 
 
 def verify_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:

@@ -137,8 +137,7 @@ def draw_crop(image: Images, random: np.random.Generator) -> NDArray[np.float32]
 
 def latent_statistics(autoencoder: Any, images: Images, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every latent channel over `images` (N, 256, 512) uint8: (C,), (C,) float32."""
-    count = autoencoder.config.latent_channels
-    raw = Vae(autoencoder, PATCH, torch.zeros(count), torch.ones(count)).to(device)
+    raw = _raw(autoencoder, device)
     latents = torch.cat([encode(raw, images[start : start + 8], device) for start in range(0, len(images), 8)])
     return latents.mean((0, 2, 3)), latents.std((0, 2, 3))
 
@@ -146,13 +145,19 @@ def latent_statistics(autoencoder: Any, images: Images, device: torch.device) ->
 @torch.inference_mode()
 def _restored(autoencoder: Any, images: Images, device: torch.device) -> Images:
     """Images (N, 256, 512) uint8 after a round trip, one at a time."""
-    vae = Vae(autoencoder, PATCH, torch.zeros(1), torch.ones(1)).to(device)
+    vae = _raw(autoencoder, device)
     restored = []
     for image in images:
         with autocast(device):
             decoded = vae.decode(vae.encode(to_images(image[None], device)))
         restored.append(from_unit(decoded[0, 0].float().cpu().numpy()))
     return np.stack(restored)
+
+
+def _raw(autoencoder: Any, device: torch.device) -> Vae:
+    """Its latents as they are."""
+    count = autoencoder.config.latent_channels
+    return Vae(autoencoder, PATCH, torch.zeros(count), torch.ones(count)).to(device)
 
 
 def psnr(restored: Images, image: Images) -> float:

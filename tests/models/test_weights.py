@@ -165,6 +165,33 @@ def test_what_a_manifest_lacks_is_named(weights: Path, entry: str) -> None:
         load_networks(weights, "cpu")
 
 
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("latent.channels", "4"),
+        ("latent.patch_size", "8"),
+        ("latent.patch_size", 4),
+        ("latent.mean", "0, 0, 0, 0"),
+        ("latent.mean", [None] * 4),
+        ("latent.mean", [0.0] * 3),
+        ("latent.scale", [0.0] * 4),
+        ("schedule.timesteps", "1000"),
+        ("schedule.timesteps", 0),
+        ("schedule.beta_end", None),
+        ("files", None),
+        ("files", ["vae/config.json"]),
+        ("files", {"vae/config.json": "0123"}),
+    ],
+)
+def test_what_a_hand_has_made_of_a_manifest_is_refused_in_words(weights: Path, entry: str, value: object) -> None:
+    manifest = json.loads((weights / "manifest.json").read_text())
+    *outer, key = entry.split(".")
+    (manifest[outer[0]] if outer else manifest)[key] = value
+    (weights / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match=key if outer else "`files` is to hold an object for every file"):
+        load_networks(weights, "cpu")
+
+
 def test_weights_without_a_denoiser_say_how_to_train_it(tmp_path: Path) -> None:
     save_vae(tmp_path / "half", Vae(build_autoencoder(4, width=64), 8, torch.zeros(4), torch.ones(4)), {})
     with pytest.raises(WeightsError, match="pansynth train denoiser --data FOLDER --out "):
