@@ -17,7 +17,7 @@ from models.evaluation import ORACLE, REFERENCE, ArmResult, build_report, run_ar
 from models.labeled_sets import Sets, Show
 from models.phantoms import PLAIN
 from models.report import report_csv, report_markdown, report_png
-from models.segmenter import Labeled
+from models.segmenter import BACKBONES, Labeled, pretrained_sha256
 from models.sharing import alone, each_once, whole
 from models.training.checkpoint import Checkpoint
 from models.training.segmenter import SegmenterPlan
@@ -91,6 +91,8 @@ def reproduce(
     """
     weights = {"name": networks.name, "sha256": networks.sha256}
     stated = {"protocol": asdict(protocol), "weights": weights, "data_sha256": sets.sha256()}
+    if (backbone := protocol.plan.backbone) not in BACKBONES:
+        stated["backbone_sha256"] = pretrained_sha256(Path(backbone))
     _same_run(folder, stated, arms)
     guides, pool, test = sets.guides, sets.pool, sets.test
     make_samples(folder / "synthetic", networks, guides, pool, _wanted(arms), show, batch_size)

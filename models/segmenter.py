@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.utils import logging
 
+from models.pixels import file_sha256, sha256
 from models.precision import autocast
 from models.tensors import to_images
 
@@ -160,6 +161,12 @@ def build_segmenter(backbone: str = "b0", seed: int = 0) -> Segmenter:
         if any(name.startswith("segformer.") for name in told["missing_keys"]):  # it would begin at random
             raise ValueError(f"backbone {backbone!r} lacks weights of a SegFormer's encoder; give one that is whole")
         return Segmenter(network).float()  # from half precision, too, as `pansynth train region` writes
+
+
+def pretrained_sha256(folder: Path) -> str:
+    """Of the files that `build_segmenter` reads in a folder."""
+    read = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    return sha256("".join(map(file_sha256, read)).encode())
 
 
 def learning_rate(backbone: str) -> float:

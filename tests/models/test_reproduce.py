@@ -10,6 +10,7 @@ from models.labeled_sets import Sets, phantom_sets
 from models.phantoms import PLAIN
 from models.quality import dilated_mask
 from models.reproduce import Arm, Protocol, _sources, reproduce
+from models.segmenter import build_segmenter
 from models.synthesis import Recipe
 from models.training.segmenter import SegmenterPlan
 from models.ways import Way, make_samples
@@ -74,3 +75,18 @@ def test_an_arm_of_more_samples_than_a_folder_was_begun_with_is_refused(sets: Se
             begin(top_k)
     with pytest.raises(ValueError, match="begun with 2 samples of each guide, arm 'top 3, paste' takes 3"):
         begin(3)
+
+
+def test_a_run_does_not_go_on_with_other_weights_in_its_backbones_folder(sets: Sets, tmp_path: Path) -> None:
+    networks = load_networks(make_tiny_weights(tmp_path / "weights"), "cpu")
+    backbone = tmp_path / "backbone"
+
+    def run(seed: int) -> None:
+        build_segmenter("tiny", seed).network.save_pretrained(backbone)
+        protocol = Protocol(2, 4, 1, (1,), 1, (0,), SegmenterPlan(str(backbone), 1, 1))
+        reproduce(tmp_path / "run", networks, protocol, [Arm("real", real=True)], sets, lambda *_: None)
+
+    run(0)
+    run(0)
+    with pytest.raises(ValueError, match="other sizes, data or weights"):
+        run(1)
