@@ -9,13 +9,14 @@ from typing import Any, cast
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.tables import Base
 
-AWAY = (OperationalError, InterfaceError, TimeoutError)  # what is raised where the database does not answer
+# What is raised where the database does not answer; InternalError by a PostgreSQL that is read-only for now.
+AWAY = (OperationalError, InterfaceError, InternalError, TimeoutError)
 HIDE = True  # errors go to the logs, and a statement's values hold the names of files
 WRITING = {"pansynth_writing": True}
 # A PostgreSQL server that has vanished is given up within a minute; by TCP's own rules that may take two hours. What

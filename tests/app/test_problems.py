@@ -3,9 +3,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, make_url
 
-from app import errors
+from app import database, errors
 from app.problems import DOMAIN_ERRORS, from_domain
 from app.service import Service
 from app.settings import Settings
@@ -111,6 +111,18 @@ def test_a_database_that_is_away_is_503_and_comes_back(settings: Settings) -> No
         assert answer.status_code == 503
         assert "Retry-After" in answer.headers
         assert "database" in answer.json()["detail"]
+
+
+def test_a_database_that_is_read_only_for_now_is_503(settings: Settings, postgres_url: str, tmp_path: Path) -> None:
+    """As a standby is while another server takes over, or one that its provider found too full."""
+    database.migrate(postgres_url)
+    read_only = make_url(postgres_url).update_query_dict({"options": "-c default_transaction_read_only=on"})
+    given = {"database_url": read_only.render_as_string(hide_password=False), "data_dir": tmp_path}
+    with serving(settings.model_copy(update=given)) as served:
+        answer = served.client.post("/pools", json={"name": "a"})
+        assert served.client.get("/pools").status_code == 200
+    assert answer.status_code == 503
+    assert "database" in answer.json()["detail"]
 
 
 def test_a_job_is_accepted_while_the_broker_is_away(
