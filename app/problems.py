@@ -15,7 +15,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from kombu.exceptions import OperationalError as BrokerError
 from obstore.exceptions import BaseError as BlobError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -128,13 +127,11 @@ DOMAIN_ERRORS: dict[type[errors.PansynthError], tuple[int, str, *tuple[str, ...]
     errors.IdempotencyConflict: (422, "idempotency-conflict", "Idempotency-Key"),
     errors.BadCursor: (422, "bad-cursor", "cursor"),
     errors.BlobMissing: (404, "blob-missing"),
-    errors.BlobDamaged: (503, "blob-damaged"),
     errors.DecoderAway: (503, "decoder-away"),
 }
 
 STORES: dict[type[Exception], str] = {
     **dict.fromkeys(database.AWAY, "the database"),
-    BrokerError: "the message broker",
     BlobError: "the blob store",
 }
 

@@ -52,22 +52,24 @@ def metrics(service: HouseDep) -> Response:
         return Response(service.metrics.text(session), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
+Check = Callable[[Service], str | None]  # what is wrong, in words
+
+
 def look(service: Service) -> list[FieldError]:
     """What is missing."""
     return [FieldError(name, words) for name, check in CHECKS.items() if (words := failure(check, service))]
 
 
-def failure(check: Callable[[Service], None], service: Service) -> str | None:
+def failure(check: Check, service: Service) -> str | None:
     """What is wrong in words; an outage of any kind is an answer here, not an error."""
     try:
-        check(service)
+        return check(service)
     except Exception as error:
         words = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no answer'}"
         if not service.settings.api_keys_required:
             return words
         log.warning("not ready: %s", words)  # it may name hosts and users, and anybody may ask
         return "no answer; the API's log says more"
-    return None
 
 
 def check_store(service: Service) -> None:
@@ -80,10 +82,11 @@ def check_broker(service: Service) -> None:
     broker.ping(service.celery)
 
 
-def check_worker(service: Service) -> None:
+def check_worker(service: Service) -> str | None:
     with service.database.read() as session:
-        if not live_workers(session, clock(session)):
-            raise LookupError("no worker has given a sign of life lately; start one with `pansynth worker`")
+        if live_workers(session, clock(session)):
+            return None
+    return "no worker has given a sign of life lately; start one with `pansynth worker`"
 
 
-CHECKS: dict[str, Callable[[Service], None]] = {"store": check_store, "broker": check_broker, "worker": check_worker}
+CHECKS: dict[str, Check] = {"store": check_store, "broker": check_broker, "worker": check_worker}

@@ -84,6 +84,14 @@ def test_it_names_what_is_missing(client: httpx.Client) -> None:
     assert "Retry-After" in answer.headers
 
 
+def test_a_worker_that_is_missing_is_told_in_words_also_where_keys_are_asked_for(
+    client: httpx.Client, guarded: Served
+) -> None:
+    words = "no worker has given a sign of life lately; start one with `pansynth worker`"
+    for asked in (client, guarded.client):
+        assert asked.get("/readyz").json()["errors"] == [{"field": "worker", "detail": words}]
+
+
 @pytest.mark.parametrize("year", [2020, 2099])  # long ago, and before the clock was set back
 def test_an_old_sign_of_life_is_none(client: httpx.Client, service: Service, year: int) -> None:
     give_sign_of_life(service, [])

@@ -95,7 +95,7 @@ def test_a_large_body_is_refused_where_none_is_expected_whatever_it_calls_itself
 
 
 def test_every_error_of_the_domain_has_its_status() -> None:
-    internal = {errors.PansynthError, errors.LeaseLost, errors.LastingError, errors.UnusableInput}
+    internal = {errors.PansynthError, errors.BlobDamaged, errors.LeaseLost, errors.LastingError, errors.UnusableInput}
     for kind in vars(errors).values():
         if isinstance(kind, type) and issubclass(kind, errors.PansynthError) and kind not in internal:
             assert kind in DOMAIN_ERRORS
