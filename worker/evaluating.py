@@ -52,7 +52,7 @@ def train_arm(place: Workplace, lease: Lease) -> int:
     saved = b"".join(place.blobs.stream(checkpoint)) if goes_on else None  # up to 1 GB
     if saved is None:  # a later turn has the same images
         made_of = [] if synthesis is None else _made_of(place, lease, synthesis)
-        _check_leaks(test, names, sources, made_of)
+        _check_leaks(lease, test, names, sources, made_of)
     lease.check()
     began = time.monotonic()
     turn_seconds = min(max(TURN_SECONDS, TURN_PER_READING * (began - started)), LONGEST_TURN_SECONDS)
@@ -121,13 +121,15 @@ def _read_synthesis(place: Workplace, job_id: str) -> _Synthesis:
         return _Synthesis(job, queries.guides(session, job_id), session.scalars(queries.made(job_id)).all())
 
 
-def _check_leaks(test: Labeled, names: Sequence[str], sources: Mapping[str, Labeled], made_of: Sequence[Known]) -> None:
+def _check_leaks(
+    lease: Lease, test: Labeled, names: Sequence[str], sources: Mapping[str, Labeled], made_of: Sequence[Known]
+) -> None:
     """No test image may be nearly one that is trained on; the door has compared sha256 alone. Raises UnusableInput."""
-    used = [
-        known(f"{source} image {number}", image)
-        for source, labeled in sources.items()
-        for number, image in enumerate(labeled.images)
-    ]
+    used: list[Known] = []
+    for source, labeled in sources.items():
+        for number, image in enumerate(labeled.images):
+            lease.check()  # of 100,000 samples that takes minutes
+            used.append(known(f"{source} image {number}", image))
     tested = [known(name, image) for name, image in zip(names, test.images, strict=True)]
     if found := leaks(tested, [*used, *made_of]):
         raise UnusableInput(

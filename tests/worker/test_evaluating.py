@@ -246,7 +246,8 @@ def test_an_arm_whose_checkpoint_cannot_be_read_is_begun_anew(
 
 @pytest.fixture
 def story(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a worker does: " " it asks for its lease, "r" it reads a blob, "s" it scores an image, "c" it compares."""
+    """What a worker does: " " it asks for its lease, "r" it reads a blob, "k" it takes an image's signature, "s" it
+    scores an image, "c" it compares arms."""
     done: list[str] = []
 
     def noted(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -258,6 +259,7 @@ def story(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Lease, "over", noted(" ", Lease.over))
     monkeypatch.setattr(Blobs, "get", noted("r", Blobs.get))
+    monkeypatch.setattr(evaluating, "known", noted("k", evaluating.known))
     monkeypatch.setattr(evaluation, "scores", noted("s", evaluation.scores))
     monkeypatch.setattr(evaluation, "compare", noted("c", evaluation.compare))
     return done
@@ -272,8 +274,8 @@ def test_the_lease_is_asked_for_again_and_again_while_images_are_read_and_scored
     monkeypatch.setattr(reading, "READ_AHEAD", 2)
     assert work(place)
     told = "".join(story)
-    assert told.count("r") > 6 and told.count("s") == 2
-    assert max(map(len, told.split())) <= 2, "one that reads or scores thousands would be taken to hang"
+    assert told.count("r") > 6 and told.count("k") > 6 and told.count("s") == 2
+    assert max(map(len, told.split())) <= 3, "one that has thousands of images would be taken to hang"
 
 
 def test_the_lease_is_asked_for_again_and_again_while_arms_are_compared(
