@@ -7,8 +7,6 @@ BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite autoincre
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -144,23 +142,3 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "position"),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("uploads")
-    op.drop_index("steps_to_do", "steps")
-
-    op.drop_table("steps")
-    op.drop_table("samples")
-    op.drop_table("pool_latents")
-    op.drop_index("ix_idempotency_keys_job_id", "idempotency_keys")
-
-    op.drop_table("idempotency_keys")
-    op.drop_table("guides")
-    op.drop_table("pool_images")
-    op.drop_index("jobs_by_status", "jobs")
-    op.drop_index("jobs_by_age", "jobs")
-
-    op.drop_table("jobs")
-    op.drop_table("workers")
-    op.drop_table("pools")

@@ -8,8 +8,6 @@ NAMED = {"uq": "%(table_name)s_%(column_0_name)s_key", "pk": "%(table_name)s_pke
 
 revision = "0003"
 down_revision = "0002"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -65,29 +63,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_audit_at", "audit", ["at"])
-
-
-def downgrade() -> None:
-    """Refused by the database where two tenants' pools or idempotency keys have one name."""
-    op.drop_index("ix_audit_at", "audit")
-    op.drop_table("audit")
-    op.drop_table("key_usage")
-    op.drop_table("api_keys")
-
-    with op.batch_alter_table("idempotency_keys", naming_convention=NAMED) as keys:
-        keys.drop_constraint("idempotency_keys_pkey", type_="primary")
-        keys.create_primary_key("idempotency_keys_pkey", ["key"])
-        keys.drop_column("tenant")
-
-    op.drop_index("jobs_by_age", "jobs")
-    op.create_index("jobs_by_age", "jobs", ["created_at", "id"])
-    op.drop_column("jobs", "api_key")
-    op.drop_column("jobs", "tenant")
-
-    with op.batch_alter_table("pools", naming_convention=NAMED) as pools:
-        pools.drop_constraint("pools_tenant_name_key", type_="unique")
-        pools.create_unique_constraint("pools_name_key", ["name"])
-        pools.drop_column("tenant")
 
 
 def tenant() -> sa.Column[str]:

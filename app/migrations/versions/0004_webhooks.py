@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -23,10 +21,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id"),
     )
     op.create_index("deliveries_due", "deliveries", ["status", "due_at"])
-
-
-def downgrade() -> None:
-    op.drop_index("deliveries_due", "deliveries")
-    op.drop_table("deliveries")
-    op.drop_column("workers", "figures")
-    op.drop_column("jobs", "webhook")

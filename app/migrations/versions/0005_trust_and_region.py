@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0005"
 down_revision = "0004"
-branch_labels = None
-depends_on = None
 
 JSON = sa.JSON(none_as_null=True)
 
@@ -19,16 +17,3 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("redrawn", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("guides", sa.Column("crop", JSON, nullable=True))
     op.add_column("pool_images", sa.Column("crop", JSON, nullable=True))
-
-
-def downgrade() -> None:
-    for table, column in (
-        ("pool_images", "crop"),
-        ("guides", "crop"),
-        ("jobs", "redrawn"),
-        ("jobs", "dropped"),
-        ("samples", "dropped"),
-        ("samples", "redraws"),
-        ("samples", "spares"),
-    ):
-        op.drop_column(table, column)

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0006"
 down_revision = "0005"
-branch_labels = None
-depends_on = None
 
 REJECTED = sa.text("outcome = 'rejected'")
 
@@ -22,10 +20,3 @@ def upgrade() -> None:
     for column, outcome in (("stored", "stored"), ("failed", "rejected")):
         counted = f"SELECT count(*) FROM uploads WHERE uploads.job_id = jobs.id AND outcome = '{outcome}'"
         op.execute(f"UPDATE jobs SET {column} = ({counted}) WHERE kind = 'pool_import'")
-
-
-def downgrade() -> None:
-    op.drop_index("uploads_rejected", "uploads")
-    for name in ("failed", "stored"):
-        op.drop_column("jobs", name)
-    op.drop_column("samples", "failure")

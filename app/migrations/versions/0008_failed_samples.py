@@ -5,15 +5,9 @@ from alembic import op
 
 revision = "0008"
 down_revision = "0007"
-branch_labels = None
-depends_on = None
 
 FAILED = sa.text("failure IS NOT NULL")
 
 
 def upgrade() -> None:
     op.create_index("samples_failed", "samples", ["job_id", "position"], sqlite_where=FAILED, postgresql_where=FAILED)
-
-
-def downgrade() -> None:
-    op.drop_index("samples_failed", "samples")

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0009"
 down_revision = "0008"
-branch_labels = None
-depends_on = None
 
 INDEXES = {
     "jobs_by_turn": ["turn"],
@@ -19,9 +17,3 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("turn", sa.BigInteger(), server_default="0", nullable=False))
     for name, columns in INDEXES.items():
         op.create_index(name, "jobs", columns)
-
-
-def downgrade() -> None:
-    for name in INDEXES:
-        op.drop_index(name, "jobs")
-    op.drop_column("jobs", "turn")

@@ -4,8 +4,6 @@ from alembic import op
 
 revision = "0011"
 down_revision = "0010"
-branch_labels = None
-depends_on = None
 
 INDEXES = {"samples_by_image": "image_sha256", "samples_by_mask": "mask_sha256"}
 
@@ -13,8 +11,3 @@ INDEXES = {"samples_by_image": "image_sha256", "samples_by_mask": "mask_sha256"}
 def upgrade() -> None:
     for name, column in INDEXES.items():
         op.create_index(name, "samples", [column])
-
-
-def downgrade() -> None:
-    for name in INDEXES:
-        op.drop_index(name, "samples")
