@@ -322,7 +322,8 @@ def delete_job(session: Session, job_id: str) -> None:
         first = "wait" if job.status == "cancelling" else "cancel it and wait"
         raise JobRunning(f"job {job_id} is {job.status}; {first} for its end before deleting it")
     if user := queries.syntheses_in_use(session).get(job_id):
-        raise JobInUse(f"evaluation {user} trains on the samples of job {job_id}; wait for its end or cancel it first")
+        remedy = "wait for the evaluation's end or cancel it first"
+        raise JobInUse(f"evaluation {user} trains on the samples of job {job_id}; {remedy}")
     session.execute(delete(Job).where(Job.id == job_id))
 
 

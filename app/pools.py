@@ -110,7 +110,7 @@ def delete(session: Session, name: str) -> str:
     pool = lock(session, name, shared=False)
     busy = session.scalars(select(Job.id).where(Job.pool_id == pool.id, Job.status.in_(ACTIVE)).limit(3)).all()
     if busy:
-        raise PoolInUse(f"pool {name!r} is used by job {', '.join(busy)}; wait for it to end or cancel it")
+        raise PoolInUse(f"pool {name!r} is used by job {', '.join(busy)}; wait for the end of each or cancel it")
     session.delete(pool)
     return keys.of_pool(pool.id)
 

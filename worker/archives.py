@@ -83,7 +83,7 @@ def why_not(entry: zipfile.ZipInfo, max_bytes: int) -> str | None:
     if entry.compress_type not in _METHODS:
         return "compressed in a way that is not read here; pack it as a plain zip (deflate)"
     if entry.file_size > max_bytes:
-        return f"{entry.file_size:,} bytes, {max_bytes:,} are allowed"
+        return f"{entry.file_size:,} bytes, {max_bytes:,} are allowed; scale it down"
     return None
 
 

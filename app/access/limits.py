@@ -58,7 +58,7 @@ def wrong_top_k(caller: Caller, top_k: int, guides: int) -> list[FieldError]:
     allowed = caller.limits.max_samples_per_day
     if allowed is None or top_k * guides <= allowed:
         return []
-    remedy = "choose a smaller one, send fewer guides, or ask for a key with higher limits"
+    remedy = "choose a smaller top_k, send fewer guides, or ask for a key with higher limits"
     asked = f"is {top_k}, which makes {top_k * guides} samples, and max_samples_per_day of this key is {allowed}"
     return [FieldError("top_k", f"{asked}; {remedy}")]
 

@@ -42,7 +42,7 @@ def wrong_files(form: Form) -> list[FieldError]:
         detail = f"{given}; send one mask per image, in the same order"
         wrong.append(FieldError("mask", detail))
     if counts["image"] > MAX_GUIDES:
-        wrong.append(FieldError("image", f"{counts['image']} files, at most {MAX_GUIDES} fit in one job"))
+        wrong.append(FieldError("image", f"{counts['image']} files, at most {MAX_GUIDES} fit in one job; send fewer"))
     return wrong
 
 

@@ -156,7 +156,7 @@ def test_sets_of_more_than_a_thousand_images_are_refused_before_any_is_read(
 ) -> None:
     fields = ("real_image", "real_mask", "test_image", "test_mask")
     found = refused(send(client, synthesis, [(field, ("a.png", b"x", "image/png")) for field in fields] * 1001))
-    assert found == dict.fromkeys(("real_image", "test_image"), "1001 files, at most 1000 fit in one job")
+    assert found == dict.fromkeys(("real_image", "test_image"), "1001 files, at most 1000 fit in one job; send fewer")
 
 
 def test_a_synthesis_cannot_be_deleted_while_an_evaluation_trains_on_it(client: httpx.Client, synthesis: str) -> None:
