@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.out import check_new
+from cli.out import check_new_file
 from cli.pool import DEFAULT_URL, Url, tell_all
 from cli.progress import progress
 
@@ -67,7 +67,7 @@ def download(
     from cli.client import connect, download, job_path
     from cli.dataset import verify
 
-    check_new(out)
+    check_new_file(out)
     with connect(url) as client, progress("dataset") as show:
         download(client, f"{job_path(job_id)}/dataset", out, lambda done, total: show(done, total, "bytes"))
     count = verify(out)

@@ -28,8 +28,21 @@ def only_training(out: Path) -> Iterator[None]:
         yield
 
 
-def check_new(out: Path) -> None:
+def check_new_file(out: Path) -> None:
     """Raises Failure where `out` is there already or could not be written: now, not when the work is done."""
+    if not out.absolute().parent.is_dir():
+        raise Failure(f"--out {out}: the folder {out.parent} is not there; make it first")
+    _check_new(out)
+
+
+def check_new_folder(out: Path) -> None:
+    """As `check_new_file`, but folders above may be missing; also where the one that `filled` begins with is there."""
+    _check_new(out)
+    if (aside := _aside(out)).exists():
+        raise Failure(f"{aside} is there already, perhaps left by a command that was killed; remove it")
+
+
+def _check_new(out: Path) -> None:
     if out.exists():
         raise Failure(f"--out {out} is there already; choose another name or remove it")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
@@ -37,13 +50,6 @@ def check_new(out: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise Failure(f"--out {out}: {folder} cannot be written ({error.strerror}); choose another folder") from None
-
-
-def check_new_folder(out: Path) -> None:
-    """As `check_new`, also where something is in the place in which `filled` is to make the folder."""
-    check_new(out)
-    if (aside := _aside(out)).exists():
-        raise Failure(f"{aside} is there already, perhaps left by a command that was killed; remove it")
 
 
 @contextmanager

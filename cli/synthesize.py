@@ -9,7 +9,7 @@ import typer
 
 from cli.failure import Failure
 from cli.labeled import Pair, labeled_files, labeled_pairs
-from cli.out import check_new
+from cli.out import check_new_file
 from cli.pool import DEFAULT_URL, Url
 from cli.progress import Show, progress
 
@@ -146,6 +146,4 @@ def _check(guides: Sequence[Pair], out: Path) -> None:
         for path in pair:
             if not path.is_file():
                 raise Failure(f"{path}: no such file")
-    if not out.absolute().parent.is_dir():
-        raise Failure(f"--out {out}: no such folder; make it first")
-    check_new(out)
+    check_new_file(out)

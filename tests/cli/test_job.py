@@ -53,3 +53,6 @@ def test_a_dataset_is_fetched_by_its_job(served: Served, tmp_path: Path) -> None
     assert (tmp_path / "d.zip").read_bytes() == (tmp_path / "made.zip").read_bytes()
     again = job(served, "download", made, "--out", tmp_path / "d.zip")
     assert isinstance(again.exception, Failure) and "is there already" in str(again.exception)
+    nowhere = job(served, "download", made, "--out", tmp_path / "new" / "d.zip")
+    assert isinstance(nowhere.exception, Failure)
+    assert str(nowhere.exception).endswith(f"the folder {tmp_path / 'new'} is not there; make it first")
