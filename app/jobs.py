@@ -363,7 +363,7 @@ def step_done(session: Session, job: Job, step: Step) -> int:
 
 
 def end_job(session: Session, job: Job, status: str, why: str | None = None, http_status: int = 500) -> None:
-    """A job that has ended has no stage and no steps. why: of one that failed, which becomes an RFC 9457 problem."""
+    """A job that has ended has no stage and no steps. why: it failed, in words that become an RFC 9457 problem."""
     if why is not None:
         kind = "urn:pansynth:problem:job-failed"
         job.error = {"type": kind, "title": "The job failed", "status": http_status, "detail": why}

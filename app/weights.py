@@ -54,7 +54,7 @@ def list_weights(settings: Settings) -> dict[str, Weights]:
 
 
 def read_weights(manifest: Path) -> Weights | None:
-    """None of a region finder's (`models.region`): it lies beside the weights, and is none that a job could name."""
+    """None where it is a region finder's (`models.region`): that lies beside the weights, and no job can name it."""
     raw = manifest.read_bytes()
     content = json.loads(raw)
     if content.get("kind") == "region":

@@ -19,7 +19,7 @@ class MadeSamples:
     """
 
     def __init__(self, database: Database, job: Job, before_page: Callable[[], None]) -> None:
-        """before_page: may stop an iteration by raising, which takes minutes over a million.
+        """before_page: may stop an iteration by raising; over a million samples one takes minutes.
 
         Raises LastingError unless every sample is made, was dropped, or could not be made.
         """

@@ -26,7 +26,7 @@ class Row:
     caption: str
 
 
-def preview_png(rows: Sequence[Row], own_masks: bool = False) -> bytes:
+def preview_png(rows: Sequence[Row], own_masks: bool) -> bytes:
     """A sheet of three columns, a row per sample, as PNG; the same rows give the same bytes.
 
     own_masks: the samples' labels are their own, not their guides'.
