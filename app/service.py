@@ -19,6 +19,8 @@ from app.settings import Settings
 from app.uploads.decoders import Decoders
 from app.uploads.turns import Turns
 
+TAKEN_IN_AT_ONCE = 20  # uploads; half of the threads are left to all other requests
+
 
 @dataclass(frozen=True)
 class Service:
@@ -30,6 +32,7 @@ class Service:
     decoders: Decoders
     turns: Turns  # at the decoders
     event_threads: CapacityLimiter  # of all event streams
+    taking_in_threads: CapacityLimiter  # of all uploads on their way to the stores, which may hang
     wake_thread: CapacityLimiter  # of all wake-ups: a broker that hangs takes 10 s for each
     callers: Callers
     caller: Caller = ANYBODY
@@ -48,6 +51,7 @@ def make_service(settings: Settings) -> Service:
         decoders=decoders,
         turns=Turns(len(decoders)),
         event_threads=CapacityLimiter(events.THREADS),
+        taking_in_threads=CapacityLimiter(TAKEN_IN_AT_ONCE),
         wake_thread=CapacityLimiter(1),
         callers=Callers(settings, opened),
     )

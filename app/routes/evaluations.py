@@ -45,7 +45,9 @@ async def evaluate(request: Request, service: ServiceDep, idempotency_key: Idemp
         put = partial(put_images, service, [*real, *test])
         real_rows, test_rows = ([image.row for image in images] for images in (real, test))
         submit = partial(evaluations.submit_evaluation, real=real_rows, test=test_rows, parameters=parameters)
-        return await to_thread.run_sync(take_in, service, put, form.size, webhook, known, submit)
+        return await to_thread.run_sync(
+            take_in, service, put, form.size, webhook, known, submit, limiter=service.taking_in_threads
+        )
 
 
 def check_named(service: Service, syntheses: list[str], idempotency_key: str | None) -> None:

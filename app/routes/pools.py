@@ -103,7 +103,9 @@ async def import_images(
     allowance = await to_thread.run_sync(upload_allowance, service, idempotency_key)
     async with read_form(request, allowance) as form:
         given = parse_import(form, service.settings.webhook_hosts)
-        return await to_thread.run_sync(take_in_files, service, name, form, given, idempotency_key)
+        return await to_thread.run_sync(
+            take_in_files, service, name, form, given, idempotency_key, limiter=service.taking_in_threads
+        )
 
 
 def require_pool(service: Service, name: str, idempotency_key: str | None) -> None:

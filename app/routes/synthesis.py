@@ -53,7 +53,9 @@ async def synthesize(request: Request, service: ServiceDep, idempotency_key: Ide
         known = (idempotency_key, fingerprint(parameters, guides, webhook)) if idempotency_key else None
         put = partial(put_images, service, guides)
         submit = partial(jobs.submit_synthesis, guides=[guide.row for guide in guides], parameters=parameters)
-        return await to_thread.run_sync(take_in, service, put, form.size, webhook, known, submit)
+        return await to_thread.run_sync(
+            take_in, service, put, form.size, webhook, known, submit, limiter=service.taking_in_threads
+        )
 
 
 def check_named(service: Service, parameters: dict[str, Any], guides: int, idempotency_key: str | None) -> None:

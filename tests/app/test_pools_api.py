@@ -1,15 +1,18 @@
 import io
+import socket
 import tracemalloc
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from app.blobs import RETRIES
 from app.service import Service
 from app.settings import Settings
-from tests.serving import fill_pool, guide_files, serving, stored, submit
+from tests.serving import answer_of, fill_pool, guide_files, head, serving, stored, submit
 
 
 def test_the_default_pool_is_there_from_the_first_start(client: httpx.Client) -> None:
@@ -185,6 +188,26 @@ def test_a_large_file_flows_through_the_api_and_is_never_held_whole(
         (blob,) = (key for key in served.service.blobs.list(f"jobs/{answer.json()['id']}"))
         assert served.service.blobs.get(blob) == large.read_bytes()
     assert peak < size / 2
+
+
+def test_while_the_store_hangs_uploads_wait_for_it_and_nobody_else(
+    settings: Settings, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = b'--xyz\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\nx\r\n--xyz--\r\n'
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setitem(RETRIES, "max_retries", 0)
+        given = settings.model_copy(update={"data_dir": tmp_path, "blob_url": s3_url})
+        served = stack.enter_context(serving(given))
+        uploads = []
+        for _ in range(45):  # more than there are threads
+            uploads.append(stack.enter_context(socket.create_connection(("127.0.0.1", served.port), timeout=20)))
+            uploads[-1].sendall(head(f"Content-Length: {len(part)}", "/pools/default/images") + part)
+        silent.accept()[0].close()
+        assert served.client.get("/jobs").json()["items"] == []
+        silent.close()
+        assert {answer_of(upload).partition("\n")[0] for upload in uploads} == {"HTTP/1.1 503 Service Unavailable"}
 
 
 def test_an_archive_is_taken_in_as_it_is(client: httpx.Client, service: Service) -> None:
