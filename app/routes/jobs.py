@@ -213,7 +213,8 @@ def made_sample(session: Session, job_id: str, index: int) -> tuple[Job, Sample,
 
 def prospect(job: Job) -> str:
     """Whether what a job has not made is worth waiting for."""
-    return "it never will be" if has_ended(job) else f"wait for it, /jobs/{job.id}/events tells"
+    hopeless = has_ended(job) or job.status == "cancelling"
+    return "it never will be" if hopeless else f"wait for it, /jobs/{job.id}/events tells"
 
 
 def has_ended(job: Job) -> bool:

@@ -209,6 +209,18 @@ def test_a_job_that_is_being_cancelled_is_to_be_waited_for(client: httpx.Client,
     assert "cancelling; wait for its end" in answer.json()["detail"]
 
 
+def test_what_a_job_that_is_being_cancelled_has_not_made_is_not_to_be_waited_for(
+    client: httpx.Client, service: Service, pool: str
+) -> None:
+    job = submit(client, pool)
+    plan(service, pool, 2)
+    claim(service)
+    client.post(job["links"]["cancel"])
+    for made in (job["links"]["dataset"], f"{job['links']['samples']}/0/image"):
+        told = client.get(made).json()["detail"]
+        assert "is cancelling, " in told and told.endswith("it never will be")
+
+
 def test_jobs_are_listed_newest_first_by_kind_and_status(client: httpx.Client, pool: str) -> None:
     first, second = submit(client, pool), submit(client, pool)
     imported = client.post(f"/pools/{pool}/images", files={"images": ("a.png", b"x")}).json()
