@@ -99,7 +99,7 @@ def finished(session: Session, syntheses: Sequence[str]) -> list[Job]:
         if (job := found.get(synthesis)) is None or job.kind != "synthesis" or job.status != "succeeded"
     ]
     if unfinished:
-        raise NotFinished(f"{'; '.join(unfinished)}; name jobs of GET /jobs?kind=synthesis")
+        raise NotFinished(f"{'; '.join(unfinished)}; name jobs of GET /jobs?kind=synthesis&status=succeeded")
     if cropped := [synthesis for synthesis in syntheses if found[synthesis].parameters.get("region") == CROP]:
         raise CroppedGuides(
             f"the guides of synthesis {', '.join(cropped)} are cropped, and an evaluation's real and test images are "

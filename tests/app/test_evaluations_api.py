@@ -133,6 +133,7 @@ def test_every_job_that_cannot_be_evaluated_is_named_at_once_and_before_the_imag
     assert list(found) == ["synthesis"]
     assert f"'{running}' is not a finished synthesis: it is of kind evaluation, and queued" in found["synthesis"]
     assert f"'{'0' * 32}' is not a finished synthesis: there is none" in found["synthesis"]
+    assert found["synthesis"].endswith("name jobs of GET /jobs?kind=synthesis&status=succeeded")
     assert synthesis not in found["synthesis"]
 
 
