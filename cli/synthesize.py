@@ -144,6 +144,8 @@ def _guides(images: list[Path], masks: list[Path], labeled: Path | None) -> list
 def _check(guides: Sequence[Pair], out: Path) -> None:
     for pair in guides:
         for path in pair:
+            if path.is_dir():
+                raise Failure(f"{path}: it is a folder; give a file of it, or a folder of all guides as --labeled")
             if not path.is_file():
                 raise Failure(f"{path}: no such file")
     check_new_file(out)

@@ -253,6 +253,7 @@ def test_no_thread_spins_unless_the_user_says_otherwise(
         ("--labeled guides --image a.png", "--labeled and --image; give the folder of all guides, or the files"),
         ("--labeled guides", "guides: it needs the folders images/ and masks/"),
         ("--image a.png --mask b.png", "a.png: no such file"),
+        ("--image .. --mask ..", r"\.\.: it is a folder; give a file of it, or a folder of all guides as --labeled"),
     ],
 )
 def test_guides_that_are_not_there_or_given_twice_are_told(guides: str, words: str) -> None:
