@@ -131,7 +131,8 @@ def train_denoiser(
     try:
         vae, schedule = load_vae(out)
     except WeightsError as error:
-        raise Failure(f"{error}; the VAE comes first: pansynth train vae --data {data} --out {out}") from None
+        train = next_command("pansynth", "train", "vae", "--data", data, "--out", out)
+        raise Failure(f"{error}; the VAE comes first; {train}") from None
     with in_words(), joined(device) as own, _at_work("denoiser", out) as show:
         plan = Plan(Budget(steps, minutes), batch, learning_rate, seed)
         with first_alone(own):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def load_region(folder: Path) -> Segmenter:
     """The region finder in `folder`, on the CPU, in float32. Raises WeightsError."""
     manifest, _ = read_json(folder)
     if manifest.get("kind") != KIND or set(manifest.get("files", ())) != set(FILES):
-        train = f"pansynth train region --data FOLDER --out {folder}"
+        train = f"pansynth train region --data FOLDER --out {quote(str(folder))}"
         raise WeightsError(f"{folder} holds no region finder; train one: {train}")
     verify_files(folder, manifest["files"])
     network = SegformerForSemanticSegmentation(SegformerConfig.from_json_file(folder / FILES[0]))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ def load_networks(folder: Path, device: torch.device | str) -> Networks:
     for name in REQUIRED:
         if name not in manifest["files"]:
             net = name.split("/")[0]
-            train = f"pansynth train {net} --data FOLDER --out {folder}"
+            train = f"pansynth train {net} --data FOLDER --out {quote(str(folder))}"
             raise WeightsError(f"weights {folder.name!r} lack {name}; train it: {train}")
     verify_files(folder, manifest["files"])
     unet = UNet2DModel.from_pretrained(
