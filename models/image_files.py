@@ -30,6 +30,7 @@ _OTHERS = {
     b"%PDF": "PDF",
     b"PK\x03\x04": "zip",
 }
+_FIRST_GROUPS = (b"\2\0", b"\x08\0")  # of a DICOM file's elements, and of those that travel without a file
 _READ = "PNG, JPEG, TIFF, BMP or DICOM"
 _ORIENTATION, _PHOTOMETRIC, _TILE_WIDTH, _TILE_LENGTH = 0x0112, 262, 322, 323  # EXIF and TIFF tags
 _CEILINGS = [(1 << bits) - 1 for bits in (8, 10, 12, 14, 16)]
@@ -62,6 +63,10 @@ def _reader(data: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
         if data.startswith(signature):
             remedy = "unpack it and send the images" if kind == "zip" else "save it as PNG"
             raise UnsupportedImage(f"the file is a {kind} file; {remedy}")
+    if data[:2] in _FIRST_GROUPS and data[3:4] == b"\0":
+        raise UnsupportedImage(
+            "the file seems to be DICOM without its header (DICM at byte 128); export it anew, or as PNG"
+        )
     if not data:
         raise NotAnImage(f"the file is empty (0 bytes); send a {_READ} file")
     raise NotAnImage(f"the file ({len(data):,} bytes) is not an image; send a {_READ} file")
@@ -77,7 +82,7 @@ def _check_header(image: ImageFile.ImageFile, kind: str, max_pixels: int) -> Non
                 f"{max_pixels:,} are taken; save it without tiles"
             )
     if getattr(image, "is_animated", False):
-        raise UnsupportedImage(f"the {kind} file holds several pictures; save the one radiograph alone")
+        raise UnsupportedImage(f"the {kind} file holds several pictures; save the one that is meant by itself")
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -203,6 +203,7 @@ def not_images() -> dict[str, Upload]:
         "dicom bomb": Upload(dicom_file(dicom_dataset(gradient(), Rows=30_000, Columns=30_000)), TooManyPixels),
         "icon": Upload(_png(gradient(16, 16)), TooFewPixels),
         "dicom without pixels": Upload(_dicom_without_pixels(), UnsupportedImage),
+        "dicom without its header": Upload(dicom[132:], UnsupportedImage),
         "dicom in lossless jpeg": Upload(_dicom_in(JPEGLosslessSV1), UnsupportedImage),
         "deflated dicom": Upload(_dicom_in(DeflatedExplicitVRLittleEndian), UnsupportedImage),
         "dicom with its bits at the upper end": Upload(
