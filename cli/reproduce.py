@@ -82,7 +82,7 @@ def table1(
     from cli.phantoms import looks_of
     from models.labeled_sets import SEEDS_APART, folder_sets, phantom_sets
     from models.phantoms import LOOKS
-    from models.reproduce import reproduce
+    from models.reproduce import check_run, reproduce
     from models.weights import load_networks
     from worker.devices import use_device
     from worker.networks import batch_size
@@ -113,6 +113,8 @@ def table1(
         counts = (protocol.guides, protocol.pool, protocol.test)
         pool_has_truth = own is None or all(mask is not None for _, mask in own[1])
         arms = _chosen(_arms(protocol, pool_has_truth), row)
+        if own is None:  # how many images of folders count is known when they have been read
+            check_run(out, networks, protocol, arms)
         with progress("table 1") as show:
             sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show, out / "phantoms")
             if left_out := protocol.pool - len(sets.pool):

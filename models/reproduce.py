@@ -89,11 +89,10 @@ def reproduce(
     Returns the report of these arms and seeds; the folder may hold more. Raises ValueError if it holds a run of another
     protocol, other data or other weights.
     """
-    weights = {"name": networks.name, "sha256": networks.sha256}
-    stated = {"protocol": asdict(protocol), "weights": weights, "data_sha256": sets.sha256()}
-    if (backbone := protocol.plan.backbone) not in BACKBONES:
-        stated["backbone_sha256"] = pretrained_sha256(Path(backbone))
-    _same_run(folder, stated, arms)
+    stated = {**_stated(networks, protocol), "data_sha256": sets.sha256()}
+    (folder / "arms").mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        _write(folder / "run.json", json.dumps(_run_with(folder, stated, arms), indent=2) + "\n")
     guides, pool, test = sets.guides, sets.pool, sets.test
     make_samples(folder / "synthetic", networks, guides, pool, _wanted(arms), show, batch_size)
     runs = [(arm, seed) for arm in arms for seed in protocol.seeds]
@@ -126,29 +125,38 @@ def _wanted(arms: Sequence[Arm]) -> dict[Way, int]:
     return wanted
 
 
-def _same_run(folder: Path, stated: Mapping[str, Any], arms: Sequence[Arm]) -> None:
-    """A folder belongs to one protocol: its numbers must be comparable. Only arms and seeds may be added later.
+def check_run(folder: Path, networks: Networks, protocol: Protocol, arms: Sequence[Arm]) -> None:
+    """Raises ValueError as `reproduce` does, before there are sets: phantoms may take minutes and a gigabyte."""
+    _run_with(folder, _stated(networks, protocol), arms)
 
-    And no arm that takes more samples of each guide than were made for those before it.
+
+def _stated(networks: Networks, protocol: Protocol) -> dict[str, Any]:
+    stated: dict[str, Any] = {"protocol": asdict(protocol), "weights": {"name": networks.name, "sha256": networks.sha256}}
+    if (backbone := protocol.plan.backbone) not in BACKBONES:
+        stated["backbone_sha256"] = pretrained_sha256(Path(backbone))
+    return stated
+
+
+def _run_with(folder: Path, stated: Mapping[str, Any], arms: Sequence[Arm]) -> dict[str, Any]:
+    """What run.json is to hold: a folder belongs to one protocol, whose numbers must be comparable. Only arms and seeds
+    may be added later, and no arm that takes more samples of each guide than were made for those before it.
     """
     now = json.loads(json.dumps({**stated, "arms": {arm.name: asdict(arm) for arm in arms}}))
     del now["protocol"]["seeds"]
     wanted = now.pop("arms")
     path = folder / "run.json"
-    (folder / "arms").mkdir(parents=True, exist_ok=True)
-    with alone(folder):
-        before = json.loads(path.read_text()) if path.exists() else {**now, "arms": {}}
-        known = before.pop("arms")
-        if before != now or any(known.get(name, arm) != arm for name, arm in wanted.items()):
-            raise ValueError(f"{folder} holds a run with other sizes, data or weights; choose another folder")
-        for arm in wanted.values():
-            made = max((other["top_k"] for other in known.values() if other["way"] == arm["way"]), default=arm["top_k"])
-            if arm["top_k"] > made:
-                raise ValueError(
-                    f"{folder} was begun with {made} samples of each guide, arm {arm['name']!r} takes {arm['top_k']}; "
-                    "choose another folder"
-                )
-        _write(path, json.dumps({**now, "arms": {**known, **wanted}}, indent=2) + "\n")
+    before = json.loads(path.read_text()) if path.exists() else {**now, "arms": {}}
+    known = before.pop("arms")
+    if {**before, **now} != before or any(known.get(name, arm) != arm for name, arm in wanted.items()):
+        raise ValueError(f"{folder} holds a run with other sizes, data or weights; choose another folder")
+    for arm in wanted.values():
+        made = max((other["top_k"] for other in known.values() if other["way"] == arm["way"]), default=arm["top_k"])
+        if arm["top_k"] > made:
+            raise ValueError(
+                f"{folder} was begun with {made} samples of each guide, arm {arm['name']!r} takes {arm['top_k']}; "
+                "choose another folder"
+            )
+    return {**now, "arms": {**known, **wanted}}
 
 
 def _plan(protocol: Protocol, sources: Mapping[str, Labeled], real: int, seed: int) -> SegmenterPlan:

@@ -75,6 +75,9 @@ def test_a_smoke_run_writes_every_row_and_a_second_one_only_what_is_missing(tmp_
 
     with pytest.raises(Failure, match="other sizes, data or weights"):
         run(out, weights, "--control-top-k", "1")
+    with pytest.raises(Failure, match="other sizes, data or weights"):
+        run(out, weights, "--test", "4")
+    assert not list((out / "phantoms").glob("*-4-*")), "they would be drawn for nothing"
 
 
 def test_rows_and_seeds_may_be_added_to_a_run_and_a_neighbouring_run_shares_no_phantom(
