@@ -21,9 +21,10 @@ def verdict(report: dict[str, Any]) -> str:
     count = real["training_images"]["real"]
     lines = [
         _answer(best["name"], dice, images, alone),
-        f"Your {count} labeled images alone reach a Dice of {alone:.3f}, with synthetic ones {together:.3f}: "
+        f"Your {count} labeled {'image alone reaches' if count == 1 else 'images alone reach'} a Dice of {alone:.3f}, "
+        f"with synthetic ones {together:.3f}: "
         f"{dice['difference']:+.3f} (95 % interval {dice['low']:+.3f} to {dice['high']:+.3f}{_p(dice['p'])}; "
-        f"{images} test images, {runs} training run{'s' * (runs != 1)} each).",
+        f"{images} test image{'s' * (images != 1)}, {runs} training run{'s' * (runs != 1)} each).",
     ]
     if len(others) > 1:
         lines.append(
@@ -42,7 +43,7 @@ def _answer(name: str, dice: dict[str, Any], images: int, alone: float) -> str:
             "give it more --steps."
         )
     if images < LEAST_IMAGES:
-        return f"It cannot be told: {images} test image{'s' * (images != 1)} say nothing sure of others."
+        return f"It cannot be told: {images} test image{' says' if images == 1 else 's say'} nothing sure of others."
     if dice["low"] > 0:
         return f"Yes: synthetic data help here, most with {setting}."
     if dice["high"] < 0:

@@ -54,9 +54,16 @@ def test_too_little_to_judge_by_is_said(few: dict[str, int]) -> None:
     assert "little to judge by" in verdict(report((0.05, 0.01, 0.09), **few))
 
 
-@pytest.mark.parametrize("images", [1, 5])
-def test_a_few_test_images_tell_nothing(images: int) -> None:
-    assert verdict(report((0.05, 0.04, 0.06), images=images)).startswith(f"It cannot be told: {images} test image")
+@pytest.mark.parametrize(("images", "words"), [(1, "1 test image says nothing"), (5, "5 test images say nothing")])
+def test_a_few_test_images_tell_nothing(images: int, words: str) -> None:
+    assert verdict(report((0.05, 0.04, 0.06), images=images)).startswith(f"It cannot be told: {words}")
+
+
+def test_one_labeled_image_and_one_test_image_are_not_many() -> None:
+    told = report((0.05, 0.04, 0.06), images=1)
+    told["arms"][0]["training_images"]["real"] = 1
+    words = verdict(told)
+    assert "Your 1 labeled image alone reaches a Dice of 0.500, with synthetic" in words and "; 1 test image, " in words
 
 
 @pytest.mark.parametrize("dice", [(0.0, 0.0, 0.0), (0.5, 0.4, 0.6)])
