@@ -132,7 +132,8 @@ def put_uploads(service: Service, files: Sequence[UploadedFile], archives: Seque
     for archive in archives:
         with archive.open() as content:
             if not zipfile.is_zipfile(content):
-                raise invalid([FieldError("archive", f"{archive.name!r} is not a zip file; send a zip of images")])
+                told = f"{archive.name!r} is not a zip file, or was cut short; send a whole zip of images"
+                raise invalid([FieldError("archive", told)])
             content.seek(0)
             service.blobs.put_file(keys.archive(job_id), content)
 
