@@ -131,7 +131,8 @@ def check_run(folder: Path, networks: Networks, protocol: Protocol, arms: Sequen
 
 
 def _stated(networks: Networks, protocol: Protocol) -> dict[str, Any]:
-    stated: dict[str, Any] = {"protocol": asdict(protocol), "weights": {"name": networks.name, "sha256": networks.sha256}}
+    weights = {"name": networks.name, "sha256": networks.sha256}
+    stated: dict[str, Any] = {"protocol": asdict(protocol), "weights": weights}
     if (backbone := protocol.plan.backbone) not in BACKBONES:
         stated["backbone_sha256"] = pretrained_sha256(Path(backbone))
     return stated

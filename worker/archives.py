@@ -18,6 +18,7 @@ MAX_UPLOADS = 20  # times the limit of an upload, unpacked
 MAX_READ = 300 * MAX_FILES  # bytes at once: a table of contents of that many files, names and all
 NAME_LENGTH = 255
 PIECE = 1 << 20
+_OF_WINDOWS = ("thumbs.db", "desktop.ini")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks others in one go, to any size
 
 
@@ -51,8 +52,10 @@ def open_archive(file: BinaryIO, max_upload_bytes: int) -> Iterator[tuple[zipfil
 
 
 def _is_clutter(entry: zipfile.ZipInfo) -> bool:
+    """What is no file, and what systems put beside files."""
     path = _path(entry)
-    return entry.filename.endswith(("/", "\\")) or "__MACOSX" in path.parts or path.name.startswith(".")
+    of_a_system = "__MACOSX" in path.parts or path.name.startswith(".") or path.name.lower() in _OF_WINDOWS
+    return entry.filename.endswith(("/", "\\")) or of_a_system
 
 
 def _path(entry: zipfile.ZipInfo) -> PureWindowsPath:

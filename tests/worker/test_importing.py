@@ -182,6 +182,8 @@ def test_an_archive_whose_folders_end_with_backslashes_brings_its_images(
         ("set\\deep\\", b""),
         ("set\\deep\\a.png", png(radiographs[0])),
         ("set\\.DS_Store", b"clutter"),
+        ("set\\Thumbs.db", b"clutter"),
+        ("desktop.ini", b"clutter"),
     ]
     job_id = send_archive(place, archive(entries))
     work_off(place)
