@@ -179,6 +179,12 @@ def finish(service: Service, pool: str, top_k: int, dataset: bytes, failed: int 
     return packaging.job_id
 
 
+def figures(client: httpx.Client) -> dict[str, float]:
+    """What /metrics tells, by name and labels."""
+    lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
 def stored(service: Service) -> tuple[dict[str, int], set[str]]:
     """Everything there is: rows by table, and the blobs' keys."""
     with service.database.read() as session:

@@ -1,4 +1,4 @@
-"""Waiting for what other threads and processes do, on a machine that may be busy."""
+"""Other processes, and waiting for what they and other threads do, on a machine that may be busy."""
 
 import time
 from collections.abc import Callable
@@ -12,6 +12,11 @@ def until(true: Callable[[], object], seconds: float = 120.0, said: Callable[[],
     while not true():
         assert time.monotonic() < end, said()
         time.sleep(0.02)
+
+
+def decoder_processes() -> set[psutil.Process]:
+    """The children of this process that decode uploads."""
+    return {child for child in psutil.Process().children() if "app.uploads.decoder_process" in child.cmdline()}
 
 
 def is_alive(process: psutil.Process) -> bool:

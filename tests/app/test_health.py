@@ -15,13 +15,19 @@ from app.monitoring.figures import Figures
 from app.service import Service
 from app.settings import Settings
 from app.tables import Worker
-from tests.serving import WORKER, Served, answer_of, claim, give_sign_of_life, make_sample, plan, serving, submit
+from tests.serving import (
+    WORKER,
+    Served,
+    answer_of,
+    claim,
+    figures,
+    give_sign_of_life,
+    make_sample,
+    plan,
+    serving,
+    submit,
+)
 from tests.waiting import until
-
-
-def figures(client: httpx.Client) -> dict[str, float]:
-    lines = [line for line in client.get("/metrics").text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
 def test_it_is_alive(client: httpx.Client) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from app.presets import PRESETS
@@ -16,6 +15,7 @@ from app.settings import Settings
 from models import pixels
 from tests import bad_files
 from tests.serving import fill_pool, guide_files, refused, serving, stored, submit, write_weights
+from tests.waiting import decoder_processes
 
 Part = tuple[str, tuple[str, bytes, str]]
 
@@ -369,15 +369,12 @@ def test_a_pool_as_large_as_top_k_is_enough(client: httpx.Client, service: Servi
 
 
 def test_an_api_that_stops_waits_for_no_file_and_has_it_sent_again(settings: Settings, tmp_path: Path) -> None:
-    def decoders() -> set[psutil.Process]:
-        return {child for child in psutil.Process().children() if "app.uploads.decoder_process" in child.cmdline()}
-
-    others = decoders()
+    others = decoder_processes()
     with ThreadPoolExecutor(1) as threads:
         with serving(settings.model_copy(update={"data_dir": tmp_path})) as served:
             fill_pool(served.service, "held", 3)
             submit(served.client, "held")
-            for decoder in decoders() - others:
+            for decoder in decoder_processes() - others:
                 decoder.suspend()
             url = f"http://127.0.0.1:{served.port}/synthesize"
             given = {"data": {"pool": "held", "top_k": "1"}, "files": guide_files(), "timeout": 300}
@@ -387,4 +384,4 @@ def test_an_api_that_stops_waits_for_no_file_and_has_it_sent_again(settings: Set
             began = time.monotonic()
         assert time.monotonic() - began < 30
         assert sent.result().status_code == 503
-    assert decoders() == others
+    assert decoder_processes() == others

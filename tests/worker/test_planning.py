@@ -2,7 +2,6 @@
 
 import io
 import os
-import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from app.tables import PoolImage, PoolLatent, Sample
 from models import pixels
 from models.phantoms import Phantom
 from models.synthesis import sample_seed
+from tests.full_disk import no_file_above
 from tests.tiny import make_tiny_weights
 from tests.worker_service import (
     claim,
@@ -256,13 +256,8 @@ def test_a_cached_shard_that_a_power_cut_spoiled_is_fetched_again(
 def test_a_shard_for_which_there_is_no_room_leaves_nothing(place: Workplace, pool: str, tmp_path: Path) -> None:
     model = sha256_of(place, "default")
     (key, *_) = place.blobs.list(keys.latents(pool, model, "x").removesuffix("x.npy"))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            index._fetch(place, key, Path(key).stem, tmp_path / "cache" / "shard.npy")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with pytest.raises(OSError, match="File too large"), no_file_above(1000):
+        index._fetch(place, key, Path(key).stem, tmp_path / "cache" / "shard.npy")
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -21,7 +21,7 @@ from app.uploads.decoder import ROOT, Decoder, Limits, is_answer
 from models import pixels
 from models.image_errors import ImageError
 from tests.bad_files import disc, encode, gradient, png_bomb, tiff_bomb
-from tests.waiting import is_alive, until
+from tests.waiting import decoder_processes, is_alive, until
 
 GOOD = encode(gradient().astype(np.uint8))
 MASK = encode(disc().astype(np.uint8))
@@ -29,7 +29,7 @@ MAX_PIXELS = 60_000_000
 SIDE = 7700
 ENOUGH = 2 << 30
 IN_THE_MIDDLE = 200 << 20  # bytes that a child holds about half-way through `large`
-OTHERS: list[psutil.Process] = []
+OTHERS: set[psutil.Process] = set()
 
 
 @cache
@@ -47,20 +47,16 @@ def decoder_with(limits: Limits | None = None) -> Iterator[Decoder]:
     made.close()
 
 
-def decoders() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "app.uploads.decoder_process" in child.cmdline()]
-
-
 @pytest.fixture(autouse=True)
 def others() -> Iterator[None]:
     """The decoders of services that other tests of this process keep."""
-    OTHERS[:] = decoders()
+    OTHERS.update(decoder_processes())
     yield
     OTHERS.clear()
 
 
-def children() -> list[psutil.Process]:
-    return [child for child in decoders() if child not in OTHERS]
+def children() -> set[psutil.Process]:
+    return decoder_processes() - OTHERS
 
 
 def child_of(decoder: Decoder) -> psutil.Process:
@@ -93,7 +89,7 @@ def test_a_bomb_is_refused_by_its_header(bomb: bytes) -> None:
         child = child_of(decoder)
         with pytest.raises(ImageError, match="at most 60,000,000 are taken"):
             decoder.read("image", [bomb])
-        assert children() == [child]
+        assert children() == {child}
 
 
 def test_one_child_reads_all_files() -> None:
@@ -103,8 +99,8 @@ def test_one_child_reads_all_files() -> None:
             decoder.read("mask", [MASK])
         with pytest.raises(ImageError):
             decoder.read("image", [b"no image"])
-        assert children() == [child]
-    assert children() == []
+        assert children() == {child}
+    assert not children()
 
 
 def test_a_decoder_that_is_closed_does_not_wait_for_its_file() -> None:
@@ -116,7 +112,7 @@ def test_a_decoder_that_is_closed_does_not_wait_for_its_file() -> None:
         decoder.close()
         with pytest.raises(DecoderAway):
             reading.result(20)
-        assert children() == []
+        assert not children()
         decoder.read("image", [GOOD])
 
 
@@ -135,7 +131,7 @@ def test_a_file_that_takes_too_long_is_refused_in_words(limits: Limits) -> None:
     with decoder_with(limits) as decoder:
         with pytest.raises(ImageError, match="longer than"):
             decoder.read("mask", [file])
-        assert children() == []
+        assert not children()
 
 
 def test_a_child_that_no_longer_answers_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import numpy as np
-import psutil
 import pytest
 
 from app.uploads.decoder import Decoded
@@ -15,7 +14,7 @@ from app.uploads.decoders import MOST, Decoders
 from models import pixels
 from models.image_errors import TooManyPixels
 from tests.bad_files import disc, encode
-from tests.waiting import until
+from tests.waiting import decoder_processes, until
 
 SMALL = encode(np.random.default_rng(0).integers(0, 256, (96, 160), np.uint8))
 LARGE = encode(np.random.default_rng(1).integers(0, 256, (200, 300), np.uint8))
@@ -32,10 +31,6 @@ def decoders_of(count: int) -> Iterator[Decoders]:
 def read_by(decoders: Decoders, file: bytes) -> Decoded:
     with decoders.read("image", [file]) as decoded:
         return decoded
-
-
-def decoder_processes() -> set[psutil.Process]:
-    return {child for child in psutil.Process().children() if "app.uploads.decoder_process" in child.cmdline()}
 
 
 def test_a_lone_file_takes_one_child_and_several_at_once_take_more() -> None:

@@ -25,6 +25,7 @@ from tests.serving import (
     Served,
     claim,
     empty,
+    figures,
     fill_pool,
     finish,
     guide_files,
@@ -273,10 +274,9 @@ def test_several_apis_tell_it_once(api: Served, own_settings: Settings, receiver
 def test_attempts_are_counted(api: Served, receiver: Receiver) -> None:
     def counted() -> list[float]:
         """Delivered, given up, failed, and waiting for another attempt."""
-        lines = [line for line in api.client.get("/metrics").text.splitlines() if not line.startswith("#")]
-        found = dict(line.rsplit(" ", 1) for line in lines)
+        found = figures(api.client)
         outcomes = [f'pansynth_webhooks_total{{outcome="{name}"}}' for name in ("delivered", "given_up", "failed")]
-        return [float(found[name]) for name in (*outcomes, "pansynth_webhooks_failing")]
+        return [found[name] for name in (*outcomes, "pansynth_webhooks_failing")]
 
     delivered, given_up, failed, waiting = counted()
     receiver.answers[:] = [204, 410, *[500] * 50]
