@@ -327,8 +327,11 @@ def test_a_full_queue_asks_to_come_back(client: httpx.Client, service: Service, 
     assert stored(service) == before
 
 
-def test_presets_can_be_looked_up(client: httpx.Client) -> None:
-    assert client.get("/presets").json() == {name: asdict(preset) for name, preset in PRESETS.items()}
+def test_the_presets_are_those_of_the_readme(client: httpx.Client) -> None:
+    paper = {"steps": 25, "start_timestep": 25, "sampler": "ddpm", "dilation": 1, "restore_background": False}
+    added = ("align", "match_statistics", "transfer_detail", "reblend", "hold_anatomy")
+    harmonize = paper | dict.fromkeys(added, True) | {"start_timestep": 250}
+    assert client.get("/presets").json() == {"paper": paper | dict.fromkeys(added, False), "harmonize": harmonize}
 
 
 def test_the_form_is_described_for_the_reference(client: httpx.Client) -> None:
