@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from cli.failure import Failure
-from cli.supervisor import Child, Supervisor
+from cli.supervisor import LARGEST_LOG_BYTES, Child, Supervisor
 from tests.waiting import is_alive, until
 
 SUPERVISE = """
@@ -165,10 +165,11 @@ time.sleep(60)
 
 
 def test_a_childs_log_stays_small_while_it_runs(supervise, tmp_path: Path) -> None:
-    supervise(f"head -c 11000000 /dev/zero; until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo later; exec sleep 60")
+    size = LARGEST_LOG_BYTES + 1  # so that it is whole as soon as it is too large
+    supervise(f"head -c {size} /dev/zero; until [ -e {tmp_path}/go ]; do sleep 0.1; done; echo later; exec sleep 60")
     log, aside = tmp_path / "0.log", tmp_path / "0.log.1"
     until(lambda: aside.exists() and log.stat().st_size == 0)
-    assert aside.stat().st_size == 11_000_000
+    assert aside.stat().st_size == size
     (tmp_path / "go").touch()
     until(lambda: log.read_bytes() == b"later\n")
 
