@@ -48,6 +48,14 @@ def test_names_that_are_no_text_hinder_no_import(served: Served, tmp_path: Path)
     assert {"caf\ufffd.png", "bell\ufffd.png", "line\ufffdbreak.png", "\ufffd2J.png", "größe.png"} == stored
 
 
+def test_images_are_cropped_if_that_is_asked_for(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(image(40))
+    for region in ("none", "crop"):
+        import_(served, region, tmp_path, "--region", region)
+        job = served.client.get("/jobs").json()["items"][0]
+        assert (job["parameters"]["pool"], job["parameters"]["region"]) == (region, region)
+
+
 def test_files_of_one_name_are_told_apart_by_their_folders(served: Served, tmp_path: Path) -> None:
     for number, patient in enumerate(("A 1", "B 2")):
         (tmp_path / patient).mkdir()
