@@ -191,14 +191,6 @@ def test_a_key_whose_job_goes_at_this_very_moment_is_free_again(db: Database) ->
     assert submit(db, idempotency=known).id == "late"
 
 
-def test_images_that_come_later_do_not_belong_to_the_job(db: Database) -> None:
-    pool_id = make_pool(db)
-    job = submit(db)
-    with db.read() as session:
-        last = session.scalar(select(func.max(PoolImage.id)).where(PoolImage.pool_id == pool_id))
-    assert job.pool_high_water == last
-
-
 def outcome(position: int, sha256: str) -> Outcome:
     return Outcome(position, NewImage(f"{position}.png", 1, 1, sha256))
 

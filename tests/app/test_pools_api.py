@@ -12,7 +12,7 @@ import pytest
 from app.blobs import RETRIES
 from app.service import Service
 from app.settings import Settings
-from tests.serving import answer_of, fill_pool, guide_files, head, serving, stored, submit
+from tests.serving import answer_of, fill_pool, guide_files, head, refused, serving, stored, submit
 
 
 def test_the_default_pool_is_there_from_the_first_start(client: httpx.Client) -> None:
@@ -66,13 +66,12 @@ def test_lists_go_on_at_their_cursor(client: httpx.Client, service: Service) -> 
 def test_a_cursor_of_nobodys_is_refused_as_one_whatever_it_looks_like(client: httpx.Client, cursor: str) -> None:
     answer = client.get("/pools/default/images", params={"cursor": cursor})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:pansynth:problem:bad-cursor")
+    assert set(refused(answer)) == {"cursor"}
 
 
-@pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"cursor": "\0"}, {"cursor": "y"}])
-def test_a_bad_limit_or_cursor_is_refused_by_its_field(client: httpx.Client, pool: str, query: dict[str, str]) -> None:
-    answer = client.get(f"/pools/{pool}/images", params=query)
-    assert answer.status_code == 422
-    assert [error["field"] for error in answer.json()["errors"]] == list(query)
+@pytest.mark.parametrize("limit", ["0", "1001", "x"])
+def test_a_bad_limit_is_refused_by_its_field(client: httpx.Client, limit: str) -> None:
+    assert set(refused(client.get("/pools/default/images", params={"limit": limit}))) == {"limit"}
 
 
 def test_a_pool_image_is_served_by_its_content(client: httpx.Client, service: Service) -> None:
