@@ -3,13 +3,13 @@
 import httpx
 import pytest
 
-from app import jobs
+from app import jobs, queries
 from app.database import Database
 from app.errors import LeaseLost
 from app.service import Service
 from app.trust import shortcomings
 from tests.app.test_synthesis_api import refused_fields
-from tests.job_life import do, look, make_pool, must_claim, plan_all
+from tests.job_life import NOW, do, look, make_pool, must_claim, plan_all
 from tests.job_life import submit as submit_synthesis
 from tests.serving import claim, guide_files, plan, submit
 
@@ -114,3 +114,16 @@ def test_a_drop_counts_once_as_done(db: Database) -> None:
         do(db, jobs.drop_sample, claimed, position=claimed.first, detail="seam", quality={})
     with pytest.raises(LeaseLost):
         do(db, jobs.redraw_sample, claimed, position=claimed.first)
+
+
+def test_a_step_that_is_tried_in_vain_is_not_laid_to_a_sample_that_was_dropped(db: Database) -> None:
+    make_pool(db)
+    job = submit_synthesis(db)
+    plan_all(db)
+    dropping = must_claim(db)
+    do(db, jobs.drop_sample, dropping, position=dropping.first, detail="seam", quality={})
+    do(db, jobs.hand_back, dropping)
+    do(db, jobs.retry_later, must_claim(db), now=NOW, max_attempts=1, detail="out of memory")
+    with db.read() as session:
+        (failed,) = queries.failed_samples(session, queries.find_job(session, job.id))
+    assert failed["index"] == dropping.first + 1

@@ -93,6 +93,7 @@ def test_a_sample_without_numbers_fails_alone_and_the_dataset_lacks_it(
     assert [int(row["index"]) for row in rows] == [n for n in range(4) if n != lost.position]
     said = body(place, job_id)
     assert (said["progress"], said["error"]) == ({"done": 4, "total": 4}, None)
+    assert said["quality_summary"] == {"made": 3, "kept": 3, "dropped": 0, "redrawn": 0}
     (failed,) = said["failed_samples"]
     assert failed["index"] == lost.position
     assert "not finite" in failed["detail"] and "'white.png'" in failed["detail"]

@@ -61,6 +61,14 @@ def test_the_best_state_is_kept_where_the_next_is_worse() -> None:
         assert np.mean(reached) == pytest.approx(training.best_dice)
 
 
+def test_of_states_that_are_as_good_the_most_trained_is_kept() -> None:
+    masks = np.zeros((10, 32, 64), bool)
+    masks[:, 0, 0] = True  # a pixel that is never found
+    training = SegmenterTraining([replace(bars(10), masks=masks)], TINY)
+    finish(training)
+    assert (training.best_dice, training.best_step) == (0, TINY.steps)
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     states = []
     for drawn in range(2):
