@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from cli.failure import Failure
 from cli.main import app
 from cli.phantoms import write_phantoms
+from cli.reproduce import _arms, _size
 from models.labeled_sets import TEST_SET, phantom_sets
 from models.phantoms import LOOKS, PLAIN
 from tests.tiny import make_tiny_weights
@@ -34,6 +35,21 @@ def run(out: Path, weights: Path, *more: str) -> str:
     if done.exception is not None:
         raise done.exception
     return done.stdout
+
+
+def test_the_papers_size_is_that_of_the_paper_and_each_row_is_made_as_its_name_says() -> None:
+    protocol = _size("paper")
+    assert (protocol.guides, protocol.pool, protocol.test, protocol.top_ks) == (210, 1550, 1890, (5, 10, 20, 50))
+    assert (protocol.plan.backbone, protocol.plan.steps) == ("b0", 20_000)
+    ways = {arm.way for arm in _arms(protocol, oracle=True) if arm.way is not None}
+    assert {way.name: (way.recipe and way.recipe.method, way.selection, way.align) for way in ways} == {
+        "synthetic": ("diffusion", "ssim", False),
+        "paste": ("paste", "ssim", False),
+        "blend": ("blend", "ssim", False),
+        "random selection": ("diffusion", "random", False),
+        "harmonize": ("diffusion", "ssim", True),
+        "aligned mask alone": (None, "ssim", True),
+    }
 
 
 def test_a_smoke_run_writes_every_row_and_a_second_one_only_what_is_missing(tmp_path: Path, weights: Path) -> None:
