@@ -35,8 +35,14 @@ def test_a_ticket_downloads_from_its_address_and_no_other(guarded: Served, holde
     assert (part.status_code, part.content) == (206, b"dat")
     for other in (path.removesuffix("/dataset"), f"{path.removesuffix('dataset')}samples", "/pools"):
         assert guarded.client.get(href.replace(path, other)).status_code == 401
-    cancel = href.replace("/dataset", "/cancel")
-    assert guarded.client.post(cancel).status_code == 401
+
+
+def test_a_ticket_changes_nothing(guarded: Served, holder: httpx.Client) -> None:
+    job = dataset(holder).removesuffix("/dataset")
+    for method, path in (("DELETE", job), ("POST", f"{job}/cancel")):
+        href = holder.post("/tickets", json={"path": path}).json()["href"]
+        assert guarded.client.request(method, href).status_code == 401
+    assert holder.get(job).status_code == 200
 
 
 def test_a_ticket_lists_too(guarded: Served, holder: httpx.Client) -> None:
