@@ -71,9 +71,11 @@ def test_a_list_is_read_to_its_last_page() -> None:
 
 
 def test_a_broken_download_goes_on_where_it_broke(tmp_path: Path) -> None:
+    shown: list[tuple[int, int]] = []
     with server(cut_at=300_000) as (client, asked):
-        download(client, "/dataset", tmp_path / "d.zip", quiet)
+        download(client, "/dataset", tmp_path / "d.zip", lambda done, total: shown.append((done, total)))
     assert (tmp_path / "d.zip").read_bytes() == CONTENT
+    assert shown == sorted(shown) and {total for _, total in shown} == {len(CONTENT)}
     assert asked == [None, "bytes=300000-"]
     assert [path.name for path in tmp_path.iterdir()] == ["d.zip"]
 
