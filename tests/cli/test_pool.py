@@ -144,7 +144,11 @@ def test_the_outcome_as_json_counts_what_it_names(served: Served, tmp_path: Path
     assert said == {"pool": "said", "stored": 1, "duplicates": 0, "rejected_count": 0, "rejected": []}
 
 
-def test_an_import_of_bad_files_alone_fails(served: Served, tmp_path: Path) -> None:
+def test_an_import_of_bad_files_alone_fails_and_one_of_files_that_are_there_already_does_not(
+    served: Served, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(image(41))
+    assert [import_(served, "bad", tmp_path).exit_code for _ in range(2)] == [0, 0]
     (tmp_path / "a.png").write_bytes(image(41)[:99])
     done = import_(served, "bad", tmp_path)
     assert done.exit_code == 1

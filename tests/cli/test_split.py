@@ -1,5 +1,6 @@
 """`pansynth split`: real folders become the paper's four sets."""
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -129,6 +130,16 @@ def test_the_sets_take_no_room_and_survive_the_folder_they_come_from(free: Path,
     linked = next(path for path in (tmp_path / "out").rglob("0.png"))
     assert linked.stat().st_ino == (free / "clinic" / "0.png").stat().st_ino
     assert not linked.is_symlink()
+
+
+def test_on_another_disk_the_sets_are_copies(free: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", refuse)
+    run("--images", free, "--out", tmp_path / "out")
+    copied = next(path for path in (tmp_path / "out").rglob("0.png"))
+    assert copied.read_bytes() == (free / "clinic" / "0.png").read_bytes()
 
 
 def test_a_folder_beside_it_is_nobodys_to_remove(free: Path, tmp_path: Path) -> None:
