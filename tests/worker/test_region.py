@@ -185,8 +185,10 @@ def test_a_finder_that_is_trained_while_a_worker_lives_finds_for_the_next_job(
 def test_a_whole_frame_says_so(place: Workplace, radiographs: Sequence[Phantom]) -> None:
     from tests.worker_service import submit as submit_whole
 
-    job_id = submit_whole(place, radiographs[:1], top_k=1)
+    job_id = submit_whole(place, radiographs[:1], top_k=4, method="paste")
     work_off(place)
-    (row,) = manifest(dataset(place, job_id))
+    (row,) = (row for row in manifest(dataset(place, job_id)) if row["pool_image_name"] == "3.png")  # the dark one
     assert (row["guide_box"], row["guide_frame"], row["guide_region"]) == ("0 0 512 256", "512 256", "not asked for")
+    of_pool = row["pool_image_box"], row["pool_image_frame"], row["pool_image_region"]
+    assert of_pool == ("0 0 1500 700", "1500 700", "not found")
     assert look(place, job_id).parameters.get("region") is None
