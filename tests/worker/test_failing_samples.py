@@ -152,16 +152,17 @@ def test_a_pool_image_that_the_store_lost_fails_its_sample(
     assert "the store holds no blob" in failed["detail"]
 
 
-def test_bytes_cut_short_on_their_way_are_asked_for_again(
-    place: Workplace, pool: str, radiographs: Sequence[Phantom]
+@pytest.mark.parametrize("whole", [False, True], ids=["cut short", "of another image"])
+def test_other_bytes_than_were_written_are_asked_for_again(
+    place: Workplace, pool: str, radiographs: Sequence[Phantom], whole: bool
 ) -> None:
     job_id = submit(place, radiographs[:1], top_k=4)
     work_until(place, job_id, "sampling")
     key = keys.pool_image(pool, white(place, job_id).pool_image_sha256)
     png = place.blobs.get(key)
-    place.blobs.put(key, png[:-10])
+    place.blobs.put(key, pixels.image_png(radiographs[0].image) if whole else png[:-10])
     work(place)
-    assert look(place, job_id).status == "running"
+    assert (look(place, job_id).status, look(place, job_id).done) == ("running", 0)
     place.blobs.put(key, png)
     work_off_impatiently(place)
     assert len(manifest(dataset(place, job_id))) == 4

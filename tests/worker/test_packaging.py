@@ -100,6 +100,7 @@ def test_the_zip_has_the_layout_that_is_promised(place: Workplace, job_id: str) 
         "preview.png",
     }
     assert {(e.compress_type, e.date_time) for e in entries} == {(zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0))}
+    assert {e.create_system for e in entries} == {3}, "Unix, whatever the worker's machine is"
     assert {e.external_attr >> 16 for e in entries} == {0o644}, "else nobody may read what is unpacked"
     assert text.splitlines()[0].startswith(CONTRACT + ",")
     assert (image.size, image.mode) == ((512, 256), "L")

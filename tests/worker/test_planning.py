@@ -206,13 +206,14 @@ def test_unknown_weights_fail_the_job_in_words(place: Workplace, radiographs: Se
     assert "'nobody'" in failure(place, job_id)
 
 
+@pytest.mark.parametrize("stage", ["sampling", "packaging"])
 def test_weights_that_change_while_a_job_runs_fail_it_in_words(
-    place: Workplace, radiographs: Sequence[Phantom]
+    place: Workplace, radiographs: Sequence[Phantom], stage: str
 ) -> None:
     assert place.settings.weights_dir is not None
     folder = make_tiny_weights(place.settings.weights_dir / "changing", seed=1)
     job_id = submit(place, radiographs[:1], model="changing")
-    planned(place, job_id)
+    work_until(place, job_id, stage)
     make_tiny_weights(folder, seed=2)
     work_off(place)
     assert "changed while the job ran" in failure(place, job_id)

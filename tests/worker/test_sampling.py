@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,8 +12,11 @@ import torch
 from app import jobs, keys
 from app.blobs import Blobs
 from app.monitoring.figures import Figures
+from models import pixels
 from models.denoiser import Denoiser
 from models.phantoms import Phantom
+from models.synthesis import Recipe
+from models.ways import synthesized
 from models.weights import save_denoiser
 from tests.threads import threads
 from tests.tiny import make_tiny_weights, tiny_unet
@@ -73,7 +76,7 @@ def test_a_cancelled_job_stops_soon_and_writes_nothing_after(place: Workplace, r
         {"restore_background": True, "dilation": 0},
     ],
 )
-def test_every_recipe_goes_from_the_parameters_to_the_manifest(
+def test_every_recipe_goes_from_the_parameters_to_the_sample_and_the_manifest(
     place: Workplace, radiographs: Sequence[Phantom], parameters: dict[str, object]
 ) -> None:
     job_id = submit(place, radiographs[:1], top_k=1, **parameters)
@@ -82,6 +85,17 @@ def test_every_recipe_goes_from_the_parameters_to_the_manifest(
     for name in {"method", "sampler", "dilation"} & parameters.keys():
         assert row[name] == str(parameters[name])
     assert row["method"] != "paste" or row["background_ssim"] == "1", "judged outside the band that was pasted"
+    recipe = Recipe(**{field.name: look(place, job_id).parameters[field.name] for field in fields(Recipe)})
+    guide, unlabeled = radiographs[0], radiographs[2 + int(row["pool_image_name"].removesuffix(".png"))]
+    made = synthesized(
+        place.networks.get("default"),
+        guide.image[None],
+        guide.mask[None],
+        unlabeled.image[None],
+        recipe,
+        [int(row["seed"])],
+    )
+    assert pixels.sha256(pixels.image_png(made[0])) == row["image_sha256"]
 
 
 def test_a_step_that_takes_long_is_handed_on_and_what_it_made_is_kept(
