@@ -253,6 +253,28 @@ def test_matched_statistics_give_the_anatomy_the_recipients_brightness(
     assert abs(float(plain[inside].mean()) - wanted) > 0.1
 
 
+@pytest.mark.parametrize("recipe", [BLEND, PASTE], ids=["blend", "paste"])
+def test_matched_statistics_follow_the_recipients_light_and_take_its_contrast(
+    networks: Networks, recipe: Recipe
+) -> None:
+    """A guide of one gray in a light that comes from one side; then one that is the recipient, but paler."""
+    _, masks, unlabeled, seeds = rows(1)
+    matched, inside = replace(recipe, match_statistics=True), band(masks, recipe)
+    light = torch.linspace(-0.5, 0.5, 512).expand_as(unlabeled)
+    around = inside & ~(image_band(downsample_mask(masks)) > 0)
+
+    def off(recipe: Recipe) -> float:
+        made = synthesize(networks, torch.where(masks, -0.3, 0.0), masks, light, recipe, seeds)
+        return float((made - light)[around].abs().mean())
+
+    def contrast_kept(recipe: Recipe) -> float:
+        made = synthesize(networks, unlabeled * 0.4, masks, unlabeled, recipe, seeds)
+        return float(made[inside].std() / unlabeled[inside].std())
+
+    assert off(matched) < 0.1 and off(recipe) > 0.25
+    assert contrast_kept(matched) > 0.8 and contrast_kept(recipe) < 0.5
+
+
 HIGH = replace(PAPER, start_timestep=500, steps=4)  # an untrained network leaves nothing of a latent at this level
 
 
