@@ -40,8 +40,12 @@ def test_what_is_no_synthesis_is_refused_in_words(client: httpx.Client) -> None:
 
 def test_two_syntheses_alike_are_told_apart(client: httpx.Client, service: Service, pool: str, synthesis: str) -> None:
     other = finished_synthesis(client, service, pool)
+    control = finished_synthesis(client, service, pool, method="paste", selection="random")
     arms = send(client, f"{synthesis},{other}", arms="synthetic").json()["parameters"]["arms"]
     assert [arm["name"] for arm in arms] == [f"top 2 paper {job[:8]}, synthetic" for job in (synthesis, other)]
+    arms = send(client, f"{synthesis},{control}", arms="synthetic").json()["parameters"]["arms"]
+    names = ["top 2 paper, synthetic", "top 2 paper paste random selection, synthetic"]
+    assert [arm["name"] for arm in arms] == names
 
 
 def test_a_synthesis_named_twice_is_evaluated_once(client: httpx.Client, synthesis: str) -> None:

@@ -114,8 +114,12 @@ def test_who_asks_whether_it_is_ready_is_not_refused(client: httpx.Client) -> No
     assert all(figures(client)[name] == before[name] for name in refusals)
 
 
-def test_it_is_not_ready_without_its_stores(settings: Settings) -> None:
+@pytest.mark.parametrize("keys", [False, True])
+def test_it_is_not_ready_without_its_stores_and_tells_the_operator_alone_where_they_are(
+    settings: Settings, keys: bool
+) -> None:
     away = {
+        "api_keys_required": keys,
         "database_url": "postgresql://nobody@127.0.0.1:1/none",
         "broker_url": "redis+socket:///nowhere/broker.sock",
     }
@@ -123,6 +127,7 @@ def test_it_is_not_ready_without_its_stores(settings: Settings) -> None:
         answer = served.client.get("/readyz")
     assert answer.status_code == 503
     assert [error["field"] for error in answer.json()["errors"]] == ["store", "broker", "worker"]
+    assert ("127.0.0.1" in answer.text) == ("/nowhere/" in answer.text) == (not keys)
 
 
 def test_a_full_disk_is_told(client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,6 +162,7 @@ def test_a_lease_is_renewed_while_its_step_is_worked_at(place: Workplace, radiog
     with Lease(place.database, claimed, lease_seconds=3) as lease:
         until(lambda: steps(place)[0].leased_until != before)
         lease.check()
+    assert steps(place)[0].leased_until < before, "it was of 9 s and is renewed for 3: so before 6 had passed"
 
 
 def test_who_holds_a_lease_that_was_freed_is_told_soon(place: Workplace, radiographs: Sequence[Phantom]) -> None:
