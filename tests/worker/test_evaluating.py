@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
 from app import evaluations, janitor, jobs, keys, pools
@@ -127,6 +128,16 @@ def test_an_evaluation_compares_every_arm_with_real(
     assert report(place, job_id, "md").startswith(b"| training data |")
     assert report(place, job_id, "png").startswith(b"\x89PNG")
     assert not [key for key in place.blobs.list(f"jobs/{job_id}/") if key.endswith(".checkpoint")]
+
+
+def test_a_samples_anatomy_is_that_of_its_guide_with_which_it_is_held_out(
+    place: Workplace, synthesis: str, radiographs: Sequence[Phantom]
+) -> None:
+    evaluate(place, radiographs, synthesis)
+    lease, made = Lease(place.database, claim(place), 9), evaluating._read_synthesis(place, synthesis)
+    real = evaluating._load(place, lease, synthesis, made.guides)
+    assert len(set(real.groups)) == 2
+    assert evaluating._load_samples(place, lease, made).groups == tuple(np.repeat(real.groups, 2))
 
 
 def test_arms_handed_from_worker_to_worker_give_the_same_figures(
