@@ -153,6 +153,7 @@ def test_arms_handed_from_worker_to_worker_give_the_same_figures(
     together = evaluate(place, radiographs, synthesis, steps=LONG)
     work_off(second_place, place)
     assert report(place, together) == undisturbed
+    assert not [key for key in place.blobs.list(f"jobs/{together}/arms/") if key.endswith(".checkpoint")]
 
 
 @pytest.mark.parametrize(

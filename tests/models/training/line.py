@@ -36,5 +36,5 @@ def fit(
     def validate(network: Any) -> dict[str, float]:
         return {"weight": network.weight.item()}
 
-    _, facts = train(Line(), loss, validate, plan, folder, show, subject=subject)
-    return facts["weight"], facts
+    trained, facts = train(Line(), loss, validate, plan, folder, show, subject=subject)
+    return validate(trained)["weight"], facts

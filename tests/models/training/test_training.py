@@ -133,8 +133,9 @@ def test_training_reaches_the_optimum_and_leaves_a_curve(tmp_path: Path) -> None
 
 
 def test_a_run_that_ends_while_it_warms_up_gives_back_what_it_learned(tmp_path: Path) -> None:
-    weight, _ = fit(tmp_path, 3)
+    weight, facts = fit(tmp_path, 3)
     assert weight > 0.05
+    assert weight == pytest.approx(facts["weight"], abs=1e-4), "the average, which was judged"
 
 
 def test_a_checkpoint_of_another_subject_is_not_gone_on_with(tmp_path: Path) -> None:
