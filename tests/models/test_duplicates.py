@@ -82,10 +82,11 @@ def test_near_means_at_most_that_many_bits() -> None:
     assert list(near_pairs(signatures[:1], signatures[1:])) == [(0, 0)]
 
 
-def test_near_of_near_are_one_group() -> None:
+@pytest.mark.parametrize("turned", [(0, 50, 100), (50, 0, 100), (0, 100, 50)])
+def test_near_of_near_are_one_group_in_whatever_order_they_come(turned: tuple[int, ...]) -> None:
     bits = np.zeros((4, 512), bool)
-    for row in range(3):
-        bits[row, : 50 * row] = True
+    for row, count in enumerate(turned):
+        bits[row, :count] = True
     bits[3, ::2] = True
     assert groups(np.packbits(bits, axis=1)) == [[0, 1, 2], [3]]
 
