@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.evaluation import ArmResult, build_report, run_arm
+from models.evaluation import ArmResult, build_report, run_arm, score_images
 from models.metrics import METRICS
 from models.report import report_csv, report_markdown, report_png
 from models.segmenter import Labeled
@@ -113,3 +113,21 @@ def test_a_run_that_is_interrupted_gives_the_result_of_one_that_is_not() -> None
     continued = run_arm("real", {"real": data}, plan, data, data.groups, "cpu", saved=saved[0])
     assert continued == run_arm("real", {"real": data}, plan, data, data.groups, "cpu")
     assert continued.training_images == {"real": 4}
+
+
+def test_an_arm_is_scored_in_its_best_state() -> None:
+    random = np.random.default_rng(0)
+    images, masks = random.integers(140, 220, (12, 32, 64), np.uint8), np.zeros((12, 32, 64), bool)
+    for mask in masks:
+        mask[(row := random.integers(6, 22)) : row + 5, 8:56] = True
+    images[masks] //= 4
+    data = Labeled(images, masks, tuple(map(str, range(12))))
+    plan = SegmenterPlan("tiny", steps=30, batch=4, learning_rate=0.03, validations=30)
+    trained: list[SegmenterTraining] = []
+    found = run_arm("real", {"real": data}, plan, data, data.groups, "cpu", between_steps=trained.append)
+    best, last = (
+        score_images(state, data, data.groups, trained[0].device)
+        for state in (trained[0].best(), trained[0]._segmenter)
+    )
+    assert found.best_step < found.steps and best != last
+    assert found.images == best
