@@ -47,7 +47,9 @@ def test_a_key_is_told_once_and_alone_on_the_standard_output(tmp_path: Path) -> 
     made = keys("create", "laptop", "--data-dir", str(tmp_path / "here"))
     assert FORM.fullmatch(made.stdout.strip())
     assert f"in {tmp_path / 'here'}: keep it, it is not shown again" in made.stderr
-    assert made.stdout.strip()[22:] not in keys("list").stdout + keys("list", "--json").stdout
+    listed = keys("list").stdout
+    assert made.stdout.strip()[:21] in listed and "read,submit" in listed
+    assert made.stdout.strip()[22:] not in listed + keys("list", "--json").stdout
 
 
 def test_a_key_has_what_it_was_given() -> None:
