@@ -1,19 +1,22 @@
 """models/reproduce.py and models/ways.py: what an arm is trained on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.presets import PRESETS
+from models import pixels
 from models.labeled_sets import Sets, phantom_sets
+from models.matching import random_selection
 from models.phantoms import PLAIN
 from models.quality import dilated_mask
 from models.reproduce import Arm, Protocol, _sources, reproduce
 from models.segmenter import build_segmenter
-from models.synthesis import Recipe
+from models.synthesis import Recipe, sample_seed
 from models.training.segmenter import SegmenterPlan
-from models.ways import Way, make_samples
+from models.ways import Way, make_samples, read_samples, samples_file, synthesized
 from models.weights import load_networks
 from tests.tiny import make_tiny_weights
 
@@ -57,6 +60,17 @@ def test_a_larger_arm_begins_with_the_samples_of_a_smaller_one(sets: Sets, folde
     )
     assert (one.images == more.images[::MADE]).all()
     assert len({image.tobytes() for image in more.images}) == 2 * MADE
+
+
+def test_a_sample_has_the_seed_that_follows_from_its_guide_and_its_pool_image(sets: Sets, folder: Path) -> None:
+    networks, recipe = load_networks(folder / "weights", "cpu"), Recipe(method="diffusion", **PRESETS["paper"].recipe())
+    way = Way("noised", replace(recipe, steps=1), "random")
+    make_samples(folder / "noised", networks, sets.guides, sets.pool, {way: 1}, lambda *_: None, 1)
+    (made,), _ = read_samples(samples_file(folder / "noised", way, 1), 1)
+    guide, *pool = (pixels.sha256(image.tobytes()) for image in (sets.guides.images[1], *sets.pool.images))
+    (chosen,) = random_selection(0, guide, pool, 1)
+    pair = sets.guides.images[1:], sets.guides.masks[1:], sets.pool.images[[pool.index(chosen)]]
+    assert (made == synthesized(networks, *pair, way.recipe, [sample_seed(0, guide, chosen)])[0]).all()
 
 
 def test_an_arm_of_more_samples_than_a_folder_was_begun_with_is_refused(sets: Sets, tmp_path: Path) -> None:
