@@ -1,6 +1,8 @@
 """models/training/vae.py: the loss and the figures, against plain references."""
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,18 @@ from torch import Tensor
 
 from models.segmenter import Labeled
 from models.tensors import to_images
-from models.training.vae import canal_retention, latent_statistics, psnr, reconstruction_loss
+from models.training.plan import Budget, Plan
+from models.training.vae import (
+    canal_retention,
+    draw_crop,
+    latent_statistics,
+    psnr,
+    reconstruction_loss,
+    split,
+    train_vae,
+)
 from models.vae import Vae
+from tests.models.training.line import silent
 from tests.tiny import CHANNELS, tiny_autoencoder
 
 CPU = torch.device("cpu")
@@ -69,3 +81,26 @@ def test_what_is_left_of_canals_is_the_median_over_those_that_can_be_told() -> N
     restored = (120 - faded * masks).astype(np.uint8)
     assert canal_retention(restored, labeled) == pytest.approx(0.8)
     assert np.isnan(canal_retention(restored[3:], labeled.rows([3])))
+
+
+def test_no_crop_is_drawn_of_an_image_that_is_kept_for_validation(tmp_path: Path) -> None:
+    drawn: list[int] = []
+
+    class Watched(np.ndarray[Any, Any]):
+        def __getitem__(self, index: Any) -> Any:
+            if isinstance(index, np.integer):
+                drawn.append(int(index))
+            return super().__getitem__(index)
+
+    images = np.random.default_rng(0).integers(0, 256, (16, 256, 512), np.uint8).view(Watched)
+    train_vae(images, Plan(Budget(steps=1), batch=48, learning_rate=1e-4), tmp_path, CPU, silent)
+    assert len(drawn) == 48
+    assert not set(drawn) & set(split(16)[0].tolist())
+
+
+def test_half_of_all_crops_are_mirrored() -> None:
+    brighter_to_the_right = np.tile(np.arange(512) // 2, (256, 1)).astype(np.uint8)
+    random = np.random.default_rng(0)
+    crops = [draw_crop(brighter_to_the_right, random) for _ in range(200)]
+    mirrored = sum(crop[:, :64].mean() > crop[:, 64:].mean() for crop in crops)
+    assert 70 < mirrored < 130
