@@ -234,7 +234,7 @@ def test_workers_that_are_told_to_end_hand_their_arms_back_as_far_as_they_got(
 ) -> None:
     disturbed = evaluate(place, radiographs, synthesis, steps=LONG)
     checkpoints = 0
-    for looks in count(1, 3):
+    for looks in count(1, 2):
         ends_after(place, looks)
         if look(place, disturbed).status == "succeeded":
             break
