@@ -25,6 +25,9 @@ NAMED = 10  # of the files that are wrong
 
 Show = Callable[..., None]  # show(done, total, label)
 Pair = tuple[Path, Path | None]  # a radiograph and its mask, if there is one
+Picture = tuple[NDArray[np.uint8], NDArray[np.bool_] | None]  # the same, read
+ResizeImage = Callable[[NDArray[np.float32]], NDArray[np.uint8]]
+ResizeMask = Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,34 +149,42 @@ def _keep(phantoms: Iterator[Phantom], count: int, stored: Path) -> None:
 def read_labeled(pairs: Sequence[Pair], label: str, show: Show) -> Labeled:
     """Radiographs and masks at 512x256, an empty mask where there is none. Raises ValueError naming the wrong files."""
     images, masks = _room(len(pairs))
-    wrong: list[str] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for number, read in enumerate(pool.map(_read_pair, pairs)):
-            if isinstance(read, str):
-                wrong.append(read)
-            else:
-                images[number], mask = read
-                if mask is not None:
-                    masks[number] = mask
-            show(number + 1, len(pairs), label)
-    if wrong:
-        more = [f"and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
-        raise ValueError("\n  ".join([*wrong[:NAMED], *more]))
+    for row, (image, mask) in enumerate(read_pairs(pairs, pixels.resize_image, pixels.resize_mask, label, show)):
+        images[row] = image
+        if mask is not None:
+            masks[row] = mask
     return Labeled(images, masks, tuple(image.name for image, _ in pairs))
 
 
-def _read_pair(pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None] | str:
-    """Both (256, 512), or what is wrong with them."""
+def read_pairs(
+    pairs: Sequence[Pair], resize_image: ResizeImage, resize_mask: ResizeMask, label: str, show: Show
+) -> Iterator[Picture]:
+    """Each radiograph and its mask, resized. Raises ValueError, at the end, naming the wrong files."""
+    wrong: list[str] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for number, read in enumerate(pool.map(partial(_read_pair, resize_image, resize_mask), pairs), start=1):
+            if isinstance(read, str):
+                wrong.append(read)
+            else:
+                yield read
+            show(number, len(pairs), label)
+    if wrong:
+        more = [f"and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
+        raise ValueError("\n  ".join([*wrong[:NAMED], *more]))
+
+
+def _read_pair(resize_image: ResizeImage, resize_mask: ResizeMask, pair: Pair) -> Picture | str:
+    """Both, or what is wrong with them."""
     image, mask = pair
     try:
         radiograph = pixels.read_image(image.read_bytes())
         if mask is None:
-            return pixels.resize_image(radiograph), None
+            return resize_image(radiograph), None
         anatomy = pixels.read_mask(mask.read_bytes())
         pixels.check_same_size(radiograph.shape, anatomy.shape)
     except ImageError as error:
         return f"{image} or its mask: {error}"
-    return pixels.resize_image(radiograph), pixels.resize_mask(anatomy)
+    return resize_image(radiograph), resize_mask(anatomy)
 
 
 def _room(count: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

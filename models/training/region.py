@@ -1,39 +1,28 @@
 """Training of the region finder: a SegFormer on small radiographs, and regions that are known."""
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from models import pixels
-from models.image_errors import ImageError
+from models.labeled_sets import Pair, Show, read_pairs
 from models.region import reduce_image, reduce_region
 from models.segmenter import Labeled, Segmenter
 from models.training.augmentation import WIDE
 from models.training.checkpoint import Checkpoint
-from models.training.images import TrainingDataError
 from models.training.nothing import with_nothing
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
 
 
-def read_regions(pairs: Sequence[tuple[Path, Path]], show: Callable[[int, int], None]) -> Labeled:
+def read_regions(pairs: Sequence[Pair], show: Show) -> Labeled:
     """Radiographs with the files of their regions, small: images and regions (N, 64, 128).
 
-    Raises TrainingDataError naming the file.
+    Raises ValueError for fewer than two, or naming the wrong files.
     """
     if len(pairs) < 2:
-        raise TrainingDataError(f"there is {len(pairs)} radiograph with its region; training needs at least 2")
-    read = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for number, both in enumerate(pool.map(_read_pair, pairs), start=1):
-            read.append(both)
-            show(number, len(pairs))
-    images, regions = zip(*read, strict=True)
+        raise ValueError(f"there is {len(pairs)} radiograph with its region; training needs at least 2")
+    images, regions = zip(*read_pairs(pairs, reduce_image, reduce_region, "regions", show), strict=True)
     return Labeled(np.stack(images), np.stack(regions), tuple(path.name for path, _ in pairs))
 
 
@@ -60,14 +49,3 @@ def train_region(
     facts = {"images": len(labeled), "steps": training.step, "batch": plan.batch, "learning_rate": plan.learning_rate}
     reached = {} if training.best_dice is None else {"held_out_dice": round(training.best_dice, 4)}
     return training.best(), {**facts, "seed": plan.seed, **reached}
-
-
-def _read_pair(pair: tuple[Path, Path]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Both (64, 128)."""
-    path, mask = pair
-    try:
-        image, region = pixels.read_image(path.read_bytes()), pixels.read_mask(mask.read_bytes())
-        pixels.check_same_size(image.shape, region.shape)
-    except (OSError, ImageError) as error:
-        raise TrainingDataError(f"{path.name} or its region: {error}") from error
-    return reduce_image(image), reduce_region(region)

@@ -13,7 +13,6 @@ from models.region import find_region, load_region, save_region
 from models.segmenter import Labeled
 from models.training import region
 from models.training.checkpoint import Checkpoint
-from models.training.images import TrainingDataError
 from models.training.segmenter import SegmenterPlan, SegmenterTraining
 
 CPU = torch.device("cpu")
@@ -94,14 +93,13 @@ def test_a_finder_is_trained_on_pictures_of_nothing_too(
     assert (of_twenty.images == again.images).all()
 
 
-def test_a_single_region_or_one_that_is_missing_or_of_another_size_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingDataError, match="at least 2"):
+def test_a_single_region_and_files_that_are_wrong_are_refused_all_at_once(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least 2"):
         region.read_regions(pairs(folder)[:1], silent)
     region_mask = Image.new("1", (64, 64))
     region_mask.putpixel((32, 32), 1)
-    region_mask.save(small := tmp_path / "1.png")
-    with pytest.raises(TrainingDataError, match=r"1\.png or its region: .*64"):
-        region.read_regions([pairs(folder)[0], (folder / "images" / "1.png", small)], silent)
-    small.unlink()
-    with pytest.raises(TrainingDataError, match=r"1\.png or its region"):
-        region.read_regions([pairs(folder)[0], (folder / "images" / "1.png", small)], silent)
+    region_mask.save(small := tmp_path / "small.png")
+    (empty := tmp_path / "empty.png").write_bytes(b"")
+    (first, _), (second, _), whole = pairs(folder)[:3]
+    with pytest.raises(ValueError, match=rf"^{first} or its mask: .*64.*\n  {second} or its mask: the file is empty"):
+        region.read_regions([(first, small), (second, empty), whole], silent)
