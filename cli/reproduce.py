@@ -118,7 +118,7 @@ def table1(
         with progress("table 1") as show:
             sets = folder_sets(*own, show) if own else phantom_sets(seed, counts, looks, LOOKS, show, out / "phantoms")
             if left_out := protocol.pool - len(sets.pool):
-                told = "have the pixels of another or of a guide and are left out"
+                told = "have the pixels of another, or are a guide or a copy of one, and are left out"
                 say(f"{left_out} of {protocol.pool} pool images {told}")
             protocol = replace(protocol, pool=len(sets.pool))
             reproduce(out, networks, protocol, arms, sets, show, batch_size(chosen))

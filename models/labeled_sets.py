@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import pixels
-from models.duplicates import Known, known, leaks
+from models.duplicates import Known, known, leaks, near_pairs, stacked
 from models.image_errors import ImageError
 from models.phantoms import Phantom, nth_phantom
 from models.phantoms.parallel import in_parallel
@@ -89,8 +89,8 @@ def phantom_sets(
 def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pair], show: Show) -> Sets:
     """The same from image files, brought to 512x256. Raises ValueError naming the file.
 
-    Pool images with the pixels of an earlier one are left out: the same samples would be made of them. So are those
-    with the pixels of a guide, which would be its best match: the sample would be the guide itself.
+    Pool images with the pixels of an earlier one are left out: the same samples would be made of them. So are guides,
+    and copies of them saved anew, which would be their best match: the sample would be the guide itself.
     """
     labeled = read_labeled(guides, "guides", show)
     unlabeled = _distinct(read_labeled(pool, "pool images", show), labeled)
@@ -99,14 +99,12 @@ def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pai
     return Sets(labeled, replace(unlabeled, groups=names), read_labeled(test, "test images", show))
 
 
-def _distinct(part: Labeled, others: Labeled) -> Labeled:
-    """Every image once, and none that is among the others."""
-    seen = {pixels.sha256(image.tobytes()) for image in others.images}
-    chosen = []
-    for row, image in enumerate(part.images):
-        if (digest := pixels.sha256(image.tobytes())) not in seen:
-            seen.add(digest)
-            chosen.append(row)
+def _distinct(part: Labeled, guides: Labeled) -> Labeled:
+    """Every image once, and none that is a guide or nearly one."""
+    own = known_images(part)
+    first = {known.pixels_sha256: row for row, known in reversed([*enumerate(own)])}
+    copies = {row for row, _ in near_pairs(stacked(own), stacked(known_images(guides)))}
+    chosen = sorted(set(first.values()) - copies)
     return part if len(chosen) == len(part) else part.rows(chosen)
 
 

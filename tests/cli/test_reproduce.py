@@ -167,7 +167,7 @@ def test_a_pool_image_that_is_there_twice_is_told_and_taken_once(tmp_path: Path,
     shutil.copy(next(images.iterdir()), images / "again.png")
     given = ["--labeled", str(tmp_path / "labeled"), "--unlabeled", str(images), "--guides", "1", "--top-k", "2"]
     said = run(tmp_path / "run", weights, *given, "--control-top-k", "2", "--steps", "1", "--row", "real+paste")
-    assert "1 of 3 pool images have the pixels of another or of a guide and are left out" in said
+    assert "1 of 3 pool images have the pixels of another, or are a guide or a copy of one, and are left out" in said
     assert json.loads((tmp_path / "run" / "report.json").read_text())["protocol"]["pool"] == 2
     with pytest.raises(Failure, match="top k is 3, the pool has 2 images"):
         run(tmp_path / "more", weights, *given, "--control-top-k", "3")

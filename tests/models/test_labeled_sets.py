@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cli.labeled import labeled_pairs
 from cli.phantoms import write_phantoms
@@ -25,12 +26,15 @@ def test_a_pool_image_under_a_guides_file_name_is_another_anatomy(tmp_path: Path
     assert not set(sets.guides.groups) & set(sets.pool.groups)
 
 
-def test_a_guide_that_lies_in_the_pool_too_is_no_background(tmp_path: Path) -> None:
+def test_a_guide_that_lies_in_the_pool_too_or_a_copy_of_it_is_no_background(tmp_path: Path) -> None:
     """It would be its own best match, and the sample the guide itself."""
     guides, pool, test = parts = [tmp_path / name for name in ("guides", "pool", "test")]
     for seed, folder in enumerate(parts, start=904):
         write_phantoms(folder, 2, seed, LOOKS, lambda *_: None)
-    backgrounds = [*labeled_pairs(guides), *labeled_pairs(pool)]
+    (first, _), second = labeled_pairs(guides)
+    with Image.open(first) as image:
+        image.resize((400, 220)).save(copy := tmp_path / "saved-anew.jpg", quality=60)
+    backgrounds = [(copy, None), second, *labeled_pairs(pool)]
     sets = folder_sets(labeled_pairs(guides), backgrounds, labeled_pairs(test), lambda *_: None)
     assert sets.pool.groups == tuple(f"pool image {image.name}" for image, _ in labeled_pairs(pool))
     assert len(sets.guides) == 2
