@@ -78,12 +78,11 @@ def phantom_sets(
     With a `folder` they are kept there and memory-mapped, so that neither other processes nor a resumed run draw them
     again. Raises NotLockable.
     """
-    parts = (
+    return Sets(
         _phantoms(seed + GUIDES_SET, counts[0], guide_looks, "guide", show, folder),
         _phantoms(seed + POOL_SET, counts[1], looks, "pool image", show, folder),
         _phantoms(seed + TEST_SET, counts[2], looks, "test image", show, folder),
     )
-    return Sets(*parts)
 
 
 def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pair], show: Show) -> Sets:

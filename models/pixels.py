@@ -131,8 +131,7 @@ def mask_png(mask: NDArray[np.bool_]) -> bytes:
 
 def image_from_png(data: bytes) -> NDArray[np.uint8]:
     """What `image_png` wrote -> (256, 512) uint8; anything else raises ImageError."""
-    with decoding("PNG"):
-        pixels = np.array(Image.open(BytesIO(data), formats=("PNG",)))
+    pixels = _full_from_png(data)
     if pixels.shape != (HEIGHT, WIDTH) or pixels.dtype != np.uint8:
         raise UnsupportedImage(f"the stored PNG is {pixels.shape} {pixels.dtype}, not ({HEIGHT}, {WIDTH}) uint8")
     return pixels

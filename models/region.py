@@ -87,7 +87,7 @@ def reduce_region(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def find_region(segmenter: Segmenter, image: NDArray[np.float32]) -> NDArray[np.bool_] | None:
-    """(H, W) in [0, 1] -> the largest connected region, filled, (64, 128) bool; None where there is none.
+    """(H, W) in [0, 1] -> the largest connected region, filled, (64, 128) bool; None if it is less than MIN_SHARE.
 
     On the CPU the same image has the same region on any number of cores.
     """
@@ -97,7 +97,7 @@ def find_region(segmenter: Segmenter, image: NDArray[np.float32]) -> NDArray[np.
     labels, count = ndimage.label(logits[1] > logits[0])
     if count == 0:
         return None
-    largest = labels == 1 + int(np.argmax(ndimage.sum_labels(labels > 0, labels, range(1, count + 1))))
+    largest = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
     region: NDArray[np.bool_] = ndimage.binary_fill_holes(largest)
     return region if region.mean() >= MIN_SHARE else None
 
@@ -105,7 +105,7 @@ def find_region(segmenter: Segmenter, image: NDArray[np.float32]) -> NDArray[np.
 def crop_box(region: NDArray[np.bool_] | None, shape: tuple[int, int], anatomy: NDArray[np.bool_] | None = None) -> Box:
     """The box of a region (64, 128) in a frame of `shape` (height, width), with a margin.
 
-    It is widened until it holds every pixel of `anatomy`, a mask of that shape, and until its aspect is one of
+    It is widened until it holds every pixel of `anatomy`, a mask of that shape, and until its aspect lies within
     ASPECTS, as far as the frame allows. Without a region it is the whole frame.
     """
     height, width = shape

@@ -84,7 +84,8 @@ def synthesize(
     _check_rows(guide_images, guide_masks, unlabeled_images, seeds)
     guides, masks, unlabeled = (rows.to(networks.device) for rows in (guide_images, guide_masks, unlabeled_images))
     schedule = networks.schedule
-    anatomy_mask = dilate(downsample_mask(masks), recipe.dilation)  # G'
+    anatomy = downsample_mask(masks)
+    anatomy_mask = dilate(anatomy, recipe.dilation)  # G'
     if recipe.match_statistics:
         guides = match_brightness(guides, unlabeled, anatomy_mask)
 
@@ -109,7 +110,7 @@ def synthesize(
                 pairs = timestep_pairs(recipe.start_timestep, recipe.steps)
                 known = None
                 if recipe.reblend or recipe.hold_anatomy:
-                    known = latent, _sampled(anatomy_mask, downsample_mask(masks), recipe)
+                    known = latent, _sampled(anatomy_mask, anatomy, recipe)
                 latent = sample(denoiser, noisy, pairs, schedule, generators, recipe.sampler, known)  # 6-8
             image = decode(latent)  # line 9
 

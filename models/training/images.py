@@ -18,7 +18,7 @@ from models.pixels import HEIGHT, WIDTH, check_same_size, file_sha256, read_imag
 from models.sharing import alone, whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
-UNREAD = {".gif", ".jp2", ".webp"}  # found all the same, to be refused by name: none is missing and nobody knows
+UNREAD = {".gif", ".jp2", ".webp"}  # found all the same, to be refused by name: else nobody would miss them
 OF_THE_DISK = "lost+found"
 LEAST = 8
 CHUNK = 64  # files between two entries in the index: what a kill costs at most
@@ -48,7 +48,7 @@ class TrainingImages:
 def image_paths(folder: Path) -> list[Path]:
     """The radiographs in a folder and below, by name; not what lies beside an images/, masks for one, or is hidden.
 
-    Nor what a check of the disk has put into its root: nobody else may look there, or means that by the disk.
+    Nor `lost+found`, the system's own folder in the root of a disk, which nobody else may look into.
 
     Links are followed, but nothing is found twice in a folder that several lead to, perhaps from within. Raises OSError
     for a folder that cannot be looked into: nobody would know what is missing.
@@ -112,8 +112,7 @@ def open_images(folder: Path, cache: Path, show: Show, say: Say, least: int = LE
             say(f"{entry['name']} is left out: {entry['rejected']}")
     if len(kept) < least:
         raise TrainingDataError(f"{folder} holds {len(kept)} readable radiographs; give at least {least}")
-    shape = (len(kept), HEIGHT, WIDTH)
-    return TrainingImages(np.memmap(stored, np.uint8, "r", shape=shape) if kept else np.zeros(shape, np.uint8), kept)
+    return TrainingImages(np.memmap(stored, np.uint8, "r", shape=(len(kept), HEIGHT, WIDTH)), kept)
 
 
 def describe(

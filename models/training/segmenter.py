@@ -69,7 +69,7 @@ class SegmenterTraining:
         self.plan = plan
         self.device = torch.device(device)
         held_out = hold_out(sources[0], plan.seed)
-        self.validation = _among(sources[0], held_out, MAX_VALIDATION_IMAGES)
+        self.validation = _among(sources[0], held_out)
         self._sources = [(source, _trained_on(source, held_out)) for source in sources]  # with the rows that are drawn
         self._segmenter = build_segmenter(plan.backbone, plan.seed).to(self.device)
         self._peak_rate = learning_rate(plan.backbone) if plan.learning_rate is None else plan.learning_rate
@@ -200,9 +200,9 @@ def hold_out(source: Labeled, seed: int) -> frozenset[str]:
     return frozenset(groups[:count] if count > 1 else ())
 
 
-def _among(source: Labeled, groups: frozenset[str], most: int) -> Labeled:
-    rows = [row for row, group in enumerate(source.groups) if group in groups]
-    every = max(1, math.ceil(len(rows) / most))
+def _among(source: Labeled, held_out: frozenset[str]) -> Labeled:
+    rows = [row for row, group in enumerate(source.groups) if group in held_out]
+    every = max(1, math.ceil(len(rows) / MAX_VALIDATION_IMAGES))
     return source.rows(rows[::every])
 
 
