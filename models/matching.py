@@ -107,7 +107,7 @@ def random_selection(seed: int, guide_sha256: str, pool_sha256s: Iterable[str], 
 
 
 def _candidates(ssim: NDArray[np.float32], sha256s: Sequence[str], k: int) -> list[Match]:
-    """Those of a shard that may be among the k best, in no order: none is below the shard's k-th value."""
+    """Those of a piece that may be among the k best, in no order: none is below the piece's k-th value."""
     floor = np.partition(ssim, -k)[-k] if len(ssim) > k else -np.inf
     return [Match(sha256s[column], float(ssim[column])) for column in np.flatnonzero(ssim >= floor).tolist()]
 

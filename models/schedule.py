@@ -41,7 +41,7 @@ class Schedule:
         t: one level for all, or (B,) int64, one each.
 
         The forward process in closed form (Ho et al. 2020, equation 4). Raises ValueError for a level that is
-        not in 0 ... timesteps, IndexError where `t` is a tensor.
+        not in 0 ... timesteps; where `t` is a tensor IndexError, on a GPU one after which no call to it succeeds.
         """
         if isinstance(t, int):
             signal = self.at(t)

@@ -17,9 +17,9 @@ def match_brightness(images: Tensor, reference: Tensor, where: Tensor) -> Tensor
     """`images`, brightened or darkened until along the border of the masked area they are as bright as the reference.
 
     images, reference: (B, 1, 256, 512); where: a latent mask (B, 1, 32, 64) in {0, 1}. What is added changes smoothly
-    from place to place. It is the difference where the area is one latent pixel deep, so of what surrounds the anatomy.
-    One number for all of the area would leave a band that is too bright here and too dark there, by which a segmenter
-    finds the anatomy in samples, and in no other image. Where the area is empty nothing changes.
+    from place to place. It is the difference in the area's outermost latent pixels, which show what surrounds the
+    anatomy. One number for all of the area would leave a band that is too bright here and too dark there, by which a
+    segmenter finds the anatomy in samples, and in no other image. Where the area is empty nothing changes.
     """
     border = (where * dilate(1 - where, 1)).double()
     difference = F.avg_pool2d(reference.double() - images.double(), LATENT_PIXEL)
