@@ -63,7 +63,7 @@ def main() -> None:
         for seed in range(given.seeds):
             plan = SegmenterPlan(given.backbone, given.steps, given.batch, seed=seed)
             sources = {"real": sets.guides, name: labeled}
-            result = run_arm(name, sources, plan, sets.test, sets.test.groups, given.device)
+            result = run_arm(name, sources, plan, sets.test, given.device)
             print(f" {np.mean([image['dice'] for image in result.images]):.3f} |", end="", flush=True)
         print()
 

@@ -74,7 +74,7 @@ def _reached(training: "SegmenterTraining") -> dict[str, float]:
     from models.metrics import METRICS
 
     held_out = training.validation
-    rows = score_images(training.best(), held_out, held_out.groups, training.device) if len(held_out) else []
+    rows = score_images(training.best(), held_out, training.device) if len(held_out) else []
     reached = {name: round(float(np.mean([row[name] for row in rows])), 4) for name in METRICS} if rows else {}
     return {"images": len(held_out), **reached}
 

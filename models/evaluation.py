@@ -38,13 +38,12 @@ def run_arm(
     sources: Mapping[str, Labeled],
     plan: SegmenterPlan,
     test: Labeled,
-    names: Sequence[str],
     device: torch.device | str,
     *,
     saved: bytes | None = None,
     between_steps: Callable[[SegmenterTraining], None] | None = None,
 ) -> ArmResult:
-    """Train on `sources` (by name, the real ones first) and score every test image.
+    """Train on `sources` (by name, the real ones first) and score every test image, by its group's name.
 
     saved: where an earlier call was stopped, see `SegmenterTraining.save`. between_steps: called after every step and
     before every batch of test images and every scoring; what it raises ends the call.
@@ -56,7 +55,7 @@ def run_arm(
             between_steps(training)
 
     training.finish(saved, pause)
-    rows = score_images(training.best(), test, names, training.device, pause)
+    rows = score_images(training.best(), test, training.device, pause)
     counts = {name: len(source) for name, source in sources.items()}
     return ArmResult(arm, plan.seed, plan.steps, training.best_step, counts, rows)
 
@@ -64,13 +63,12 @@ def run_arm(
 def score_images(
     segmenter: Segmenter,
     test: Labeled,
-    names: Sequence[str],
     device: torch.device,
     pause: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """Per test image its name and metrics, rounded. pause: called again and again meanwhile."""
+    """Per test image its group's name and metrics, rounded. pause: called again and again meanwhile."""
     rows = []
-    for name, mask, truth in zip(names, predict(segmenter, test.images, device, pause), test.masks, strict=True):
+    for name, mask, truth in zip(test.groups, predict(segmenter, test.images, device, pause), test.masks, strict=True):
         pause()  # the metrics of 2,000 images take minutes, too
         rows.append({"image": name, **{key: round(value, _DECIMALS) for key, value in scores(mask, truth).items()}})
     return rows

@@ -172,8 +172,8 @@ def _run_kept(
 ) -> None:
     """Train and test one arm, with a checkpoint every minute; its result is in `kept` once it is complete."""
     checkpoint = Checkpoint(kept.with_suffix(".checkpoint"))
-    names, saved = test.groups, checkpoint.read()
-    result = run_arm(arm.name, sources, plan, test, names, device, saved=saved, between_steps=checkpoint.after_step)
+    saved = checkpoint.read()
+    result = run_arm(arm.name, sources, plan, test, device, saved=saved, between_steps=checkpoint.after_step)
     _write(kept, json.dumps(asdict(result)))
     checkpoint.remove()
 

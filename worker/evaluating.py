@@ -4,7 +4,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,20 +39,19 @@ def train_arm(place: Workplace, lease: Lease) -> int:
         guides, tests = queries.guides(session, job.id), queries.test_images(session, job.id)
     number, seed = divmod(lease.claim.first, job.parameters["seeds"])
     arm = evaluations.Arm(**job.parameters["arms"][number])
-    names = [row.name for row in tests]
     synthesis = None if arm.synthesis is None else _read_synthesis(place, arm.synthesis)
     sources = {}  # the real images first
     if arm.kind != evaluations.SYNTHETIC:
         sources["real"] = _load(place, lease, job.id, guides)
     if synthesis is not None:
         sources["synthetic"] = _load_samples(place, lease, synthesis)
-    test = _load(place, lease, job.id, tests)
+    test = replace(_load(place, lease, job.id, tests), groups=tuple(row.name for row in tests))
     checkpoint = keys.checkpoint(job.id, lease.claim.first)
     goes_on = lease.claim.attempt <= CHECKPOINT_ATTEMPTS and place.blobs.exists(checkpoint)
     saved = b"".join(place.blobs.stream(checkpoint)) if goes_on else None  # up to 1 GB
     if saved is None:  # a later turn has the same images
         made_of = [] if synthesis is None else _made_of(place, lease, synthesis)
-        _check_leaks(lease, test, names, sources, made_of)
+        _check_leaks(lease, test, sources, made_of)
     lease.check()
     began = time.monotonic()
     turn_seconds = min(max(TURN_SECONDS, TURN_PER_READING * (began - started)), LONGEST_TURN_SECONDS)
@@ -68,7 +67,7 @@ def train_arm(place: Workplace, lease: Lease) -> int:
 
     try:
         plan, device = _plan(job, seed), place.networks.device
-        result = run_arm(arm.name, sources, plan, test, names, device, saved=saved, between_steps=between_steps)
+        result = run_arm(arm.name, sources, plan, test, device, saved=saved, between_steps=between_steps)
     except FloatingPointError as error:
         raise LastingError(f"arm {arm.name!r} cannot be trained: {error}") from error
     place.blobs.put(keys.arm(job.id, lease.claim.first), json.dumps(asdict(result)).encode())
@@ -121,16 +120,14 @@ def _read_synthesis(place: Workplace, job_id: str) -> _Synthesis:
         return _Synthesis(job, queries.guides(session, job_id), session.scalars(queries.made(job_id)).all())
 
 
-def _check_leaks(
-    lease: Lease, test: Labeled, names: Sequence[str], sources: Mapping[str, Labeled], made_of: Sequence[Known]
-) -> None:
+def _check_leaks(lease: Lease, test: Labeled, sources: Mapping[str, Labeled], made_of: Sequence[Known]) -> None:
     """No test image may be nearly one that is trained on; the door has compared sha256 alone. Raises UnusableInput."""
     used: list[Known] = []
     for source, labeled in sources.items():
         for number, image in enumerate(labeled.images):
             lease.check()  # of 100,000 samples that takes minutes
             used.append(known(f"{source} image {number}", image))
-    tested = [known(name, image) for name, image in zip(names, test.images, strict=True)]
+    tested = [known(name, image) for name, image in zip(test.groups, test.images, strict=True)]
     if found := leaks(tested, [*used, *made_of]):
         raise UnusableInput(
             f"test image {found[0]} was used for training ({len(found)} such); test on images used nowhere else"

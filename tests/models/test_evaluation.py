@@ -109,9 +109,9 @@ def test_a_run_that_is_interrupted_gives_the_result_of_one_that_is_not() -> None
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        run_arm("real", {"real": data}, plan, data, data.groups, "cpu", between_steps=stop)
-    continued = run_arm("real", {"real": data}, plan, data, data.groups, "cpu", saved=saved[0])
-    assert continued == run_arm("real", {"real": data}, plan, data, data.groups, "cpu")
+        run_arm("real", {"real": data}, plan, data, "cpu", between_steps=stop)
+    continued = run_arm("real", {"real": data}, plan, data, "cpu", saved=saved[0])
+    assert continued == run_arm("real", {"real": data}, plan, data, "cpu")
     assert continued.training_images == {"real": 4}
 
 
