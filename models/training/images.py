@@ -15,7 +15,7 @@ from models.dicom import is_dicom
 from models.duplicates import Known, known
 from models.image_errors import ImageError
 from models.pixels import HEIGHT, WIDTH, check_same_size, file_sha256, read_image, read_mask, resize_image, sha256
-from models.sharing import alone, whole
+from models.sharing import alone, named, whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"}
 UNREAD = {".gif", ".jp2", ".webp"}  # found all the same, to be refused by name: else nobody would miss them
@@ -157,7 +157,12 @@ def _complete(paths: Sequence[Path], names: Sequence[str], stored: Path, show: S
     index = _read_index(index_path) if stored.exists() else []
     if len(index) == len(paths):
         return index
-    with stored.open("ab") as pixels, index_path.open("a") as entries, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        named(stored),
+        stored.open("ab") as pixels,
+        index_path.open("a") as entries,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
         pixels.truncate(HEIGHT * WIDTH * sum("rejected" not in entry for entry in index))
         entries.truncate(sum(len(json.dumps(entry)) + 1 for entry in index))
         for start in range(len(index), len(paths), CHUNK):

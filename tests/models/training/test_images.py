@@ -17,6 +17,7 @@ from models.pixels import read_image, resize_image
 from models.training import images as module
 from models.training.images import TrainingImages, image_paths, open_images
 from tests.bad_files import dicom_dataset, dicom_file, gradient
+from tests.full_disk import no_file_above
 
 RANDOM = np.random.default_rng(0)
 
@@ -230,6 +231,14 @@ def test_two_at_once_share_one_reading(tmp_path: Path) -> None:
     spoken = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(len(text) for text in spoken) == [0, 5]  # five chunks, read by one of them
+    assert np.array_equal(opened(folder, cache).pixels, opened(folder, tmp_path / "fresh").pixels)
+
+
+def test_a_disk_that_is_full_is_named_and_with_room_the_reading_goes_on(tmp_path: Path) -> None:
+    folder, cache = write(tmp_path / "data", 9), tmp_path / "cache"
+    with pytest.raises(OSError, match="large") as raised, no_file_above(300_000):
+        opened(folder, cache)
+    assert raised.value.filename == str(next(cache.glob("*.u8")))
     assert np.array_equal(opened(folder, cache).pixels, opened(folder, tmp_path / "fresh").pixels)
 
 
