@@ -124,10 +124,7 @@ def test_an_arm_is_scored_in_its_best_state() -> None:
     data = Labeled(images, masks, tuple(map(str, range(12))))
     plan = SegmenterPlan("tiny", steps=30, batch=4, learning_rate=0.03, validations=30)
     trained: list[SegmenterTraining] = []
-    found = run_arm("real", {"real": data}, plan, data, data.groups, "cpu", between_steps=trained.append)
-    best, last = (
-        score_images(state, data, data.groups, trained[0].device)
-        for state in (trained[0].best(), trained[0]._segmenter)
-    )
+    found = run_arm("real", {"real": data}, plan, data, "cpu", between_steps=trained.append)
+    best, last = (score_images(state, data, trained[0].device) for state in (trained[0].best(), trained[0]._segmenter))
     assert found.best_step < found.steps and best != last
     assert found.images == best
