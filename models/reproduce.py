@@ -200,4 +200,5 @@ def _synthetic(home: Path, way: Way, guides: Labeled, k: int) -> Labeled:
 
 def _write(path: Path, content: str | bytes) -> None:
     with whole(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        # A test image's name may be no text.
+        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)

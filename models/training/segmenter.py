@@ -195,7 +195,11 @@ def rate_share(step: int, plan: SegmenterPlan) -> float:
 
 def hold_out(source: Labeled, seed: int) -> frozenset[str]:
     """A fifth of the groups, drawn by lot; none of nine or fewer: a single image chooses badly, and is missed."""
-    groups = sorted(set(source.groups), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+
+    def lot(group: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{group}".encode(errors="surrogateescape")).digest()  # a file's name may be any
+
+    groups = sorted(set(source.groups), key=lot)
     count = len(groups) // FOLDS
     return frozenset(groups[:count] if count > 1 else ())
 

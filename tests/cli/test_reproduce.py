@@ -2,6 +2,7 @@
 
 import json
 import locale
+import os
 import shutil
 import time
 from pathlib import Path
@@ -131,6 +132,18 @@ def test_aligned_arms_are_trained_on_moved_masks_and_the_control_on_the_pool_ima
     digests = {image.tobytes() for image in pool.images}
     assert all(image.tobytes() in digests for image in kept["aligned-mask-alone"][0])
     assert all(image.tobytes() not in digests for image in kept["harmonize"][0])
+
+
+def test_names_that_are_no_text_are_names(tmp_path: Path, weights: Path) -> None:
+    """As old zip files leave them: bytes that are not UTF-8."""
+    for kind, count, seed in (("labeled", 3, 904), ("pool", 2, 905)):
+        for pair in write_phantoms(tmp_path / kind, count, seed, LOOKS, lambda *_: None):
+            for path in pair:
+                path.rename(path.with_name(os.fsdecode(b"M\xfcller ") + path.name))
+    folders = ["--labeled", str(tmp_path / "labeled"), "--unlabeled", str(tmp_path / "pool")]
+    given = ["--guides", "1", "--top-k", "1", "--control-top-k", "1", "--steps", "1", "--row", "real+paste"]
+    run(tmp_path / "run", weights, *folders, *given)
+    assert r"M\udcfcller phantom-904-" in (tmp_path / "run" / "report.csv").read_text(encoding="utf-8")
 
 
 def test_it_runs_on_a_users_folders_and_knows_an_oracle_only_where_there_is_truth(
