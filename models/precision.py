@@ -21,7 +21,7 @@ def has_bfloat16(device: torch.device) -> bool:
 def memory_format(device: torch.device) -> torch.memory_format:
     """The layout for convolutions: channels last for the matrix units of GPUs and of CPUs that have them (AMX).
 
-    On other CPUs it costs a tenth.
+    On other CPUs channels last costs a tenth of the time.
     """
     has_matrix_units = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
     return torch.channels_last if has_matrix_units else torch.contiguous_format
@@ -31,8 +31,8 @@ def settle(network: nn.Module, *rows: Tensor) -> None:
     """Make ready a network that is only called under `autocast`, in place, for inputs of the shapes of `rows`.
 
     Its weights are rounded once: `autocast` would round them at every call, to the same bits, in a tenth of a CPU's
-    time. On a CPU of the x86 family they are laid out once, too, as each kernel wants them; on another, as all of it
-    does; on a GPU another layout has not been measured.
+    time. On a CPU of the x86 family they are laid out once, too, as each kernel wants them; on another they get the
+    `memory_format`; on a GPU they keep theirs, as no other has been measured.
     """
     device = rows[0].device
     if has_bfloat16(device):
@@ -72,7 +72,7 @@ class PackedConvolution(nn.Module):
     """A convolution on a CPU whose weights lie as its kernel reads them, for inputs of one shape.
 
     torch lays them out anew at every call, which takes a fifth of the denoiser's time. Its compiler does it once, by
-    the two operations used here. For inputs of other shapes the result is the same, perhaps later.
+    the two operations used here. For inputs of other shapes the result is the same, but may take longer.
     """
 
     def __init__(self, convolution: nn.Conv2d, shape: torch.Size) -> None:

@@ -27,7 +27,7 @@ def quality(
     Images (256, 512) uint8; mask (256, 512) bool, the guide's.
 
     canal_contrast: `contrast` of the sample on the mask, gray levels; guide_canal_contrast: of its guide.
-    canal_retention: the first over the second, as good for bright anatomy; None where the guide's is within the noise
+    canal_retention: the first over the second, for bright anatomy, too; None where the guide's is within the noise
         floor.
     canal_correlation: of sample and guide, high-passed, inside the dilated mask; 1: it is the guide's own texture.
     background_ssim: of sample and unlabeled image, outside the dilated mask; 1: they are equal there.

@@ -46,7 +46,7 @@ class TrainingImages:
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """The radiographs in a folder and below, by name; not what lies beside an images/, masks for one, or is hidden.
+    """The radiographs in a folder and below, by name; not what is hidden, or lies beside an images/, as masks do.
 
     Nor `lost+found`, the system's own folder in the root of a disk, which nobody else may look into.
 

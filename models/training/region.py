@@ -38,11 +38,10 @@ def train_region(
     device: torch.device,
     show: Callable[[int, int, str], None],
 ) -> tuple[Segmenter, dict[str, Any]]:
-    """Train on `labeled` and pictures of nothing, a fifth (of nine or fewer none) held out to choose the best state.
+    """Train on `labeled` and pictures of nothing; -> the best state, the facts.
 
-    -> that state, the facts.
-
-    A run that was killed continues from `checkpoint`, at most a minute old; remove it once the result is kept.
+    A fifth of all these (of nine or fewer none) is held out, and chooses that state. A run that was killed continues
+    from `checkpoint`, at most a minute old; remove it once the result is kept.
     """
     training = SegmenterTraining([with_nothing(labeled, plan.seed)], plan, device)
     checkpoint.finish(training, "region", show)
