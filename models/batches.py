@@ -28,7 +28,7 @@ class FixedBatches:
     """
 
     def __init__(
-        self, batch_size: int = 1, threads: int | None = None, before_call: Callable[[], None] | None = None
+        self, batch_size: int = 1, threads: int | None = None, before_call: Callable[[], None] = lambda: None
     ) -> None:
         """`threads` None: as many as torch has in the calling thread. Raises ValueError below 1."""
         if batch_size < 1 or (threads is not None and threads < 1):
@@ -50,8 +50,7 @@ class FixedBatches:
         return torch.cat(results)[: len(rows[0])]
 
     def _call(self, network: Network, batch: tuple[Tensor, ...]) -> Tensor:
-        if self._before_call is not None:
-            self._before_call()
+        self._before_call()
         with torch.inference_mode():
             return network(*batch)
 

@@ -64,7 +64,7 @@ class Labeled:
     groups: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not self.images.shape == self.masks.shape or len(self.groups) != len(self.images):
+        if self.images.shape != self.masks.shape or len(self.groups) != len(self.images):
             raise ValueError(
                 f"images are {self.images.shape}, masks {self.masks.shape}, groups {len(self.groups)}; "
                 "give as many of each, of one size"
@@ -196,15 +196,14 @@ def _config(backbone: str) -> SegformerConfig:
 
 
 def predict(
-    segmenter: Segmenter, images: Images, device: torch.device, before_batch: Callable[[], None] | None = None
+    segmenter: Segmenter, images: Images, device: torch.device, before_batch: Callable[[], None] = lambda: None
 ) -> Masks:
     """Masks (N, H, W) bool of images (N, H, W) uint8; leaves the segmenter in evaluation mode."""
     segmenter.eval()
     found = np.empty(images.shape, np.bool_)
     for start in range(0, len(images), BATCH):
         rows = slice(start, start + BATCH)
-        if before_batch is not None:
-            before_batch()
+        before_batch()
         with torch.inference_mode(), autocast(device):
             logits = segmenter(to_images(images[rows], device))
         found[rows] = (logits[:, 1] > logits[:, 0]).cpu().numpy()

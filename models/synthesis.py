@@ -68,7 +68,7 @@ def synthesize(
     unlabeled_images: Tensor,
     recipe: Recipe,
     seeds: Sequence[int],
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
     batch_size: int = 1,
 ) -> Tensor:
     """One sample per row: Appendix A of the paper, and the remedies of `recipe` around it.
@@ -167,8 +167,8 @@ def _for_each_distinct(network: Callable[[Tensor], Tensor], rows: Tensor) -> Ten
     return network(rows[new])[new.cumsum(0) - 1]
 
 
-def _stop_if(should_stop: Callable[[], bool] | None) -> None:
-    if should_stop is not None and should_stop():
+def _stop_if(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
         raise Stopped
 
 
