@@ -5,7 +5,6 @@ another.
 """
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,8 @@ class NotLockable(ValueError):
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Wait until no other process works in `folder`, and keep others out. Raises NotLockable."""
+    import fcntl  # not on Windows, see `cli.held`
+
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -99,6 +100,8 @@ def _there(files: Sequence[Path]) -> bool:
 @contextmanager
 def _taken(lock: IO[str], files: Sequence[Path], wait: bool) -> Iterator[bool]:
     """Whether this process now holds all of the files. All processes lock in one order, so there is no deadlock."""
+    import fcntl
+
     taken: list[int] = []
     try:
         for byte in sorted(_byte(file, Path(lock.name).parent) for file in files):

@@ -84,6 +84,11 @@ def test_reading_image_files_loads_no_torch() -> None:
     assert not loaded_after(f"import {light}") & heavy
 
 
+def test_commands_that_only_talk_to_a_service_load_on_windows() -> None:
+    missing = ("fcntl", "resource", "termios")
+    loaded_after(f"sys.modules.update(dict.fromkeys({missing}))\nimport cli.main, cli.client, models.training.images")
+
+
 def test_no_file_is_longer_than_400_lines() -> None:
     long = [path for room in (*ROOMS, "tests") for path in sources(room) if len(path.read_text().splitlines()) > 400]
     assert not long
