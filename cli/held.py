@@ -10,7 +10,10 @@ from cli.failure import Failure
 
 @contextmanager
 def held(lock: Path, holder: str, remedy: str) -> Iterator[None]:
-    """Hold the file `lock`. Raises Failure, `holder (process N) remedy`, where process N holds it."""
+    """Hold the file `lock`. Raises Failure, `holder (process N) remedy`, where process N holds it.
+
+    Also on a disk that locks no files.
+    """
     import fcntl  # not on Windows, where the commands that only talk to a service work
 
     with lock.open("a+") as file:
@@ -19,6 +22,8 @@ def held(lock: Path, holder: str, remedy: str) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise Failure(f"{holder} (process {file.read().strip()}) {remedy}") from None
+        except OSError as error:
+            raise Failure(f"{lock.parent}: its disk locks no files ({error.strerror}); choose another folder") from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

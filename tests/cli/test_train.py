@@ -1,5 +1,6 @@
 """`pansynth train`: the commands, on a handful of small images."""
 
+import errno
 import json
 import os
 import shlex
@@ -304,3 +305,12 @@ def test_two_trainings_do_not_write_into_one_folder(tmp_path: Path) -> None:
             assert other.stdout is not None and other.stdout.readline() == b"held\n"
         refused(r"another training \(process \d+\) is at work for --out .*: stop it, or choose another --out")
     refused("rate is 0")
+
+
+def test_a_disk_that_locks_no_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with pytest.raises(Failure, match=f"{tmp_path}/own.training: its disk locks no files .*; choose another folder"):
+        run("train", "vae", "--data", tmp_path, "--out", tmp_path / "own")
