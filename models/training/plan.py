@@ -24,7 +24,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Plan:
-    """The numbers of a training run; `seed` decides batches and noise. Raises ValueError for a rate not above 0."""
+    """The numbers of a training run; `seed` decides the first weights, batches and noise.
+
+    Raises ValueError for a rate not above 0.
+    """
 
     budget: Budget
     batch: int
