@@ -101,7 +101,7 @@ def folder_sets(guides: Sequence[Pair], pool: Sequence[Pair], test: Sequence[Pai
 def _distinct(part: Labeled, guides: Labeled) -> Labeled:
     """Every image once, and none that is a guide or nearly one."""
     own = known_images(part)
-    first = {known.pixels_sha256: row for row, known in reversed([*enumerate(own)])}
+    first = {one.pixels_sha256: row for row, one in reversed([*enumerate(own)])}
     copies = {row for row, _ in near_pairs(stacked(own), stacked(known_images(guides)))}
     chosen = sorted(set(first.values()) - copies)
     return part if len(chosen) == len(part) else part.rows(chosen)

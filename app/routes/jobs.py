@@ -11,6 +11,7 @@ from app import events, janitor, jobs, keys, queries
 from app.database import clock
 from app.downloads import IMMUTABLE, REVALIDATE, Download, redirect, serve
 from app.labels import label
+from app.leases import WORKABLE
 from app.openapi import ETAG, JOB_HEADERS, SAVED, Responses, file_answers, header, problems
 from app.problems import Problem
 from app.routes.accepted import job_answer
@@ -119,7 +120,7 @@ def follow_job(
     seen = events.last_version(last_event_id)
     with service.database.read() as session:
         job = queries.find_job(session, job_id)
-    if job.version == seen and has_ended(job):
+    if job.version == seen and job.finished_at is not None:
         return Response(status_code=204)  # tells an EventSource to stop reconnecting
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     if request.method == "HEAD":  # a stream nobody reads would hold the connection until the job ends
@@ -213,9 +214,4 @@ def made_sample(session: Session, job_id: str, index: int) -> tuple[Job, Sample,
 
 def prospect(job: Job) -> str:
     """Whether what a job has not made is worth waiting for."""
-    hopeless = has_ended(job) or job.status == "cancelling"
-    return "it never will be" if hopeless else f"wait for it, /jobs/{job.id}/events tells"
-
-
-def has_ended(job: Job) -> bool:
-    return job.finished_at is not None
+    return f"wait for it, /jobs/{job.id}/events tells" if job.status in WORKABLE else "it never will be"
