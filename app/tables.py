@@ -1,7 +1,7 @@
 """The SQL tables. A job's and a step's status is changed by a verb of `app.jobs` alone, a delivery's by the outbox."""
 
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -46,7 +46,7 @@ DEFAULT_TENANT = "default"  # whom everything belongs to where no keys are asked
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {  # noqa: RUF012
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: UtcTime,
         float: Double,
         dict[str, Any]: Json,

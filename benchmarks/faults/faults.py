@@ -67,7 +67,7 @@ def worker_told_to_end(stack: Stack, client: Client, chance: random.Random) -> s
     return client.result(job_id)
 
 
-def worker_dies_at(point: str, stack: Stack, client: Client, chance: random.Random) -> str | None:  # noqa: ARG001
+def worker_dies_at(point: str, stack: Stack, client: Client, _chance: random.Random) -> str | None:
     """kill -9 of a worker by itself at a named point."""
     points.arm(stack.data_dir, point)
     job_id = client.submit()
@@ -77,7 +77,7 @@ def worker_dies_at(point: str, stack: Stack, client: Client, chance: random.Rand
     return made
 
 
-def api_dies_at(point: str, stack: Stack, client: Client, chance: random.Random) -> str | None:  # noqa: ARG001
+def api_dies_at(point: str, stack: Stack, client: Client, _chance: random.Random) -> str | None:
     """kill -9 of the API by itself at a named point; the client sends again with the same key."""
     points.arm(stack.data_dir, point)
     job_id = client.submit()

@@ -79,7 +79,7 @@ def bucket_in_a_mood(mood: Mood, stack: Stack, client: Client, chance: random.Ra
     return client.result(job_id)
 
 
-def step_hangs(stack: Stack, client: Client, chance: random.Random) -> str | None:  # noqa: ARG001
+def step_hangs(stack: Stack, client: Client, _chance: random.Random) -> str | None:
     """Reading a pool's image never ends: its blob is a pipe that nobody writes to, until a worker is ended for it."""
     if stack.stores.blob_url:
         raise NotInjected
