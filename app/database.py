@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, TimeoutError
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.tables import Base
 
-# What is raised where the database does not answer; InternalError by a PostgreSQL that is read-only for now.
-AWAY = (OperationalError, InterfaceError, InternalError, TimeoutError)
+AWAY = (OperationalError, InterfaceError, TimeoutError)  # what is raised where the database does not answer
+READ_ONLY = "25006"  # PostgreSQL's code for it
 HIDE = True  # errors go to the logs, and a statement's values hold the names of files
 WRITING = {"pansynth_writing": True}
 # A PostgreSQL server that has vanished is given up within a minute; by TCP's own rules that may take two hours. What
@@ -79,7 +79,9 @@ def connect(url: str | URL) -> Database:
     if address.drivername in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
     address = address.set(query={**PATIENCE, **address.query})
-    return Database(create_engine(address, pool_pre_ping=True, hide_parameters=HIDE))
+    engine = create_engine(address, pool_pre_ping=True, hide_parameters=HIDE)
+    event.listen(engine, "handle_error", _away_while_read_only)
+    return Database(engine)
 
 
 def migrate(url: str | URL, revision: str = "head") -> None:
@@ -143,6 +145,16 @@ def insert_new(session: Session, entity: type[Base], rows: Sequence[Mapping[str,
 def dialect_of(session: Session) -> Any:
     """SQLAlchemy's module for the session's database, whose `insert` knows what to do on a conflict."""
     return postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+
+
+def _away_while_read_only(context: ExceptionContext) -> OperationalError | None:
+    """PostgreSQL may be read-only for now, as a standby or because its provider found it too full. Pooled connections
+    would stay so.
+    """
+    if getattr(context.original_exception, "sqlstate", None) != READ_ONLY:
+        return None
+    context.is_disconnect = True
+    return OperationalError(context.statement, None, context.original_exception, HIDE)
 
 
 def _connect_sqlite(address: URL) -> Engine:

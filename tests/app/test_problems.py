@@ -2,6 +2,7 @@ import tempfile
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 from sqlalchemy import event, make_url
 
@@ -113,16 +114,26 @@ def test_a_database_that_is_away_is_503_and_comes_back(settings: Settings) -> No
         assert "database" in answer.json()["detail"]
 
 
-def test_a_database_that_is_read_only_for_now_is_503(settings: Settings, postgres_url: str, tmp_path: Path) -> None:
+def test_a_database_that_is_read_only_for_now_is_503(
+    settings: Settings, postgres: str, postgres_url: str, tmp_path: Path
+) -> None:
     """As a standby is while another server takes over, or one that its provider found too full."""
     database.migrate(postgres_url)
-    read_only = make_url(postgres_url).update_query_dict({"options": "-c default_transaction_read_only=on"})
-    given = {"database_url": read_only.render_as_string(hide_password=False), "data_dir": tmp_path}
-    with serving(settings.model_copy(update=given)) as served:
-        answer = served.client.post("/pools", json={"name": "a"})
+
+    def read_only(value: str) -> None:
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            name = make_url(postgres_url).database
+            connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = {value}")
+
+    read_only("on")
+    with serving(settings.model_copy(update={"database_url": postgres_url, "data_dir": tmp_path})) as served:
+        refused = served.client.post("/pools", json={"name": "a"})
         assert served.client.get("/pools").status_code == 200
-    assert answer.status_code == 503
-    assert "database" in answer.json()["detail"]
+        read_only("off")
+        accepted = [served.client.post("/pools", json={"name": name}).status_code for name in "abc"]
+    assert refused.status_code == 503
+    assert "database" in refused.json()["detail"]
+    assert accepted[1:] == [201, 201]  # the first may meet a connection of before
 
 
 def test_a_job_is_accepted_while_the_broker_is_away(
