@@ -22,7 +22,7 @@ from sqlalchemy import exists, func, select
 from torch import Tensor
 
 from app import keys
-from app.errors import BlobDamaged, LastingError
+from app.errors import LastingError
 from app.records import NewLatent
 from app.tables import Job, PoolImage, PoolLatent
 from models import pixels
@@ -170,8 +170,9 @@ def _images_of(job: Job, query: Any) -> Any:
 
 
 def _fetch(place: Workplace, key: str, sha256: str, file: Path) -> None:
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, EOFError, ValueError):  # or a power cut left the name, and of the content less
         os.utime(file)  # `worker.cache` removes what is not used any more, perhaps at this very moment
+        _open_shard(file)
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     aside = file.with_name(f".{uuid4().hex}")
@@ -184,9 +185,5 @@ def _fetch(place: Workplace, key: str, sha256: str, file: Path) -> None:
 
 
 def _open_shard(file: Path) -> NDArray[np.float32]:
-    try:
-        array: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (EOFError, ValueError) as error:  # after a power cut: the name reached the disk before the content
-        file.unlink(missing_ok=True)
-        raise BlobDamaged(f"the cached shard {file.name} is cut short; it is fetched again") from error
-    return array
+    shard: NDArray[np.float32] = np.load(file, mmap_mode="r", allow_pickle=False)
+    return shard

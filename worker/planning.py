@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -94,7 +95,8 @@ def _most_similar(
     compared = 0
     best: list[list[Match]] = []
     if place.blobs.exists(saved):
-        compared, best = _parsed(place.blobs.get(saved))
+        with suppress(ValueError):  # a power cut left it short: the comparison begins anew
+            compared, best = _parsed(place.blobs.get(saved))
     started = time.monotonic()
     for piece, sha256s in found.pieces(compared):
         lease.check()

@@ -27,7 +27,6 @@ from tests.worker_service import (
     send_files,
     submit,
     work_off,
-    work_off_impatiently,
     work_until,
 )
 from worker import index, planning
@@ -241,17 +240,15 @@ def test_a_cached_shard_that_is_used_is_kept_for_another_week(place: Workplace, 
 
 
 @pytest.mark.parametrize("left", [0, 200], ids=["empty", "cut short"])
-def test_a_cached_shard_that_a_power_cut_spoiled_is_fetched_again(
+def test_a_cached_shard_that_a_power_cut_spoiled_is_fetched_again_at_once(
     place: Workplace, radiographs: Sequence[Phantom], left: int
 ) -> None:
     first = planned(place, submit(place, radiographs[:1]))
     work_off(place)
     for shard in (place.cache / "latents").rglob("*.npy"):
         os.truncate(shard, left)
-    job_id = submit(place, radiographs[:1])
-    work_off_impatiently(place)
-    assert dataset(place, job_id)
-    assert [row.ssim for row in planned_rows(place, job_id)] == [row.ssim for row in first]
+    again = planned(place, submit(place, radiographs[:1]))
+    assert [row.ssim for row in again] == [row.ssim for row in first]
 
 
 def test_a_shard_for_which_there_is_no_room_leaves_nothing(place: Workplace, pool: str, tmp_path: Path) -> None:
@@ -292,3 +289,19 @@ def test_a_large_pool_is_compared_in_turns_with_the_same_result(
     assert turns > 3
     assert chosen(planned(place, job_id)) == at_once
     assert list(place.blobs.list(f"jobs/{job_id}/matches")) == []
+
+
+@pytest.mark.parametrize("left", [0, 10], ids=["empty", "cut short"])
+def test_a_comparison_begins_anew_where_a_power_cut_spoiled_what_was_kept_of_it(
+    place: Workplace, radiographs: Sequence[Phantom], monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    first = planned(place, submit(place, radiographs[:1]))
+    work_off(place)
+    monkeypatch.setattr(index, "PIECE_LATENTS", 5)
+    job_id = submit(place, radiographs[:1])
+    with monkeypatch.context() as hurried:
+        hurried.setattr(planning, "PLAN_SECONDS", 0.0)  # a piece to a turn
+        while not (kept := list(place.blobs.list(f"jobs/{job_id}/matches"))):
+            assert work(place)
+    place.blobs.put(kept[0], place.blobs.get(kept[0])[:left])
+    assert [row.ssim for row in planned(place, job_id)] == [row.ssim for row in first]
