@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 OneDevice = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. Under torchrun every process takes its own GPU.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1)]  # as of a synthesis; from 2**64 on torch takes none
 
 DAY = timedelta(days=1)  # process 0 may read images for hours while the others wait
 

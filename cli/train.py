@@ -12,7 +12,7 @@ import typer
 from cli.failure import Failure
 from cli.labeled import labeled_pairs
 from cli.out import beside, in_a_line, next_command, only_training, serving
-from cli.processes import Device, in_words, joined
+from cli.processes import Device, Seed, in_words, joined
 from cli.progress import Show, progress, say, seldom
 from cli.train_region import train_region
 from cli.train_segmenter import train_segmenter
@@ -44,7 +44,6 @@ Batch = Annotated[
     typer.Option(min=1, help="Images a step over all devices: crops of 128x128 for the VAE, latents for the denoiser."),
 ]
 Rate = Annotated[float, typer.Option(help="Peak learning rate.")]
-Seed = Annotated[int, typer.Option(min=0)]
 Exclude = Annotated[
     list[Path] | None,
     typer.Option(

@@ -7,7 +7,7 @@ import typer
 
 from cli.labeled import labeled_pairs
 from cli.out import beside, in_a_line, only_training, serving
-from cli.processes import OneDevice, in_words, only_device
+from cli.processes import OneDevice, Seed, in_words, only_device
 from cli.progress import progress, seldom
 
 
@@ -22,7 +22,7 @@ def train_region(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2000,
     batch: Annotated[int, typer.Option(min=1, help="Images a step, 128x64 each.")] = 8,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 5e-4,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     device: OneDevice = "auto",
 ) -> None:
     """Train the finder of the tooth-bearing jaw. Killed, it continues where it was."""

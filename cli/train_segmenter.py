@@ -10,7 +10,7 @@ import typer
 
 from cli.labeled import labeled_pairs
 from cli.out import beside, check_new_folder, filled, in_a_line, next_command, only_training
-from cli.processes import OneDevice, in_words, only_device
+from cli.processes import OneDevice, Seed, in_words, only_device
 from cli.progress import progress, seldom
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def train_segmenter(
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 2000,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 8,
     learning_rate: Annotated[float | None, typer.Option(help="Peak. Default: the backbone's.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Seed = 0,
     device: OneDevice = "auto",
 ) -> None:
     """Train a SegFormer. A fifth of the images (of nine or fewer none) is held out and chooses the best state.

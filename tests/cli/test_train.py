@@ -163,6 +163,13 @@ def test_weights_that_could_not_be_written_are_refused_before_they_are_trained(t
     assert done.exit_code == 2 and "is a file" in done.stderr
 
 
+@pytest.mark.parametrize("kind", ["vae", "denoiser", "segmenter", "region"])
+def test_a_seed_that_no_generator_takes_is_refused_before_any_image_is_read(tmp_path: Path, kind: str) -> None:
+    given = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--seed", str(2**64)]
+    done = CliRunner().invoke(app, ["train", kind, *given])
+    assert done.exit_code == 2 and "--seed" in done.stderr and str(2**63 - 1) in done.stderr
+
+
 def test_weights_need_a_name(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data)
     for nameless in (".", "..", "/"):
