@@ -174,7 +174,8 @@ def from_http(request: Request, error: HTTPException) -> Problem:
     if error.status_code == 405:  # the framework names the methods of one route, not all of the address
         headers["Allow"] = allowed_methods(request, headers.get("Allow", ""))
     details = {
-        400: "the body is not JSON in UTF-8, or it is nested too deeply",  # the framework tells no more
+        # The framework tells no more.
+        400: "the body is not JSON in UTF-8, is nested too deeply or has a number of thousands of digits",
         404: "there is nothing at this address; /docs lists what there is",
         405: f"this method is not allowed here; allowed: {headers.get('Allow')}",
     }

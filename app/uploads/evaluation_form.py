@@ -21,11 +21,9 @@ LISTS = ("synthesis", "arms")
 MAX_SYNTHESES = 20
 
 
-def split(value: object) -> object:
+def split(texts: list[str]) -> list[str]:
     """A list may come as a repeated field or with commas."""
-    if isinstance(value, list):
-        return [part.strip() for text in value for part in str(text).split(",")]
-    return value
+    return [part.strip() for text in texts for part in text.split(",")]
 
 
 def check_job_id(text: str) -> str:

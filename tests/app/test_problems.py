@@ -52,7 +52,13 @@ def test_json_that_is_not_as_asked_is_refused_in_plain_words(client: httpx.Clien
             assert list(refused(answer)) == ["name"]
         else:
             assert answer.status_code == 400
-            assert answer.json()["detail"] == "the body is not JSON in UTF-8, or it is nested too deeply"
+            assert answer.json()["detail"].startswith("the body is not JSON in UTF-8, is nested too deeply or ")
+
+
+def test_json_with_a_number_too_long_to_be_read_is_told_as_that(client: httpx.Client) -> None:
+    content = b'{"name": ' + 5000 * b"1" + b"}"
+    answer = client.post("/pools", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400 and answer.json()["detail"].endswith("a number of thousands of digits")
 
 
 def test_a_field_whose_name_is_no_text_is_told_as_that(client: httpx.Client) -> None:
